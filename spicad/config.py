@@ -1,0 +1,185 @@
+"""spica.conf: every option once, with its type, default and help. Reading it gives a frozen Settings.
+
+The sample etc/spica.conf and spica.conf(5) are checked against OPTIONS. What an option does is told by the part that uses it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spicad.schema import Document, Key, checked, read_toml
+from spicad.words import BadInput, Problem, SpicaError, nearest
+
+OPTIONS: dict[str, tuple[Key, ...]] = {
+    "paths": (
+        Key("spool", "text", "../spool", "The spool folder, see spica-spool(7)"),
+        Key("results", "text", "../results", "The folder that holds each user's results"),
+        Key(
+            "archive",
+            "list of texts",
+            [],
+            "Folders that exposures, weight maps and reference catalogues may come from; when empty, "
+            "only what the job's owner owns",
+        ),
+        Key("reference", "text", "", "Reference catalogue (FITS LDAC) for jobs that name none"),
+        Key("applications", "text", "applications", "Folder of application descriptors, see spica-application(5)"),
+        Key("rules", "text", "rules", "Folder of rules files, see spica-rules(5)"),
+        Key("configurations", "text", "configurations", "Folder of system, group and user configurations"),
+        Key("programs", "list of texts", [], "Folders looked in for the tools before PATH"),
+    ),
+    "database": (
+        Key("url", "text", "", "sqlite:///FILE or mysql://USER@HOST/NAME; empty: spica.db in the spool folder"),
+        Key("password_file", "text", "", "File that holds the database password, for mysql"),
+    ),
+    "daemon": (
+        Key("node", "text", "", "Name of this node; empty: the host name"),
+        Key("slots", "integer", 0, "Steps that run at the same time; 0: one per core", minimum=0, maximum=4096),
+        Key("load", "number", 0.0, "Load average above which no step starts; 0: no such limit", minimum=0),
+        Key(
+            "look_s", "number", 5.0, "Seconds between two looks at the spool, events or not", minimum=0.1, maximum=3600
+        ),
+        Key("watch", "text", "auto", "How the spool is watched", choices=("auto", "events", "looks")),
+        Key("attempts", "integer", 3, "Attempts of a step before its process is held", minimum=1, maximum=20),
+        Key("log", "text", "", "Log file; empty: standard error"),
+        Key("log_level", "text", "info", "Least level logged", choices=("debug", "info", "warning", "error")),
+        Key("group", "text", "", "Unix group that may drop job files; empty: leave the group as it is"),
+        Key("keep_job_files_days", "number", 30, "Days that an ended job file stays in the spool", minimum=0),
+        Key("incomplete_s", "number", 60, "Seconds after which a drop without [end] is refused", minimum=1),
+    ),
+    "limits": (
+        Key("memory_mb", "integer", 0, "Most memory of a step, MiB; 0: what its application asks for", minimum=0),
+        Key("time_s", "number", 0, "Most seconds of a step; 0: what its application asks for", minimum=0),
+        Key("disk_mb", "integer", 100_000, "Most MiB that a step may write", minimum=1),
+        Key("free_disk_mb", "integer", 500, "MiB that stay free on the results disk", minimum=0),
+        Key("exposures", "integer", 4000, "Most exposures of one process", minimum=1),
+        Key("slots_per_user", "integer", 0, "Most steps of one user at the same time; 0: no such limit", minimum=0),
+        Key("slots_per_group", "integer", 0, "Most steps of one group at the same time; 0: no such limit", minimum=0),
+    ),
+    "sandbox": (
+        Key("kind", "text", "bubblewrap", "What encloses each step", choices=("bubblewrap", "none")),
+        Key("user_configurations", "yes or no", True, "Whether users may bring their own configurations"),
+    ),
+    "ranks": (
+        Key("pipeline", "list of texts", [], "Unix users whose jobs are the observatory's own pipeline"),
+        Key("administrator", "list of texts", ["root"], "Unix users who administer Spica"),
+        Key("group_administrator", "list of texts", [], "Unix users who administer their own Unix group's processes"),
+    ),
+    "mail": (
+        Key("relay", "text", "", "SMTP relay, HOST or HOST:PORT; empty: see sendmail, else the local Maildir"),
+        Key("security", "text", "starttls", "How the relay is talked to", choices=("none", "starttls", "tls")),
+        Key("user", "text", "", "Login at the relay"),
+        Key("password_file", "text", "", "File that holds the password of that login"),
+        Key("sendmail", "text", "", "A sendmail program used when there is no relay"),
+        Key("maildir", "text", "", "Maildir for reports when there is neither; empty: mail in the spool folder"),
+        Key("sender", "text", "", "From address; empty: spica@ the host's name"),
+        Key("domain", "text", "", "Domain of users that give no mail address; empty: they get no mail"),
+        Key("retry_s", "number", 60, "First pause after a failed delivery; it doubles up to six hours", minimum=0.01),
+        Key("timeout_s", "number", 30, "Seconds to wait for the relay", minimum=0.1),
+        Key("give_up_days", "number", 5, "Days after which an undeliverable mail is set aside", minimum=0),
+    ),
+    "web": (Key("address", "text", "", "Address of the site, for links in mails; empty: no links"),),
+}
+
+PATH_OPTIONS = ("spool", "results", "applications", "rules", "configurations", "reference")
+
+
+class Section:
+    """One [section] of the settings; its options are attributes, read-only."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.__dict__.update(values)
+
+    def __getattr__(self, name: str) -> Any:  # tells type checkers that options are attributes
+        raise AttributeError(f"spica.conf has no such option: {name}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("settings are read-only")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All options with defaults filled in; paths absolute, relative ones taken from the folder of the file."""
+
+    source: Path | None
+    paths: Section
+    database: Section
+    daemon: Section
+    limits: Section
+    sandbox: Section
+    ranks: Section
+    mail: Section
+    web: Section
+
+
+def load(path: Path | str | None = None) -> Settings:
+    """The settings of `path`, else of $SPICA_CONF, /etc/spica/spica.conf or the one beside this installation.
+
+    Raises BadInput naming each wrong line, SpicaError when the file cannot be read.
+    """
+    source = Path(path) if path else _usual_place()
+    try:
+        text = source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpicaError(f"{source}: the configuration cannot be read: {error}") from None
+    return parse(text, source)
+
+
+def parse(text: str, source: Path) -> Settings:
+    document = read_toml(text, str(source))
+    problems: list[Problem] = []
+    for name in document.table:
+        if name not in OPTIONS:
+            problems.append(document.problem((name,), f"unknown section [{name}].", nearest(name, OPTIONS)))
+    values = {name: _section(document, name, problems) for name in OPTIONS}
+    if problems:
+        raise BadInput(problems)
+    return _settled(values, source.absolute())
+
+
+def _section(document: Document, name: str, problems: list[Problem]) -> dict[str, Any]:
+    if not isinstance(document.table.setdefault(name, {}), dict):
+        problems.append(document.problem((name,), f"{name} must be a section.", f"Write [{name}]."))
+        return {}
+    return checked(document, OPTIONS[name], (name,), problems)
+
+
+def _settled(values: dict[str, dict[str, Any]], source: Path) -> Settings:
+    folder = source.parent
+    paths = values["paths"]
+    for name in PATH_OPTIONS:
+        paths[name] = Path(os.path.normpath(folder / paths[name])) if paths[name] else None
+    paths["archive"] = tuple(Path(os.path.normpath(folder / each)) for each in paths["archive"])
+    paths["programs"] = tuple(Path(os.path.normpath(folder / each)) for each in paths["programs"])
+    values["daemon"]["node"] = values["daemon"]["node"] or socket.gethostname().split(".")[0]
+    values["daemon"]["slots"] = values["daemon"]["slots"] or len(os.sched_getaffinity(0))
+    values["database"]["url"] = values["database"]["url"] or f"sqlite:///{paths['spool'] / 'spica.db'}"
+    for section in ("database", "mail"):
+        if values[section]["password_file"]:
+            values[section]["password_file"] = os.path.normpath(folder / values[section]["password_file"])
+    mail = values["mail"]
+    mail["maildir"] = Path(os.path.normpath(folder / mail["maildir"])) if mail["maildir"] else paths["spool"] / "mail"
+    mail["sender"] = mail["sender"] or f"spica@{socket.getfqdn()}"
+    return Settings(source=source, **{name: Section(section) for name, section in values.items()})
+
+
+def _usual_place() -> Path:
+    if os.environ.get("SPICA_CONF"):
+        return Path(os.environ["SPICA_CONF"])
+    candidates = (
+        Path("/etc/spica/spica.conf"),
+        Path(sys.prefix) / "etc/spica/spica.conf",
+        Path(__file__).parent.parent / "etc/spica.conf",
+    )
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    raise SpicaError(
+        "No spica.conf found. Looked for: "
+        + ", ".join(map(str, candidates))
+        + ". Name one with --config FILE or in the environment variable SPICA_CONF."
+    )
