@@ -1,6 +1,6 @@
 """spica.conf: every option once, with its type, default and help. Reading it gives a frozen Settings.
 
-The sample etc/spica.conf and spica.conf(5) are checked against OPTIONS. What an option does is told by the part that uses it.
+The sample etc/spica.conf and spica.conf(5) are checked against OPTIONS; the part that uses an option says what it does.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads TOML that people write, against a table of keys: line numbers, nearest spellings, defaults, all problems at once.
+"""Reads TOML that people write against a table of keys: line numbers, nearest spellings, all problems at once.
 
 spica.conf, job files, rules and application descriptors are all read through here. What the keys mean is
 the affair of the module that lists them; `KEYS` tables are also what the manual and the samples are checked against.

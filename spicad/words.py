@@ -8,10 +8,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 
 
-class Phase(str, Enum):
+class Phase(StrEnum):
     """Where a process stands, in the words of the IVOA's Universal Worker Service 1.1 (section 2.1.3)."""
 
     PENDING = "PENDING"  # a draft, not handed over yet
@@ -50,7 +50,7 @@ class Rank(IntEnum):
         return self.name.lower().replace("_", " ")
 
 
-class StepState(str, Enum):
+class StepState(StrEnum):
     WAITING = "waiting"
     RUNNING = "running"
     DONE = "done"
@@ -59,7 +59,7 @@ class StepState(str, Enum):
     SKIPPED = "skipped"  # an exposure it needed was dropped, or the run ended first
 
 
-class Ending(str, Enum):
+class Ending(StrEnum):
     """The three ways an attempt ends."""
 
     DONE = "done"
