@@ -7,6 +7,7 @@ and whatever is wrong is a FitsProblem. What keywords mean is archive/headers.py
 from __future__ import annotations
 
 import bz2
+import hashlib
 import os
 import re
 import stat
@@ -616,3 +617,92 @@ def _rows(path: Source, hdu: Hdu, layout: Sequence[Column], rows: int) -> Iterat
             if len(piece) < wanted:
                 raise FitsProblem(path, f"ends within the rows of HDU {hdu.index}.", "Make it anew.")
             yield from unpack.iter_unpack(piece)
+
+
+# Digests
+
+VOLATILE = (
+    frozenset(  # what differed between two equal runs of the tools, seen by running each twice (2.25, 2.10, 2.41)
+        {"DATE", "CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "HISTORY", "COMMENT", "CONTINUE", ""}
+        | {"SEXDATE", "SEXTIME", "SEXELAPS"}  # SExtractor, within the LDAC's copy of the header
+        | {"AUTHOR", "ORIGIN"}  # SWarp: the user and the host
+    )
+)
+LDAC_HEADER = "Field Header Card"
+_XML_RUN_FACTS = re.compile(
+    rb'<PARAM name="(Date|Time|Duration|User|Host|Path)"[^>]*>|\d{4}-\d\d-\d\d|\d\d/\d\d/\d{4}|\d\d:\d\d:\d\d(\.\d+)?'
+)
+
+
+def file_digest(path: Source) -> str:
+    """sha256 of all bytes."""
+    with opened(path) as descriptor:
+        return _sha256_of(descriptor).hexdigest()
+
+
+def science_digest(path: Source) -> str:
+    """sha256 of what two equal runs of a tool must give equally.
+
+    Of FITS files: data and cards, without dates, checksums and history (also in the header copies of an LDAC, and
+    without gzip's own header). Of .head files: the cards. Of VOTables: without the facts of the run. Else all bytes.
+    """
+    with opened(path) as descriptor:
+        start = os.pread(descriptor, CHUNK, 0)
+        if start.startswith(b"SIMPLE  =") or _outer_packing(start) != "fits":
+            return _fits_digest(path, descriptor)
+        digest = hashlib.sha256()
+        if start.startswith(b"<?xml"):
+            for line in _lines(descriptor):
+                digest.update(_XML_RUN_FACTS.sub(b"", line))
+            return digest.hexdigest()
+        if re.match(rb"(HISTORY|COMMENT|[A-Z0-9_-]{1,8} *=) ", start):
+            for line in _lines(descriptor):
+                if line[:8].strip().decode("ascii", "replace") not in VOLATILE:
+                    digest.update(line.rstrip() + b"\n")
+            return digest.hexdigest()
+        return _sha256_of(descriptor).hexdigest()
+
+
+def _sha256_of(descriptor: int) -> Any:
+    digest, at = hashlib.sha256(), 0
+    while piece := os.pread(descriptor, CHUNK, at):
+        digest.update(piece)
+        at += len(piece)
+    return digest
+
+
+def _lines(descriptor: int) -> Iterator[bytes]:
+    with open(os.dup(descriptor), "rb") as file:
+        file.seek(0)
+        while line := file.readline(CHUNK):
+            yield line
+
+
+def _fits_digest(path: Source, descriptor: int) -> str:
+    digest = hashlib.sha256()
+    stream = _stream(path, descriptor)
+    second = _stream(path, descriptor) if isinstance(stream, _Unpacked) else stream
+    for hdu in _hdus(stream, path, [], None, must_be_whole=True):
+        _digest_cards(digest, second.read(hdu.header_offset, hdu.data_offset - hdu.header_offset))
+        ldac = _ldac_header(hdu)
+        at, end = hdu.data_offset, hdu.data_offset + hdu.data_bytes
+        if ldac and hdu.data_bytes <= MAX_HEADER:
+            _digest_cards(digest, second.read(at, hdu.data_bytes))
+            continue
+        while at < end:
+            piece = second.read(at, min(CHUNK, end - at))
+            digest.update(piece)
+            at += len(piece)
+            if not piece:
+                raise FitsProblem(path, f"ends within the data of HDU {hdu.index}.", "Make it anew.")
+    return digest.hexdigest()
+
+
+def _ldac_header(hdu: Hdu) -> bool:
+    return hdu.kind == "bintable" and hdu.header.get("TTYPE1") == LDAC_HEADER and row_count(hdu) == 1
+
+
+def _digest_cards(digest: Any, cards: bytes) -> None:
+    for start in range(0, len(cards), CARD):
+        if cards[start : start + 8].rstrip().decode("latin-1") not in VOLATILE:
+            digest.update(cards[start : start + CARD])
