@@ -1,0 +1,222 @@
+"""Steps as processes of this machine: start, adopt after a restart, ask for the exit code, kill.
+
+A step outlives the daemon. What is known of it stands in its folder: launch.json (who it is), status (bwrap's words on
+its end), log. A sandboxed tool does not begin before launch.json is written: bwrap waits for its arguments until then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from spicad import sandbox
+
+EVERY_SIGNAL = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+MEBIBYTE = 1 << 20
+MOST_PROCESSES = 512
+MOST_OPEN_FILES = 16384  # SWarp opens image and weight of each exposure at once
+
+
+@dataclass(frozen=True)
+class Limits:
+    memory_mb: int
+    disk_mb: int
+    time_s: float
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A started step, named so that a recycled pid is not taken for it."""
+
+    pid: int
+    ticks: int  # start time of the process, in clock ticks since boot
+    boot: str
+    time: float
+    sandboxed: bool
+
+
+def start(
+    folder: Path,
+    argv: Sequence[str],
+    inputs: Mapping[str, Path],
+    limits: Limits,
+    sandboxed: bool,
+    now: float,
+    read_only: Sequence[Path] = (),
+) -> Launched:
+    """Starts `argv` in folder/job with its output going to folder/log. Raises OSError when it cannot be started."""
+    if sandboxed:
+        return _start_sandboxed(folder, argv, inputs, limits, now, read_only)
+    for name, path in inputs.items():
+        with suppress(FileExistsError):
+            os.symlink(path, folder / "in" / name)
+    env = {**sandbox.environment(folder / "job"), "PATH": os.environ.get("PATH", os.defpath)}
+    here = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.chdir(
+            folder / "job"
+        )  # posix_spawn has no folder of its own; nothing else in the daemon uses the current one
+        pid = _spawn(argv[0], list(argv), env, folder / "log", ())
+    finally:
+        os.fchdir(here)
+        os.close(here)
+    _limit(pid, limits, sandboxed=False)
+    return _note(folder, pid, now, sandboxed=False)
+
+
+def _start_sandboxed(
+    folder: Path,
+    argv: Sequence[str],
+    inputs: Mapping[str, Path],
+    limits: Limits,
+    now: float,
+    read_only: Sequence[Path],
+) -> Launched:
+    arguments = sandbox.arguments(folder, inputs, (), read_only)[:-1]
+    reading, writing = os.pipe()
+    status = os.open(folder / "status", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o640)
+    try:
+        line = ["bwrap", "--args", str(reading), "--json-status-fd", str(status), "--", *argv]
+        pid = _spawn(sandbox.bwrap(), line, {}, folder / "log", (reading, status))
+        os.close(reading)
+        reading = -1
+        _limit(pid, limits, sandboxed=True)
+        launched = _note(folder, pid, now, sandboxed=True)
+        _write_all(writing, b"".join(os.fsencode(each) + b"\0" for each in arguments))
+    finally:
+        for handle in (reading, writing, status):
+            if handle >= 0:
+                os.close(handle)
+    return launched
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    with suppress(BrokenPipeError):  # bwrap ended early: its words are in the log
+        while data:
+            data = data[os.write(handle, data) :]
+
+
+def _spawn(program: str, argv: list[str], env: Mapping[str, str], log: Path, kept: Sequence[int]) -> int:
+    for handle in kept:
+        os.set_inheritable(handle, True)
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    return os.posix_spawn(program, argv, env, file_actions=actions, setsid=True, setsigdef=EVERY_SIGNAL, setsigmask=[])
+
+
+def _limit(pid: int, limits: Limits, sandboxed: bool) -> None:
+    wanted = {
+        resource.RLIMIT_AS: limits.memory_mb * MEBIBYTE,
+        resource.RLIMIT_FSIZE: limits.disk_mb * MEBIBYTE,
+        resource.RLIMIT_CPU: int(limits.time_s * max(limits.threads, 1)) + 60,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NOFILE: MOST_OPEN_FILES,
+    }
+    if sandboxed:
+        wanted[resource.RLIMIT_NPROC] = MOST_PROCESSES
+    for kind, value in wanted.items():
+        with suppress(ProcessLookupError):
+            hard = resource.getrlimit(kind)[1]
+            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.prlimit(pid, kind, (value, value))
+
+
+def _note(folder: Path, pid: int, now: float, sandboxed: bool) -> Launched:
+    launched = Launched(pid, _ticks(pid), boot(), now, sandboxed)
+    (folder / "launch.json").write_text(json.dumps(asdict(launched)))
+    return launched
+
+
+@cache
+def boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _ticks(pid: int) -> int:
+    """Start time from proc(5) stat, field 22; 0 when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return int(stat.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def launched_in(folder: Path) -> Launched | None:
+    """What stands in a step's folder, whether it still runs or not."""
+    try:
+        return Launched(**json.loads((folder / "launch.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def is_alive(launched: Launched) -> bool:
+    return launched.boot == boot() and launched.ticks != 0 and _ticks(launched.pid) == launched.ticks
+
+
+def exit_code(folder: Path) -> int | None:
+    """What bwrap wrote of the tool's end: its exit status, 128+N for signal N, None when it says nothing."""
+    code = None
+    for words in _status_words(folder):
+        code = words.get("exit-code", code)
+    return code
+
+
+def _status_words(folder: Path) -> list[dict[str, int]]:
+    found = []
+    with suppress(OSError):
+        for line in (folder / "status").read_text().splitlines():
+            with suppress(ValueError):
+                found.append(json.loads(line))
+    return found
+
+
+def kill(folder: Path) -> None:
+    """Ends everything that runs in the step of `folder`, whatever has become of bwrap or of the daemon that began it."""
+    launched = launched_in(folder)
+    if launched and launched.boot == boot():
+        for words in _status_words(folder):
+            inner = words.get("child-pid", 0)
+            # The first process of a pid namespace takes all others with it; the namespace tells a recycled pid.
+            if inner and _pid_namespace(inner) == words.get("pid-namespace"):
+                _kill(inner)
+        if is_alive(launched):
+            if not launched.sandboxed:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(launched.pid, signal.SIGKILL)
+            _kill(launched.pid)
+    if not (launched and launched.sandboxed):
+        for pid in _running_in(folder / "job"):
+            _kill(pid)
+
+
+def _pid_namespace(pid: int) -> int:
+    with suppress(OSError):
+        return os.stat(f"/proc/{pid}/ns/pid").st_ino
+    return 0
+
+
+def _running_in(folder: Path) -> list[int]:
+    """Processes whose current folder is `folder`: steps without a sandbox that nobody else knows of."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal():
+            with suppress(OSError):
+                if os.readlink(f"/proc/{entry}/cwd") == str(folder):
+                    found.append(int(entry))
+    return found
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,200 @@
+"""Job files and order files: what a user may write in NAME.spica, parsed and checked without looking at any image.
+
+spica-job(5) is checked against JOB_KEYS. Taking a file from the spool is spool.py's affair, planning it is plan.py's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+from spicad.outbox import address_problem
+from spicad.rules import Rules, rules_from
+from spicad.schema import REQUIRED, Document, Key, checked, read_toml
+from spicad.words import BadInput, Problem, nearest
+
+MOST_BYTES = 64 * 1024
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+JOB_KEYS = (
+    Key("name", "text", REQUIRED, "A name for the process: letters, digits and . _ + -, at most 100"),
+    Key("exposures", "list of texts", REQUIRED, "Paths or globs of the exposures to reduce"),
+    Key("calibration", "list of texts", [], "Paths or globs of further exposures that a task may be widened with"),
+    Key("rules", "text", "", "Name of a rules file, or a file beside this one"),
+    Key("task", "list of tables", [], "Tasks written here instead of in a rules file"),
+    Key(
+        "configuration", "table of texts", {}, "For an application: name of a configuration, or a file beside this one"
+    ),
+    Key("set", "table of tables", {}, "For an application: single keywords, on top of its configuration"),
+    Key("weight", "text", "auto", 'Weight map: a path, a pattern with {stem} and {folder}, "auto" or "none"'),
+    Key("reference", "text", "", "Reference catalogue (FITS LDAC) for the astrometric solution"),
+    Key("mail", "text", "", "Where the report goes"),
+    Key(
+        "not_before", "date and time", None, "The process does not start before this time (UTC unless it has an offset)"
+    ),
+    Key("texts", "table of texts", {}, "Configurations and rules carried in this file, by file name"),
+    Key("end", "table", REQUIRED, "The last line of a whole job file is [end]"),
+)
+
+ORDERS = ("hold", "release", "cancel", "rerun")
+ORDER_KEYS = (
+    Key("order", "text", REQUIRED, "What to do", choices=ORDERS),
+    Key("process", "integer", REQUIRED, "The processid", minimum=1),
+    Key("fresh", "yes or no", False, "For rerun: from the recipe of the last run, reusing no finished step"),
+    Key("why", "text", "", "The reason, kept with the event"),
+    Key("end", "table", REQUIRED, "The last line of a whole file is [end]"),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job file as its user wrote it, checked."""
+
+    source: str
+    text: str = field(repr=False)
+    name: str
+    exposures: tuple[str, ...]
+    calibration: tuple[str, ...] = ()
+    rules: str = ""
+    own_rules: Rules | None = None
+    configuration: Mapping[str, str] = field(default_factory=dict)
+    set: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    weight: str = "auto"
+    reference: str = ""
+    mail: str = ""
+    not_before: float = 0.0
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A wish about an existing process, dropped like a job file."""
+
+    source: str
+    order: str
+    process: int
+    fresh: bool = False
+    why: str = ""
+
+
+def is_whole(text: str) -> bool:
+    """Whether the last line that says anything is [end]."""
+    return text.rstrip().rpartition("\n")[2].strip() == "[end]"
+
+
+def without_end(text: str) -> str:
+    return text.rstrip().rpartition("\n")[0] + "\n"
+
+
+def parse(text: str, source: str) -> Job | Order:
+    """Raises BadInput with all problems. `source` is the name that a person knows the file by."""
+    if not is_whole(text):
+        raise BadInput(
+            Problem(source, "the last line is not [end].", "Add a last line [end]: half a copy is never taken.")
+        )
+    document = read_toml(text, source)
+    if "order" in document.table:
+        values = checked(document, ORDER_KEYS)
+        return Order(source, values["order"], values["process"], values["fresh"], values["why"])
+    return _job(document)
+
+
+def _job(document: Document) -> Job:
+    problems: list[Problem] = []
+    values = checked(document, JOB_KEYS, problems=problems)
+    if problems:
+        raise BadInput(problems)
+    problems += _name_problems(document, values["name"])
+    if not values["rules"] and not values["task"]:
+        problems.append(
+            Problem(document.source, 'neither "rules" nor a [[task]] is given.', 'For example: rules = "stack"')
+        )
+    if values["rules"] and values["task"]:
+        problems.append(document.problem(("task",), '"rules" and [[task]] are both given.', "Keep one of them."))
+    if not values["exposures"]:
+        problems.append(document.problem(("exposures",), "the list of exposures is empty.", "Name at least one."))
+    if values["mail"] and (what := address_problem(values["mail"])):
+        problems.append(document.problem(("mail",), f'"mail": {what}'))
+    own_rules = None
+    if values["task"]:
+        try:
+            own_rules = rules_from(document, title=values["name"], summary="")
+        except BadInput as error:
+            problems += error.problems
+    settings = _keyword_settings(document, values["set"], problems)
+    if problems:
+        raise BadInput(problems)
+    return Job(
+        source=document.source,
+        text=document.text,
+        name=values["name"],
+        exposures=tuple(values["exposures"]),
+        calibration=tuple(values["calibration"]),
+        rules=values["rules"],
+        own_rules=own_rules,
+        configuration=values["configuration"],
+        set=settings,
+        weight=values["weight"],
+        reference=values["reference"],
+        mail=values["mail"],
+        not_before=_seconds(values["not_before"]),
+        texts=values["texts"],
+    )
+
+
+def _name_problems(document: Document, name: str) -> list[Problem]:
+    if NAME.fullmatch(name):
+        return []
+    mend = "Use letters, digits and . _ + -, starting with a letter or digit, at most 100."
+    return [document.problem(("name",), f"the name {name[:120]!r} cannot be used.", mend)]
+
+
+def _keyword_settings(
+    document: Document, tables: dict[str, dict[str, Any]], problems: list[Problem]
+) -> dict[str, dict[str, str]]:
+    """[set.swarp] values as the tools write them: texts, numbers, yes/no as Y/N, lists joined by commas."""
+    settings: dict[str, dict[str, str]] = {}
+    for application, table in tables.items():
+        settings[application] = {}
+        for keyword, value in table.items():
+            try:
+                settings[application][keyword] = _tool_value(value)
+            except ValueError:
+                what = f"{keyword} must be a text, a number, true, false, or a list of these."
+                problems.append(document.problem(("set", application, keyword), what))
+    return settings
+
+
+def _tool_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "Y" if value else "N"
+    if isinstance(value, str | int | float):
+        return str(value)
+    if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
+        return ",".join(_tool_value(item) for item in value)
+    raise ValueError
+
+
+def _seconds(moment: Any) -> float:
+    """Seconds since 1970 of a TOML date or date and time; UTC unless it says otherwise."""
+    if moment is None:
+        return 0.0
+    if isinstance(moment, datetime):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if isinstance(moment, date):
+        return datetime.combine(moment, time(), UTC).timestamp()
+    raise BadInput(Problem("not_before", f"{moment} is not a date.", "For example: 2026-11-22 21:30:00"))
+
+
+def unknown_applications(job: Job, known: Mapping[str, object]) -> list[Problem]:
+    """[configuration] and [set] tables that name no application."""
+    document = Document(job.source, job.text, {})
+    return [
+        document.problem((section, name), f'unknown application "{name}".', nearest(name, known))
+        for section, table in (("configuration", job.configuration), ("set", job.set))
+        for name in table
+        if name not in known
+    ]

@@ -1,0 +1,162 @@
+"""The daemon's pen: all that it writes to the tables goes through here, in batches, and waits while the database is away.
+
+The spool leads and the rows follow, so a batch that is written late loses nothing. Reading is the callers' affair.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import peewee
+
+from spicad.spool import Accepted
+from spicad.tables import Digest, Event, Process, Step, database
+from spicad.words import Phase, StepState
+
+log = logging.getLogger("spicad.ledger")
+
+AWAY = (peewee.OperationalError, peewee.InterfaceError)
+
+
+@dataclass(frozen=True)
+class NewProcess:
+    accepted: Accepted
+    name: str
+    mail: str
+    not_before: float
+    forecast_bytes: int
+    steps_total: int
+
+
+class Ledger:
+    def __init__(self) -> None:
+        self._waiting: list[Callable[[], None]] = []
+        self.away_since: float | None = None
+
+    # ------------------------------------------------------------------ acceptance: at once
+
+    def accept(self, new: Sequence[NewProcess]) -> list[int] | None:
+        """Numbers for new processes, in one transaction; the same number again for a token that has one.
+
+        None when the database is away: nothing is accepted then, and the drops stay where they are.
+        """
+        try:
+            with database.atomic():
+                return [self._accept_one(each) for each in new]
+        except AWAY as error:
+            log.warning("Nothing can be accepted: the database is away (%s). Drops stay in incoming/.", error)
+            self._reconnect()
+            return None
+
+    def _accept_one(self, new: NewProcess) -> int:
+        known = Process.select(Process.id).where(Process.token == new.accepted.token).tuples().first()
+        if known:
+            return int(known[0])
+        return insert_process(new, Phase.QUEUED, f"taken from {new.accepted.drop}")
+
+    # ------------------------------------------------------------------ everything else: in batches
+
+    def phase(self, process: int, before: Phase, after: Phase, who: str, why: str, now: float, **values: Any) -> None:
+        def write() -> None:
+            changed = (
+                Process.update(phase=after.value, why=why, **values)
+                .where((Process.id == process) & (Process.phase == before.value))
+                .execute()
+            )
+            if not changed:  # the spool leads: a row that says otherwise is brought into line
+                log.info("process %d: the row did not say %s; it says %s now.", process, before.value, after.value)
+                Process.update(phase=after.value, why=why, **values).where(Process.id == process).execute()
+            Event.insert(process=process, time=now, who=who, before=before.value, phase=after.value, why=why).execute()
+
+        self._waiting.append(write)
+
+    def event(self, process: int, phase: Phase, who: str, why: str, now: float) -> None:
+        self._waiting.append(
+            lambda: Event.insert(process=process, time=now, who=who, phase=phase.value, why=why).execute()
+        )
+
+    def process_values(self, process: int, **values: Any) -> None:
+        self._waiting.append(lambda: Process.update(**values).where(Process.id == process).execute())
+
+    def steps(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """New steps of a run; earlier rows of the same run are replaced."""
+        if not rows:
+            return
+
+        def write() -> None:
+            first = rows[0]
+            Step.delete().where((Step.process == first["process"]) & (Step.run == first["run"])).execute()
+            for start in range(0, len(rows), 50):
+                Step.insert_many(rows[start : start + 50]).execute()
+
+        self._waiting.append(write)
+
+    def step(self, process: int, run: int, number: int, state: StepState, **values: Any) -> None:
+        for name in ("metrics", "outputs"):
+            if name in values:
+                values[name] = json.dumps(values[name])
+        where = (Step.process == process) & (Step.run == run) & (Step.number == number)
+        self._waiting.append(lambda: Step.update(state=state.value, **values).where(where).execute())
+
+    def digest(self, path_key: str, identity: str, sha256: str) -> None:
+        def write() -> None:
+            Digest.delete().where(Digest.path == path_key).execute()
+            Digest.insert(path=path_key, identity=identity, sha256=sha256).execute()
+
+        self._waiting.append(write)
+
+    def flush(self, now: float) -> bool:
+        """Writes what waits, in one transaction. False while the database is away."""
+        if not self._waiting:
+            return True
+        batch = list(self._waiting)
+        try:
+            with database.atomic():
+                for write in batch:
+                    write()
+        except AWAY as error:
+            if self.away_since is None:
+                self.away_since = now
+                log.error("The database is away (%s). Work goes on; rows are written when it is back.", error)
+            self._reconnect()
+            return False
+        del self._waiting[: len(batch)]
+        if self.away_since is not None:
+            log.warning("The database is back after %.0f s.", now - self.away_since)
+            self.away_since = None
+        return True
+
+    def _reconnect(self) -> None:
+        try:
+            database.close()
+            database.connect(reuse_if_open=True)
+        except (peewee.PeeweeException, OSError) as error:
+            log.debug("still away: %s", error)
+
+
+def insert_process(new: NewProcess, phase: Phase, why: str, number: int | None = None) -> int:
+    """A row for an accepted process; with `number`, under that number (the database had lost it)."""
+    accepted = new.accepted
+    values: dict[str, Any] = {
+        "token": accepted.token,
+        "name": new.name,
+        "owner": accepted.owner,
+        "group": accepted.group,
+        "rank": accepted.rank,
+        "phase": phase.value,
+        "run": accepted.run,
+        "submitted": accepted.submitted,
+        "not_before": new.not_before,
+        "mail": new.mail,
+        "forecast_bytes": new.forecast_bytes,
+        "steps_total": new.steps_total,
+    }
+    if number is not None:
+        values["id"] = number
+    made = int(Process.insert(**values).execute() or number or 0)
+    Event.insert(process=made, time=accepted.submitted, who=accepted.owner, phase=phase.value, why=why).execute()
+    return made

@@ -1,0 +1,258 @@
+"""The spool: one class owns its folders, with the opening ritual for foreign files and one rename per change of phase.
+
+The table of legal states is spica-spool(7); what is mended at start is decided in recovery.py. No database here.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import tomllib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spicad.jobfile import MOST_BYTES, is_whole, without_end
+from spicad.words import IN_SPOOL, Phase, SpicaError
+
+SUFFIX = ".spica"
+FOLDERS = ("incoming", *(phase.folder for phase in IN_SPOOL), "rejected", "tmp", "outbox")
+INCOMING_MODE = 0o3770  # sticky: nobody removes another's drop; setgid: drops belong to the group
+LONGEST_NAME = 200
+COMPANION_MOST_BYTES = 256 * 1024
+
+
+class Refused(SpicaError):
+    """A drop that will never be taken; the text says why and the mend."""
+
+
+class NotYet(Exception):
+    """A drop that may still be being written."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A file from incoming/, read once."""
+
+    name: str
+    text: str = field(repr=False)
+    uid: int
+    gid: int
+    token: str  # the same for the same drop after a crash, another for any other drop
+    changed: float
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What the daemon knows of a process beside the user's own words; kept at the end of its durable copy."""
+
+    token: str
+    owner: str
+    group: str
+    rank: int
+    submitted: float
+    drop: str
+    run: int = 1
+    fresh: bool = False
+
+
+class Spool:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, name: str) -> Path:
+        return self.root / name
+
+    def make(self, group_id: int | None = None) -> None:
+        """Makes the folders that are missing, with their modes."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        for name in FOLDERS:
+            path = self.folder(name)
+            made = not path.exists()
+            path.mkdir(exist_ok=True)
+            if made and name not in ("incoming", "rejected"):
+                path.chmod(0o750)
+        incoming = self.folder("incoming")
+        if group_id is not None:
+            for path in (self.root, *(self.folder(name) for name in FOLDERS)):
+                os.chown(path, -1, group_id)
+        if stat.S_IMODE(incoming.stat().st_mode) != INCOMING_MODE:
+            incoming.chmod(INCOMING_MODE)
+        self.folder("rejected").chmod(0o2750)
+        for leftover in self.folder("tmp").iterdir():
+            leftover.unlink()
+
+    # ------------------------------------------------------------------ drops
+
+    def drops(self) -> list[str]:
+        """Names in incoming/, the oldest look first being the caller's affair."""
+        with os.scandir(self.folder("incoming")) as entries:
+            return [entry.name for entry in entries if entry.name.endswith(SUFFIX) and not entry.name.startswith(".")]
+
+    def read_drop(self, name: str) -> Drop:
+        """The opening ritual. Raises Refused, NotYet, or FileNotFoundError when it vanished."""
+        data, status = self._read_foreign(name, MOST_BYTES)
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = data[: error.start].count(b"\n") + 1
+            raise Refused(f"{name}, line {line}: this is not UTF-8 text. Save the file as UTF-8.") from None
+        if not is_whole(text):
+            raise NotYet
+        identity = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_uid)
+        token = hashlib.sha256(repr(identity).encode() + data).hexdigest()[:40]
+        return Drop(name, text, status.st_uid, status.st_gid, token, status.st_ctime)
+
+    def read_companion(self, name: str, uid: int) -> str:
+        """A configuration or rules file dropped beside a job file by the same owner."""
+        data, status = self._read_foreign(name, COMPANION_MOST_BYTES)
+        if status.st_uid != uid:
+            raise Refused(f"{name} belongs to another user. Drop your own copy beside the job file.")
+        return data.decode("utf-8", "replace")
+
+    def _read_foreign(self, name: str, most: int) -> tuple[bytes, os.stat_result]:
+        if len(name) > LONGEST_NAME or "/" in name or not name.isprintable():
+            raise Refused(f"the name of this file cannot be used. Use at most {LONGEST_NAME} printable characters.")
+        try:
+            handle = os.open(self.folder("incoming") / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise _cannot_open(name, error) from None
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise Refused(f"{name} is not a regular file. Drop a plain file.")
+            if status.st_nlink != 1:
+                raise Refused(f"{name} has {status.st_nlink} names (hard links). Copy the file instead of linking it.")
+            if status.st_size > most:
+                raise Refused(f"{name} has {status.st_size} bytes; a job file has at most {most}.")
+            return os.read(handle, most + 1), status
+        finally:
+            os.close(handle)
+
+    def discard_drop(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self.folder("incoming") / name)
+
+    def refuse(self, name: str, why: str) -> Path:
+        """Moves a drop to rejected/ with its .why beside; nothing already there is overwritten. Returns the new path."""
+        rejected = self.folder("rejected")
+        stem, number = name.removesuffix(SUFFIX)[: LONGEST_NAME - 20], 1
+        target = rejected / f"{stem}{SUFFIX}"
+        while target.exists() or target.is_symlink() or Path(f"{target}.why").exists():
+            number += 1
+            target = rejected / f"{stem}-{number}{SUFFIX}"
+        self.write(Path(f"{target}.why"), why.rstrip() + "\n")
+        with suppress(FileNotFoundError):
+            os.rename(self.folder("incoming") / name, target)
+        sync_folder(rejected)
+        return target
+
+    # ------------------------------------------------------------------ the durable copies
+
+    def path(self, process: int, phase: Phase) -> Path:
+        return self.folder(phase.folder) / f"{process:06d}{SUFFIX}"
+
+    def prepare_copy(self, token: str, text: str, accepted: Accepted) -> Path:
+        """The first half of acceptance: a synced copy in tmp/, to be put in place once the process has its number."""
+        path = self.folder("tmp") / token
+        write_synced(path, with_accepted(text, accepted))
+        return path
+
+    def place(self, prepared: Path, process: int, phase: Phase = Phase.QUEUED) -> None:
+        """The second half: one rename. The caller syncs the folder, once for many."""
+        os.rename(prepared, self.path(process, phase))
+
+    def move(self, process: int, before: Phase, after: Phase) -> bool:
+        """One rename; False when the file is not where `before` says."""
+        try:
+            os.rename(self.path(process, before), self.path(process, after))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def sync(self, *phases: Phase) -> None:
+        for phase in phases:
+            sync_folder(self.folder(phase.folder))
+
+    def copies(self, phase: Phase) -> Iterator[int]:
+        """Processids in the folder of a phase."""
+        with os.scandir(self.folder(phase.folder)) as entries:
+            for entry in entries:
+                number = entry.name.removesuffix(SUFFIX)
+                if number.isdecimal() and entry.name.endswith(SUFFIX):
+                    yield int(number)
+
+    def changed(self, phases: Iterable[Phase]) -> tuple[int, ...]:
+        """Something that differs when a folder of `phases` has been changed since."""
+        return tuple(os.stat(self.folder(phase.folder)).st_mtime_ns for phase in phases)
+
+    def read_copy(self, process: int, phase: Phase) -> tuple[str, Accepted]:
+        """The user's words and the daemon's. Raises SpicaError when the copy is damaged."""
+        path = self.path(process, phase)
+        return split_accepted(path.read_text(encoding="utf-8"), str(path))
+
+    def write(self, path: Path, text: str) -> None:
+        """A whole new file at `path`, by way of tmp/."""
+        temporary = self.folder("tmp") / f"{path.name[-100:]}.{os.getpid()}"
+        write_synced(temporary, text)
+        os.rename(temporary, path)
+
+
+def _cannot_open(name: str, error: OSError) -> Exception:
+    if error.errno == errno.ENOENT:
+        return FileNotFoundError(name)
+    if error.errno == errno.ELOOP:
+        return Refused(f"{name} is a symbolic link. Copy the file instead of linking it.")
+    if error.errno == errno.EACCES:
+        return Refused(f"{name} cannot be read by the daemon. Run chmod g+r on your file and drop it again.")
+    if error.errno in (errno.ENXIO, errno.ENODEV):
+        return Refused(f"{name} is not a regular file. Drop a plain file.")
+    return error
+
+
+def with_accepted(text: str, accepted: Accepted) -> str:
+    lines = [without_end(text).rstrip("\n"), "", "[accepted]  # by spicad; not for hand-written files"]
+    for key, value in vars(accepted).items():
+        lines.append(f"{key} = {_toml(value)}")
+    return "\n".join([*lines, "", "[end]", ""])
+
+
+def split_accepted(text: str, source: str) -> tuple[str, Accepted]:
+    words, found, rest = text.rpartition("\n[accepted]")
+    try:
+        table: dict[str, Any] = tomllib.loads(found + rest)["accepted"]
+        return words.rstrip("\n") + "\n[end]\n", Accepted(**table)
+    except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
+        raise SpicaError(f"{source}: the daemon's own part of this job file is damaged: {error}") from None
+
+
+def _toml(value: str | int | float | bool) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value)
+        return f'"{escaped}"'
+    return repr(value)
+
+
+def write_synced(path: Path, text: str) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    try:
+        data = text.encode("utf-8")
+        while data:
+            data = data[os.write(handle, data) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

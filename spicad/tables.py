@@ -1,0 +1,215 @@
+"""The tables and their migrations: processes, events, steps, digests; the same on SQLite and on MySQL/MariaDB.
+
+Only this file knows how a database is opened. Who writes what and when is the daemon's affair (daemon.py, ledger.py).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import peewee
+
+from spicad.words import SpicaError
+
+database = peewee.DatabaseProxy()
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+
+class Table(peewee.Model):
+    class Meta:
+        database = database
+
+
+class Process(Table):
+    """What a user asked for. `token` is made by the client, so that a retried insert cannot make a second row."""
+
+    id = peewee.AutoField()
+    token = peewee.CharField(64, unique=True)
+    name = peewee.CharField(200)
+    owner = peewee.CharField(64, index=True)
+    group = peewee.CharField(64, column_name="owner_group")
+    rank = peewee.IntegerField()
+    phase = peewee.CharField(12, index=True)
+    run = peewee.IntegerField(default=1)
+    submitted = peewee.DoubleField()  # this and all times: seconds since 1970, UTC
+    not_before = peewee.DoubleField(default=0)
+    started = peewee.DoubleField(null=True)
+    ended = peewee.DoubleField(null=True)
+    mail = peewee.CharField(254, default="")
+    why = peewee.TextField(default="")
+    capsule = peewee.TextField(default="")
+    steps_done = peewee.IntegerField(default=0)
+    steps_total = peewee.IntegerField(default=0)
+    forecast_bytes = peewee.BigIntegerField(default=0)
+
+
+class Event(Table):
+    """Who changed what, when and why; one row for each change of phase."""
+
+    id = peewee.BigAutoField()
+    process = peewee.IntegerField(index=True)
+    time = peewee.DoubleField()
+    who = peewee.CharField(64)
+    before = peewee.CharField(12, default="")
+    phase = peewee.CharField(12)
+    why = peewee.TextField(default="")
+
+
+class Step(Table):
+    """One command line of a run. `outputs` and `metrics` are JSON texts."""
+
+    id = peewee.BigAutoField()
+    process = peewee.IntegerField()
+    run = peewee.IntegerField()
+    number = peewee.IntegerField()
+    application = peewee.CharField(64)
+    label = peewee.CharField(200)
+    state = peewee.CharField(12)
+    node = peewee.CharField(64, default="")
+    attempt = peewee.IntegerField(default=0)
+    owner = peewee.CharField(64)
+    content_key = peewee.CharField(64, default="")
+    started = peewee.DoubleField(null=True)
+    ended = peewee.DoubleField(null=True)
+    why = peewee.TextField(default="")
+    metrics = peewee.TextField(default="{}")
+    outputs = peewee.TextField(default="[]")
+
+    class Meta:
+        indexes = ((("process", "run", "number"), True), (("content_key", "owner"), False))
+
+
+class Digest(Table):
+    """sha256 of an exposure, trusted while the file's identity (device, inode, size, mtime) is unchanged."""
+
+    path = peewee.CharField(64, unique=True)  # sha256 of the path: paths are longer than an index allows
+    identity = peewee.CharField(120)
+    sha256 = peewee.CharField(64)
+
+
+class SchemaVersion(Table):
+    number = peewee.IntegerField()
+
+
+def _first_tables() -> None:
+    database.create_tables([SchemaVersion, Process, Event, Step, Digest])
+
+
+MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = ((1, "processes, events, steps, digests", _first_tables),)
+NEWEST = MIGRATIONS[-1][0]
+
+
+def connect(url: str, password_file: str = "", read_only: bool = False) -> peewee.Database:
+    """Opens the database of `url` and makes it the one that all tables use. Raises SpicaError naming the mend."""
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        opened = _sqlite(Path(unquote(parts.path.removeprefix("/"))), read_only)
+    elif parts.scheme in ("mysql", "mariadb"):
+        opened = _mysql(parts, password_file)
+    else:
+        raise SpicaError(f"database.url {url!r}: expected sqlite:///FILE or mysql://USER@HOST/NAME.")
+    database.initialize(opened)
+    try:
+        opened.connect()
+    except peewee.OperationalError as error:
+        raise SpicaError(f"The database {_shown(url)} cannot be opened: {error}") from None
+    return opened
+
+
+def _sqlite(path: Path, read_only: bool) -> peewee.Database:
+    if not read_only:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pragmas = {"journal_mode": "wal", "synchronous": "full", "busy_timeout": 10_000, "foreign_keys": 1}
+        return peewee.SqliteDatabase(str(path), pragmas=pragmas, autoconnect=False)
+    if not path.exists():
+        raise SpicaError(f"{path}: there is no database yet. Start spicad once, or run: spica database upgrade")
+    # Without its -wal file nobody writes: a reader that may not make one reads the file as it is.
+    mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
+    uri = f"file:{path.as_posix().replace('?', '%3f').replace('#', '%23')}?{mode}"
+    return peewee.SqliteDatabase(uri, uri=True, pragmas={"busy_timeout": 10_000}, autoconnect=False)
+
+
+def _mysql(parts: Any, password_file: str) -> peewee.Database:
+    options = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
+    connection: dict[str, Any] = {
+        "user": unquote(parts.username or ""),
+        "charset": "utf8mb4",
+        "connect_timeout": 10,
+        "read_timeout": 30,
+        "write_timeout": 30,
+    }
+    if password_file:
+        connection["password"] = _secret(Path(password_file))
+    elif parts.password:
+        connection["password"] = unquote(parts.password)
+    if "socket" in options:
+        connection["unix_socket"] = unquote(options["socket"])
+    else:
+        connection["host"], connection["port"] = parts.hostname or "localhost", parts.port or 3306
+    if "socket" in options or parts.hostname in LOCAL_HOSTS:
+        connection["ssl_disabled"] = True  # PyMySQL builds a TLS context even there: 30 ms
+    # Pollers must see what others committed since.
+    connection["init_command"] = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+    return peewee.MySQLDatabase(parts.path.lstrip("/"), autoconnect=False, **connection)
+
+
+def _secret(path: Path) -> str:
+    try:
+        if stat.S_IMODE(path.stat().st_mode) & 0o007:
+            raise SpicaError(f"{path}: others may read this password. Run: chmod o-rwx {path}")
+        return path.read_text().strip()
+    except OSError as error:
+        raise SpicaError(f"database.password_file {path}: {error.strerror}") from None
+
+
+def _shown(url: str) -> str:
+    parts = urlsplit(url)
+    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
+
+
+def schema_version() -> int:
+    """0 for an empty database."""
+    if not SchemaVersion.table_exists():
+        return 0
+    row = SchemaVersion.select(peewee.fn.MAX(SchemaVersion.number)).scalar()
+    return int(row or 0)
+
+
+def upgrade() -> list[str]:
+    """Runs the migrations that are missing; returns their words."""
+    done = []
+    for number, words, migrate in MIGRATIONS:
+        if number > schema_version():
+            with database.atomic():
+                migrate()
+                SchemaVersion.create(number=number)
+            done.append(f"{number}: {words}")
+    return done
+
+
+def require_current(make_if_empty: bool = False) -> None:
+    """Raises SpicaError with the command to run when the schema is older or newer than this program."""
+    version = schema_version()
+    if version == 0 and make_if_empty:
+        upgrade()
+        return
+    if version < NEWEST:
+        raise SpicaError(f"The database has schema {version}, this Spica needs {NEWEST}. Run: spica database upgrade")
+    if version > NEWEST:
+        raise SpicaError(
+            f"The database has schema {version}, newer than this Spica's {NEWEST}. Install the newer Spica."
+        )
+
+
+def may_share(path: Path) -> None:
+    """Lets the spool's group read an SQLite database, so that `spica list` works for those who may drop jobs."""
+    for suffix in ("", "-wal", "-shm"):
+        try:
+            os.chmod(f"{path}{suffix}", 0o640)
+        except FileNotFoundError:
+            continue
