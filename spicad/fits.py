@@ -706,3 +706,22 @@ def _digest_cards(digest: Any, cards: bytes) -> None:
     for start in range(0, len(cards), CARD):
         if cards[start : start + 8].rstrip().decode("latin-1") not in VOLATILE:
             digest.update(cards[start : start + CARD])
+
+
+def disagreeing_sums(path: Source) -> list[str]:
+    """A text for each HDU whose data do not add up to its DATASUM; reads all data."""
+    found: list[str] = []
+    with opened(path) as descriptor:
+        stream = _stream(path, descriptor)
+        second = _stream(path, descriptor) if isinstance(stream, _Unpacked) else stream
+        for hdu in _hdus(stream, path, [], frozenset({"DATASUM"})):
+            said = hdu.header.get("DATASUM")
+            if not isinstance(said, str) or not said.isdigit() or len(said) > 10:
+                continue
+            total, at, end = 0, hdu.data_offset, hdu.data_offset + _padded(hdu.data_bytes)
+            while at < end and (piece := second.read(at, min(CHUNK, end - at))):
+                total += int.from_bytes(piece.ljust(-(-len(piece) // 4) * 4, b"\0"), "big") % 0xFFFFFFFF
+                at += len(piece)
+            if total % 0xFFFFFFFF != int(said) % 0xFFFFFFFF:
+                found.append(f"the data of HDU {hdu.index} do not add up to its DATASUM: they were changed or damaged.")
+    return found

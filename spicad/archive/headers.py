@@ -1,0 +1,586 @@
+"""Reads from an exposure's headers what rules and plans need, and says what is odd or wrong about them.
+
+HEADER_KEYS is the translation for all instruments; pixels are not looked at (reduction/prepare.py judges them),
+nothing is written, and for any bytes whatsoever the answer is an Exposure, BadInput or FitsProblem.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+from spicad import fits
+from spicad.fits import FitsFile, FitsProblem, Hdu, Value
+from spicad.words import BadInput, Problem
+
+HEADER_KEYS = {  # what we want to know: the keywords that may say it, the first that is there counts
+    "instrument": ("INSTRUME", "DETECTOR", "CAMERA", "CAM-ID", "CAM-MOD"),
+    "filter": ("FILTER", "FILTER1", "FILTNAM", "FILTNAME", "FILTERID", "INSFILTE", "ESO INS FILT1 NAME", "FILTER01"),
+    "object": ("OBJECT", "TARGNAME", "FIELD"),
+    "runid": ("QRUNID", "RUNID", "CRUNID", "PROPID", "ESO OBS PROG ID"),
+    "t_exptime": ("EXPTIME", "EXPOSURE", "ITIME", "EXPOTIME", "TEXPTIME"),
+    "airmass": ("AIRMASS", "ESO TEL AIRM START", "TELAIRM"),
+    "mjd": ("MJD-OBS", "MJD_OBS", "MJD"),
+    "date": ("DATE-OBS", "DATE_OBS", "DATE-BEG"),
+    "ra": ("RA_DEG", "RA", "TELRA", "OBJCTRA", "CRVAL1A"),
+    "dec": ("DEC_DEG", "DEC", "TELDEC", "OBJCTDEC", "CRVAL2A"),
+    "gain": ("GAIN", "EGAIN"),
+}
+WCS_KEYS = tuple(
+    [f"{name}{axis}" for name in ("CTYPE", "CRVAL", "CRPIX", "CDELT", "CROTA", "CUNIT") for axis in (1, 2)]
+    + [f"{name}{i}_{j}" for name in ("CD", "PC") for i in (1, 2) for j in (1, 2)]
+    + ["A_ORDER", "PV1_0", "PV1_1", "PV1_2", "PV2_1", "PV2_2", "PV2_3"]
+)
+KEYS = frozenset(WCS_KEYS).union(*HEADER_KEYS.values()) | {"EXTNAME", "NEXTEND", "EXTVER"}
+
+ZENITHAL = frozenset(("TAN", "TPV", "SIP", "TNX", "ZPX", "ZPN", "ARC", "SIN", "STG", "ZEA"))
+READ_BY_THE_TOOLS = frozenset(("TAN", "TPV"))  # SCAMP 2.10 hangs on ZPN and leaves SIP coefficients out
+SMALLEST_SIDE = 16  # pixels; on 1 x 1 SCAMP loops for ever
+OLDEST_YEAR = 1950
+FAR_FROM_OTHERS_DEG = 10.0
+NAMES_NOT_OF_FITS = re.compile(r"\.(fits?|fts)$", re.IGNORECASE)
+PACKED_NAMES = {".fz": "fits.fz", ".gz": "fits.gz", ".bz2": "fits.bz2"}
+PLAIN_EXTNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 _.+\[\]:-]*$")
+HOSTILE = re.compile(r"[<>`$;|\\{}]|\.\./")
+MJD_EPOCH = datetime(1858, 11, 17)
+
+
+@dataclass(frozen=True)
+class Ccd:
+    """One image of an exposure. `corners` are (ra, dec) in degrees, () where the header does not say where it is."""
+
+    hdu: int
+    extname: str
+    width: int
+    height: int
+    projection: str  # "TAN", "TPV", "SIP", "ZPN"...; "" without
+    crval: tuple[float, float] | None
+    bitpix: int
+    corners: tuple[tuple[float, float], ...] = ()
+    mirrored: bool | None = None  # east to the left of north is False
+    extra_axes: int = 0  # of length 1, beyond x and y
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What rules and plans need to know of one FITS file. Unknown numbers are None, unknown texts ''."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+    packing: str
+    stem: str
+    instrument: str
+    filter: str
+    object: str
+    runid: str
+    t_exptime: float | None
+    airmass: float | None
+    mjd: float | None
+    s_ra: float | None
+    s_dec: float | None
+    radius_deg: float | None
+    seeing: float | None
+    grade: str | None
+    ccds: tuple[Ccd, ...]
+    warnings: tuple[str, ...]
+
+
+def read_exposure(path: Path, *, today: date | None = None, check_sums: bool = False) -> Exposure:
+    """Raises BadInput or FitsProblem with what is wrong and the mend; what is only odd becomes a warning.
+
+    `check_sums` reads all data to hold them against DATASUM.
+    """
+    path = Path(path)
+    file = fits.check_whole(path, keys=KEYS)
+    problems: list[Problem] = []
+    warnings = list(file.warnings)
+    images = [hdu for hdu in file.hdus if hdu.is_image]
+    if not images:
+        raise BadInput(Problem(str(path), _why_no_image(file), "Give an exposure with at least one image."))
+    ccds = tuple(_ccd(path, hdu, problems, warnings) for hdu in images)
+    said = _Said(path, [file.hdus[0].header] + [hdu.header for hdu in images], problems, warnings)
+    exptime = said.number("t_exptime", "the exposure time in seconds", least=0.0)
+    exposure = Exposure(
+        path=path,
+        size=file.size,
+        mtime_ns=file.mtime_ns,
+        packing=file.packing,
+        stem=stem_of(path),
+        instrument=said.text("instrument", quiet=True),
+        filter=said.text("filter"),
+        object=said.text("object", quiet=True),
+        runid=said.text("runid", quiet=True),
+        t_exptime=exptime,
+        airmass=said.number("airmass", "the airmass", quiet=True),
+        mjd=_mjd(said, today or date.today()),
+        s_ra=None,
+        s_dec=None,
+        radius_deg=None,
+        seeing=None,
+        grade=None,
+        ccds=ccds,
+        warnings=(),
+    )
+    if problems:
+        raise BadInput(problems)
+    exposure = _placed(exposure, said, warnings)
+    _odd_gain(said, warnings)
+    warnings += _odd_name(path, file.packing) + _odd_layout(file, ccds)
+    if check_sums:
+        warnings += fits.disagreeing_sums(path)
+    return replace(exposure, warnings=tuple(dict.fromkeys(warnings)))
+
+
+def needs_preparing(exposure: Exposure, reads: Sequence[str]) -> str:
+    """Why a tool that reads the packings `reads` cannot take the file as it is; '' when it can."""
+    if exposure.packing not in reads:
+        return {
+            "fits.fz": "it is tile-compressed (fpack)",
+            "fits.gz": "it is packed with gzip",
+            "fits.bz2": "it is packed with bzip2",
+        }.get(exposure.packing, f"it is {exposure.packing}")
+    for ccd in exposure.ccds:
+        if ccd.bitpix == 64:
+            return "its pixels are 64-bit integers"
+        if ccd.extra_axes:
+            return "its images have axes of length 1 beyond x and y"
+        if ccd.projection and ccd.projection not in READ_BY_THE_TOOLS:
+            return f"its projection {ccd.projection} is misread by SCAMP"
+    return ""
+
+
+def separation_deg(a: tuple[float, float], b: tuple[float, float]) -> float:
+    """Angle between two (ra, dec) in degrees; exact for small angles too."""
+    (x1, y1, z1), (x2, y2, z2) = _unit(*a), _unit(*b)
+    cross = math.hypot(y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2)
+    return math.degrees(math.atan2(cross, x1 * x2 + y1 * y2 + z1 * z2))
+
+
+def stem_of(path: Path) -> str:
+    """The file's name without .fits, .fz, .gz and .bz2."""
+    name = path.name
+    for ending in PACKED_NAMES:
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+    return NAMES_NOT_OF_FITS.sub("", name) or path.name
+
+
+# One CCD
+
+
+def _ccd(path: Path, hdu: Hdu, problems: list[Problem], warnings: list[str]) -> Ccd:
+    where = f"HDU {hdu.index}" + (f" ({hdu.extname})" if hdu.extname else "")
+    sides = [length for length in hdu.shape if length > 1]
+    width, height = (*hdu.shape, 1, 1)[:2]
+    if len(hdu.shape) < 2 or (len(sides) < 2 and max(hdu.shape) > 1):
+        problems.append(Problem(str(path), f"{where} is no image: it has one axis.", "Give exposures, not spectra."))
+    elif len(sides) > 2 or any(length > 1 for length in hdu.shape[2:]):
+        shown = " x ".join(map(str, hdu.shape))
+        problems.append(Problem(str(path), f"{where} is a cube of {shown}.", "Give its planes as images of their own."))
+    elif min(width, height) < SMALLEST_SIDE:
+        what = f"{where} has {width} x {height} pixels, at least {SMALLEST_SIDE} a side were expected."
+        problems.append(Problem(str(path), what, "Give whole CCDs."))
+    if len(hdu.shape) > 2:
+        warnings.append(
+            f"{where} has NAXIS = {len(hdu.shape)} with axes of length 1: they are taken off for the tools."
+        )
+    if hdu.bitpix == 64:
+        warnings.append(f"{where} has 64-bit integers, which SExtractor does not read: they are made floats.")
+    ccd = Ccd(hdu.index, hdu.extname, width, height, "", None, hdu.bitpix, extra_axes=max(0, len(hdu.shape) - 2))
+    return _with_wcs(path, where, ccd, hdu.header, problems, warnings)
+
+
+def _with_wcs(
+    path: Path, where: str, ccd: Ccd, header: Mapping[str, Value], problems: list[Problem], warnings: list[str]
+) -> Ccd:
+    """The CCD with its place on the sky, as well as the linear part of the WCS and its projection say."""
+    projection = _projection(header)
+    if not projection:
+        warnings.append(f"{where} has no sky coordinates (CTYPE1, CTYPE2): SCAMP cannot use it.")
+        return ccd
+    numbers: dict[str, float] = {}
+    before = len(problems)
+    for key in WCS_KEYS[2:16] + WCS_KEYS[16:20]:
+        value = header.get(key)
+        if key.startswith(("CTYPE", "CUNIT")) or value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            mend = "Write it in decimal degrees, without quotes." if key.startswith("CRVAL") else "Write a number."
+            problems.append(Problem(str(path), f"{where}: {key} is {value!r}, a number was expected.", mend))
+        else:
+            numbers[key] = float(value)
+    if len(problems) > before:
+        return ccd
+    ccd = replace(ccd, projection=projection)
+    if "CRVAL1" not in numbers or "CRVAL2" not in numbers:
+        warnings.append(f"{where} has no CRVAL1 and CRVAL2: SCAMP cannot use it.")
+        return ccd
+    crval = _crval(header, numbers)
+    if abs(crval[1]) > 90:
+        what = f"{where}: the declination CRVAL is {crval[1]:g}, -90 to 90 degrees were expected."
+        problems.append(Problem(str(path), what, "Mend the header."))
+        return ccd
+    if abs(crval[0]) > 720:
+        what = f"{where}: the right ascension CRVAL is {crval[0]:g}, 0 to 360 degrees were expected."
+        problems.append(Problem(str(path), what, "Mend the header."))
+        return ccd
+    ccd = replace(ccd, crval=(crval[0] % 360, crval[1]))
+    matrix = _matrix(numbers)
+    if matrix is None:
+        warnings.append(f"{where} has no pixel scale (CD or CDELT): where it is on the sky is a guess.")
+        return ccd
+    determinant = matrix[0] * matrix[3] - matrix[1] * matrix[2]
+    if not 1e-16 < abs(determinant) < 100:
+        what = f"{where}: the matrix CDi_j (or CDELT) cannot be: pixels of {determinant:g} square degrees."
+        problems.append(Problem(str(path), what, "Mend the header."))
+        return ccd
+    if projection not in READ_BY_THE_TOOLS:
+        warnings.append(f"{where} has the projection {projection}, which SCAMP misreads: it is converted to TPV.")
+    swapped = _latitude_first(header)
+    place = _to_sky(projection, crval, matrix, numbers.get("CRPIX1", 0.0), numbers.get("CRPIX2", 0.0), swapped)
+    edges = ((0.5, 0.5), (ccd.width + 0.5, 0.5), (ccd.width + 0.5, ccd.height + 0.5), (0.5, ccd.height + 0.5))
+    corners = tuple(place(x, y) for x, y in edges)
+    return replace(ccd, corners=corners, mirrored=(determinant > 0) != swapped)
+
+
+def _projection(header: Mapping[str, Value]) -> str:
+    first, second = (str(header.get(f"CTYPE{axis}") or "").strip().upper() for axis in (1, 2))
+    celestial = ("RA", "DEC", "GLON", "GLAT", "ELON", "ELAT")
+    if first.split("-")[0] not in celestial or second.split("-")[0] not in celestial:
+        return ""
+    code = first[5:8].strip("-")
+    if first.endswith("-SIP") or "A_ORDER" in header:
+        return "SIP"
+    if code == "TAN" and ("PV1_1" in header or "PV1_0" in header):
+        return "TPV"  # as SCAMP 1 and Elixir wrote it; the tools read it so
+    return code
+
+
+def _latitude_first(header: Mapping[str, Value]) -> bool:
+    return str(header.get("CTYPE1")).strip().upper().split("-")[0] in ("DEC", "GLAT", "ELAT")
+
+
+def _crval(header: Mapping[str, Value], numbers: Mapping[str, float]) -> tuple[float, float]:
+    pair = numbers["CRVAL1"], numbers["CRVAL2"]
+    return (pair[1], pair[0]) if _latitude_first(header) else pair
+
+
+def _matrix(numbers: Mapping[str, float]) -> tuple[float, float, float, float] | None:
+    """CD1_1, CD1_2, CD2_1, CD2_2 in degrees a pixel."""
+    if any(f"CD{i}_{j}" in numbers for i in (1, 2) for j in (1, 2)):
+        return (
+            numbers.get("CD1_1", 0.0),
+            numbers.get("CD1_2", 0.0),
+            numbers.get("CD2_1", 0.0),
+            numbers.get("CD2_2", 0.0),
+        )
+    if "CDELT1" not in numbers or "CDELT2" not in numbers:
+        return None
+    step1, step2 = numbers["CDELT1"], numbers["CDELT2"]
+    if any(f"PC{i}_{j}" in numbers for i in (1, 2) for j in (1, 2)):
+        pc = [numbers.get(f"PC{i}_{j}", float(i == j)) for i in (1, 2) for j in (1, 2)]
+        return step1 * pc[0], step1 * pc[1], step2 * pc[2], step2 * pc[3]
+    turn = math.radians(numbers.get("CROTA2", 0.0))
+    return step1 * math.cos(turn), -step2 * math.sin(turn), step1 * math.sin(turn), step2 * math.cos(turn)
+
+
+def _to_sky(
+    projection: str,
+    crval: tuple[float, float],
+    matrix: tuple[float, float, float, float],
+    x0: float,
+    y0: float,
+    swapped: bool,
+) -> Callable[[float, float], tuple[float, float]]:
+    """Pixel to (ra, dec). Distortions are left out: enough for footprints."""
+    ra0, dec0 = math.radians(crval[0]), math.radians(crval[1])
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        xi = math.radians(matrix[0] * (x - x0) + matrix[1] * (y - y0))
+        eta = math.radians(matrix[2] * (x - x0) + matrix[3] * (y - y0))
+        if swapped:
+            xi, eta = eta, xi
+        if projection not in ZENITHAL:
+            dec = max(-90.0, min(90.0, math.degrees(dec0 + eta)))
+            return math.degrees(ra0 + xi / max(math.cos(dec0), 1e-6)) % 360, dec
+        radius = math.hypot(xi, eta)
+        if radius == 0:
+            return crval[0] % 360, crval[1]
+        away = math.atan(radius) if projection in ("TAN", "TPV", "SIP", "TNX") else min(radius, math.pi)
+        sin_dec = math.cos(away) * math.sin(dec0) + eta * math.sin(away) * math.cos(dec0) / radius
+        dec = math.asin(max(-1.0, min(1.0, sin_dec)))
+        east = xi * math.sin(away)
+        north = radius * math.cos(dec0) * math.cos(away) - eta * math.sin(dec0) * math.sin(away)
+        return math.degrees(ra0 + math.atan2(east, north)) % 360, math.degrees(dec)
+
+    return place
+
+
+# The exposure as a whole
+
+
+@dataclass(frozen=True)
+class _Said:
+    """The headers of a file, asked by meaning: the primary's word goes before those of the CCDs."""
+
+    path: Path
+    headers: Sequence[Mapping[str, Value]]
+    problems: list[Problem]
+    warnings: list[str]
+
+    def first(self, name: str) -> tuple[str, Value]:
+        for key in HEADER_KEYS[name]:
+            for header in self.headers:
+                value = header.get(key)
+                if value is not None and value != "":
+                    return key, value
+        return "", None
+
+    def text(self, name: str, *, quiet: bool = False) -> str:
+        key, value = self.first(name)
+        if value is None:
+            if not quiet:
+                self.warnings.append(f"no {name} is named ({', '.join(HEADER_KEYS[name][:3])}).")
+            return ""
+        shown = " ".join(str(value).split())
+        if HOSTILE.search(shown):
+            self.warnings.append(
+                f"{key} = {shown!r} holds signs of markup or of a shell; it is only ever shown as text."
+            )
+        others = {str(header[key]) for header in self.headers if header.get(key) not in (None, "", value)}
+        if others and key not in ("EXTNAME",):
+            self.warnings.append(f"{key} differs between the HDUs: {value!r} is taken, not {sorted(others)[0]!r}.")
+        return shown
+
+    def number(self, name: str, meaning: str, *, least: float | None = None, quiet: bool = False) -> float | None:
+        key, value = self.first(name)
+        if value is None:
+            if not quiet:
+                self.warnings.append(f"{meaning} is missing ({', '.join(HEADER_KEYS[name][:3])}).")
+            return None
+        if isinstance(value, str):
+            found = re.match(r"\s*([+-]?[0-9]{1,300}(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?)", value)
+            self.warnings.append(f"{key} is the text {value!r}; {found[1] if found else 'nothing'} was read from it.")
+            value = float(found[1]) if found else None
+        if value is None or isinstance(value, bool):
+            return None
+        if least is not None and value < least:
+            what = f"{key} is {value:g}: {meaning} must be at least {least:g}."
+            self.problems.append(Problem(str(self.path), what, "Mend the header."))
+        return float(value) if abs(value) < 1e300 else None
+
+
+def _mjd(said: _Said, today: date) -> float | None:
+    """Of the start of the exposure: MJD-OBS, else from DATE-OBS. Odd dates are warnings."""
+    mjd = said.number("mjd", "the date", quiet=True)
+    key, value = said.first("date")
+    when = None
+    if value is not None:
+        when = _moment(str(value))
+        if when is None:
+            said.warnings.append(f"{key} is {value!r}, a date like 2020-01-31T12:00:00 was expected: it is left out.")
+        elif "/" in str(value):
+            said.warnings.append(f"{key} is {value!r}, in the old form of two-digit years: read as {when.date()}.")
+    elif mjd is None:
+        said.warnings.append("the date is missing (MJD-OBS, DATE-OBS).")
+    if mjd is None and when is not None:
+        mjd = (when - MJD_EPOCH) / timedelta(days=1)
+    earliest = (datetime(OLDEST_YEAR, 1, 1) - MJD_EPOCH).days
+    latest = (datetime(today.year, today.month, today.day) - MJD_EPOCH).days + 2
+    if mjd is not None and not earliest <= mjd <= latest:
+        side = "lies in the future" if mjd > latest else f"lies before {OLDEST_YEAR}"
+        said.warnings.append(f"its date, MJD {mjd:.2f}, {side}: look at DATE-OBS and MJD-OBS.")
+    return mjd
+
+
+def _moment(text: str) -> datetime | None:
+    old = re.match(r"\s*(\d\d)/(\d\d)/(\d\d)\s*$", text)
+    if old:
+        text = f"19{old[3]}-{old[2]}-{old[1]}"
+    found = re.match(r"\s*(\d{4})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(\.\d{1,12})?)?", text)
+    if not found:
+        return None
+    parts = [int(part or 0) for part in found.groups()[:6]]
+    try:
+        return datetime(*parts[:5]) + timedelta(seconds=parts[5] + float(found[7] or 0))  # type: ignore[arg-type]
+    except (ValueError, OverflowError):
+        return None
+
+
+def _placed(exposure: Exposure, said: _Said, warnings: list[str]) -> Exposure:
+    """With the centre and radius of the smallest-ish circle around all CCDs."""
+    corners = [corner for ccd in exposure.ccds for corner in ccd.corners]
+    if not corners:
+        corners = [ccd.crval for ccd in exposure.ccds if ccd.crval]
+    if not corners:
+        pointing = _pointing(said)
+        if pointing is None:
+            warnings.append("where it points is unknown: no usable WCS, no RA and DEC.")
+            return exposure
+        return replace(exposure, s_ra=pointing[0], s_dec=pointing[1], radius_deg=0.0)
+    centre = _centre(corners)
+    radius = max(separation_deg(centre, corner) for corner in corners)
+    return replace(exposure, s_ra=round(centre[0], 7) % 360, s_dec=round(centre[1], 7), radius_deg=round(radius, 7))
+
+
+def _pointing(said: _Said) -> tuple[float, float] | None:
+    ra = _angle(said.first("ra")[1], 15.0)
+    dec = _angle(said.first("dec")[1], 1.0)
+    return (ra % 360, dec) if ra is not None and dec is not None and abs(dec) <= 90 else None
+
+
+def _angle(value: Value, per_unit: float) -> float | None:
+    """Degrees of a number of degrees or of sexagesimal text (whose unit is `per_unit` degrees)."""
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, int | float):
+        return float(value) if abs(value) < 1e6 else None
+    found = re.match(r"\s*([+-]?)(\d{1,3})[:h d](\d{1,2})[:m ](\d{1,2}(?:\.\d{0,12})?)", value)
+    if not found:
+        return None
+    size = int(found[2]) + int(found[3]) / 60 + float(found[4]) / 3600
+    return (-size if found[1] == "-" else size) * per_unit
+
+
+def _unit(ra: float, dec: float) -> tuple[float, float, float]:
+    a, d = math.radians(ra), math.radians(dec)
+    return math.cos(d) * math.cos(a), math.cos(d) * math.sin(a), math.sin(d)
+
+
+def _centre(places: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """The middle of the box around the places, in the tangent of their mean: even when CCDs are missing on one side."""
+    units = [_unit(*place) for place in places]
+    x, y, z = (sum(axis) for axis in zip(*units, strict=True))
+    if math.hypot(x, y, z) < 1e-9:
+        x, y, z = units[0]
+    return math.degrees(math.atan2(y, x)) % 360, math.degrees(math.atan2(z, math.hypot(x, y)))
+
+
+# What is odd
+
+
+def _why_no_image(file: FitsFile) -> str:
+    if any(hdu.kind in ("bintable", "table") for hdu in file.hdus):
+        return "holds a table and no image."
+    return "holds no image: its HDUs have no data."
+
+
+def _odd_gain(said: _Said, warnings: list[str]) -> None:
+    key, gain = said.first("gain")
+    if isinstance(gain, int | float) and not isinstance(gain, bool) and gain <= 0:
+        warnings.append(f"{key} is {gain:g}: errors of fluxes will be wrong.")
+
+
+def _odd_name(path: Path, packing: str) -> list[str]:
+    ending = os.path.splitext(path.name)[1].lower()
+    named = PACKED_NAMES.get(ending, "fits")
+    if packing == "fits.bz2":
+        return ["it is packed with bzip2, which is slow to unpack: .fits.fz is better."]
+    if packing != named:
+        shown = {"fits": "not packed", "fits.fz": "tile-compressed (fpack)", "fits.gz": "packed with gzip"}[packing]
+        return [f"it is {shown}, which its name does not say."]
+    return []
+
+
+def _odd_layout(file: FitsFile, ccds: Sequence[Ccd]) -> list[str]:
+    found: list[str] = []
+    images = [hdu.index for hdu in file.hdus if hdu.is_image]
+    for hdu in file.hdus:
+        if hdu.kind in ("bintable", "table", "other"):
+            found.append(f"HDU {hdu.index} is a table: the tools pass it by.")
+    if len({(ccd.width, ccd.height) for ccd in ccds}) > 1:
+        found.append("its CCDs are of unequal size.")
+    if len({ccd.mirrored for ccd in ccds if ccd.mirrored is not None}) > 1:
+        found.append("some of its CCDs are mirrored and some are not: look at the CD matrices.")
+    said = file.hdus[0].header.get("NEXTEND")
+    if isinstance(said, int) and not isinstance(said, bool) and said != len(file.hdus) - 1:
+        found.append(f"NEXTEND says {said} extensions, there are {len(file.hdus) - 1}.")
+    if len(images) > 1:
+        found += _odd_extnames([ccd.extname for ccd in ccds])
+    elif ccds[0].extname:
+        found += _odd_signs([ccds[0].extname])
+    return found
+
+
+def _odd_extnames(names: Sequence[str]) -> list[str]:
+    if not all(names):
+        return ["not all of its CCDs have an EXTNAME: they are told apart by their order.", *_odd_signs(names)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        return [f"several of its CCDs have the EXTNAME {twice[0]!r}: they are told apart by their order."]
+    found = _odd_signs(names)
+    numbers = [re.fullmatch(r"(.*?)(\d{1,6})", name) for name in names]
+    if all(numbers) and len({number[1] for number in numbers if number}) == 1:
+        order = [int(number[2]) for number in numbers if number]
+        if order != sorted(order):
+            found.append("its CCDs are not in the order of their EXTNAMEs.")
+        elif order[-1] - order[0] + 1 != len(order):
+            found.append(f"the numbers of its EXTNAMEs have gaps ({names[0]} to {names[-1]}): CCDs may be missing.")
+    return found
+
+
+def _odd_signs(names: Iterable[str]) -> list[str]:
+    odd = [name for name in names if name and (not PLAIN_EXTNAME.match(name) or ".." in name)]
+    return [f"the EXTNAME {odd[0]!r} holds odd signs; it is never used as a file name."] if odd else []
+
+
+def odd_beside_others(exposures: Sequence[Exposure]) -> dict[Path, tuple[str, ...]]:
+    """What is odd only beside the other exposures of the same instrument: CCDs, orientation, pointing."""
+    result: dict[Path, tuple[str, ...]] = {}
+    for instrument in {exposure.instrument for exposure in exposures}:
+        same = [exposure for exposure in exposures if exposure.instrument == instrument]
+        usual_names = _usual(tuple(ccd.extname for ccd in one.ccds) for one in same)
+        usual_mirror = _usual(one.ccds[0].mirrored for one in same if one.ccds[0].mirrored is not None)
+        for one in same:
+            found = _odd_one(one, same, usual_names, usual_mirror)
+            if found:
+                result[one.path] = tuple(found)
+    return result
+
+
+def _usual(values: Iterable[object]) -> object:
+    """The commonest value; None when there is no majority."""
+    counted = Counter(values).most_common(2)
+    if not counted or (len(counted) > 1 and counted[0][1] == counted[1][1]):
+        return None
+    return counted[0][0]
+
+
+def _odd_one(one: Exposure, same: Sequence[Exposure], usual_names: object, usual_mirror: object) -> list[str]:
+    found: list[str] = []
+    names = tuple(ccd.extname for ccd in one.ccds)
+    if isinstance(usual_names, tuple) and names != usual_names:
+        missing = [name for name in usual_names if name not in names]
+        if len(names) != len(usual_names):
+            found.append(f"it has {len(names)} CCDs where the others of {one.instrument} have {len(usual_names)}.")
+        elif missing:
+            found.append(f"it has no CCD {missing[0]!r} as the others of {one.instrument} have.")
+        else:
+            found.append(f"its CCDs stand in another order than in the others of {one.instrument}.")
+    if usual_mirror is not None and one.ccds[0].mirrored not in (None, usual_mirror):
+        found.append(f"it is mirrored beside the others of {one.instrument}: look at its CD matrices.")
+    peers = [other for other in same if other.object == one.object and other.s_ra is not None and other is not one]
+    if one.s_ra is not None and one.s_dec is not None and len(peers) > 1:
+        away = sorted(separation_deg((one.s_ra, one.s_dec), (p.s_ra or 0.0, p.s_dec or 0.0)) for p in peers)
+        if away[(len(away) - 1) // 2] > FAR_FROM_OTHERS_DEG:
+            found.append(f"it points {away[(len(away) - 1) // 2]:.0f} degrees from the others of {one.object}.")
+    return found
+
+
+__all__ = [
+    "Ccd",
+    "Exposure",
+    "FitsProblem",
+    "needs_preparing",
+    "odd_beside_others",
+    "read_exposure",
+    "separation_deg",
+    "stem_of",
+]
