@@ -40,6 +40,7 @@ STRUCTURE |= {"ZIMAGE", "ZBITPIX", "ZNAXIS"}
 PER_AXIS = re.compile(r"Z?NAXIS[1-9][0-9]{0,2}$")
 
 Value = str | int | float | bool | None
+Noted = list[tuple[str, str]]  # where in the file ('' for all of it), and what is odd there
 Source = str | os.PathLike[str] | int
 
 
@@ -75,7 +76,8 @@ class Hdu:
 
     @property
     def extname(self) -> str:
-        return str(self.header.get("EXTNAME") or "")
+        name = str(self.header.get("EXTNAME") or "")
+        return "" if self.kind == "compressed" and name == "COMPRESSED_IMAGE" else name  # fpack's, where there was none
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,20 @@ def opened(path: Source, follow_links: bool = True) -> Iterator[int]:
     finally:
         if not isinstance(path, int):
             os.close(descriptor)
+
+
+def merged(noted: Noted) -> list[str]:
+    """One text for each oddity: "HDU 1 and 35 more: GAIN is 0."."""
+    places: dict[str, list[str]] = {}
+    for where, what in noted:
+        places.setdefault(what, []).append(where)
+    texts = []
+    for what, wheres in places.items():
+        more = f" and {len(wheres) - 1} more" if len(wheres) > 1 else ""
+        texts.append(f"{wheres[0]}{more}: {what}" if wheres[0] else what)
+    if len(texts) > MAX_WARNINGS:
+        texts[MAX_WARNINGS:] = [f"and {len(texts) - MAX_WARNINGS} more oddities."]
+    return texts
 
 
 def _reason(error: Exception) -> str:
@@ -249,24 +265,22 @@ def _stream(source: Source, descriptor: int) -> _Plain | _Unpacked:
 
 def _scanned(path: Source, keys: Collection[str] | None, follow_links: bool, must_be_whole: bool) -> FitsFile:
     wanted = None if keys is None else frozenset(key.upper() for key in keys)
-    warnings: list[str] = []
+    warnings: Noted = []
     with opened(path, follow_links) as descriptor:
         about = os.fstat(descriptor)
         stream = _stream(path, descriptor)
         hdus = tuple(_hdus(stream, path, warnings, wanted, must_be_whole))
         if isinstance(stream, _Unpacked) and stream.junk:
-            warnings.append("stray bytes follow the packed data.")
+            warnings.append(("", "stray bytes follow the packed data."))
     inner = "fits.fz" if any(hdu.kind == "compressed" for hdu in hdus) else "fits"
     kind = stream.kind if isinstance(stream, _Unpacked) else inner
-    if len(warnings) > MAX_WARNINGS:
-        warnings[MAX_WARNINGS:] = [f"and {len(warnings) - MAX_WARNINGS} more oddities."]
-    return FitsFile(kind, about.st_size, about.st_mtime_ns, hdus, tuple(warnings))
+    return FitsFile(kind, about.st_size, about.st_mtime_ns, hdus, tuple(merged(warnings)))
 
 
 def _hdus(
     stream: _Plain | _Unpacked,
     source: Source,
-    warnings: list[str],
+    warnings: Noted,
     wanted: frozenset[str] | None,
     must_be_whole: bool = False,
 ) -> Iterator[Hdu]:
@@ -290,11 +304,11 @@ def _hdus(
             what = f"ends within the data of HDU {index}: {end - reached} of {hdu.data_bytes} bytes are missing."
             if must_be_whole:
                 raise FitsProblem(source, what, "Fetch the file again.")
-            warnings.append(what)
+            warnings.append(("", what))
             return
         offset = hdu.data_offset + _padded(hdu.data_bytes)
         if stream.reach(offset) < offset:
-            warnings.append(f"the last block, of HDU {index}, is not filled up to {BLOCK} bytes; the data are whole.")
+            warnings.append((f"HDU {index}", f"its last block is not filled up to {BLOCK} bytes; the data are whole."))
             return
     if stream.read(offset, 1):
         raise FitsProblem(source, f"has more than {MAX_HDUS} HDUs.", "Split it.")
@@ -305,7 +319,7 @@ def _begins_hdu(start: bytes, index: int) -> bool:
 
 
 def _refuse_or_pass_junk(
-    stream: _Plain | _Unpacked, source: Source, index: int, offset: int, start: bytes, warnings: list[str]
+    stream: _Plain | _Unpacked, source: Source, index: int, offset: int, start: bytes, warnings: Noted
 ) -> None:
     if index == 0:
         again = "Give a FITS file."
@@ -315,9 +329,9 @@ def _refuse_or_pass_junk(
             raise FitsProblem(source, 'is not FITS: it does not begin with "SIMPLE  = T" as FITS headers do.', again)
         raise FitsProblem(source, f"is not FITS but {_looks_like(start)}.", again)
     if start and isinstance(stream, _Plain):
-        warnings.append(f"{stream.end - offset} stray bytes follow the last HDU; they are left out.")
+        warnings.append(("", f"{stream.end - offset} stray bytes follow the last HDU; they are left out."))
     elif start:
-        warnings.append("stray bytes follow the last HDU; they are left out.")
+        warnings.append(("", "stray bytes follow the last HDU; they are left out."))
 
 
 def _looks_like(start: bytes) -> str:
@@ -362,10 +376,8 @@ def _padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-def _hdu(
-    source: Source, index: int, offset: int, raw: bytes, wanted: frozenset[str] | None, warnings: list[str]
-) -> Hdu:
-    header = _cards(raw, wanted, lambda text: warnings.append(f"HDU {index}: {text}"))
+def _hdu(source: Source, index: int, offset: int, raw: bytes, wanted: frozenset[str] | None, warnings: Noted) -> Hdu:
+    header = _cards(raw, wanted, lambda text: warnings.append((f"HDU {index}", text)))
     data_offset = offset + _padded(len(raw) + CARD)
     if index == 0 and header.get("SIMPLE") not in (True, False):
         raise FitsProblem(source, 'is not FITS: it does not begin with "SIMPLE  = T".', "Give a FITS file.")

@@ -10,13 +10,13 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from spicad import fits
-from spicad.fits import FitsFile, FitsProblem, Hdu, Value
+from spicad.fits import FitsFile, FitsProblem, Hdu, Noted, Value
 from spicad.words import BadInput, Problem
 
 HEADER_KEYS = {  # what we want to know: the keywords that may say it, the first that is there counts
@@ -32,12 +32,12 @@ HEADER_KEYS = {  # what we want to know: the keywords that may say it, the first
     "dec": ("DEC_DEG", "DEC", "TELDEC", "OBJCTDEC", "CRVAL2A"),
     "gain": ("GAIN", "EGAIN"),
 }
-WCS_KEYS = tuple(
-    [f"{name}{axis}" for name in ("CTYPE", "CRVAL", "CRPIX", "CDELT", "CROTA", "CUNIT") for axis in (1, 2)]
-    + [f"{name}{i}_{j}" for name in ("CD", "PC") for i in (1, 2) for j in (1, 2)]
-    + ["A_ORDER", "PV1_0", "PV1_1", "PV1_2", "PV2_1", "PV2_2", "PV2_3"]
+WCS_NUMBERS = (
+    *(f"{name}{axis}" for name in ("CRVAL", "CRPIX", "CDELT", "CROTA") for axis in (1, 2)),
+    *(f"{name}{i}_{j}" for name in ("CD", "PC") for i in (1, 2) for j in (1, 2)),
 )
-KEYS = frozenset(WCS_KEYS).union(*HEADER_KEYS.values()) | {"EXTNAME", "NEXTEND", "EXTVER"}
+WCS_KEYS = (*WCS_NUMBERS, "CTYPE1", "CTYPE2", "A_ORDER", "PV1_0", "PV1_1")
+KEYS = frozenset(WCS_KEYS).union(*HEADER_KEYS.values()) | {"EXTNAME", "NEXTEND"}
 
 ZENITHAL = frozenset(("TAN", "TPV", "SIP", "TNX", "ZPX", "ZPN", "ARC", "SIN", "STG", "ZEA"))
 READ_BY_THE_TOOLS = frozenset(("TAN", "TPV"))  # SCAMP 2.10 hangs on ZPN and leaves SIP coefficients out
@@ -99,14 +99,12 @@ def read_exposure(path: Path, *, today: date | None = None, check_sums: bool = F
     """
     path = Path(path)
     file = fits.check_whole(path, keys=KEYS)
-    problems: list[Problem] = []
-    warnings = list(file.warnings)
     images = [hdu for hdu in file.hdus if hdu.is_image]
+    found = _Findings()
     if not images:
-        raise BadInput(Problem(str(path), _why_no_image(file), "Give an exposure with at least one image."))
-    ccds = tuple(_ccd(path, hdu, problems, warnings) for hdu in images)
-    said = _Said(path, [file.hdus[0].header] + [hdu.header for hdu in images], problems, warnings)
-    exptime = said.number("t_exptime", "the exposure time in seconds", least=0.0)
+        found.refuse("", _why_no_image(file), "Give an exposure with at least one image.")
+    ccds = tuple(_ccd(hdu, found) for hdu in images)
+    said = _Said([file.hdus[0].header] + [hdu.header for hdu in images], found)
     exposure = Exposure(
         path=path,
         size=file.size,
@@ -117,7 +115,7 @@ def read_exposure(path: Path, *, today: date | None = None, check_sums: bool = F
         filter=said.text("filter"),
         object=said.text("object", quiet=True),
         runid=said.text("runid", quiet=True),
-        t_exptime=exptime,
+        t_exptime=said.number("t_exptime", "the exposure time in seconds", least=0.0),
         airmass=said.number("airmass", "the airmass", quiet=True),
         mjd=_mjd(said, today or date.today()),
         s_ra=None,
@@ -128,14 +126,14 @@ def read_exposure(path: Path, *, today: date | None = None, check_sums: bool = F
         ccds=ccds,
         warnings=(),
     )
-    if problems:
-        raise BadInput(problems)
-    exposure = _placed(exposure, said, warnings)
-    _odd_gain(said, warnings)
-    warnings += _odd_name(path, file.packing) + _odd_layout(file, ccds)
+    if found.refused:
+        raise BadInput(Problem(_shown(path), what, mend) for what, mend in found.problems())
+    exposure = _placed(exposure, said)
+    _look_at_gain(said)
+    texts = [*file.warnings, *fits.merged(found.noted), *_odd_name(path, file.packing), *_odd_layout(file, ccds)]
     if check_sums:
-        warnings += fits.disagreeing_sums(path)
-    return replace(exposure, warnings=tuple(dict.fromkeys(warnings)))
+        texts += fits.disagreeing_sums(path)
+    return replace(exposure, warnings=tuple(dict.fromkeys(texts)))
 
 
 def needs_preparing(exposure: Exposure, reads: Sequence[str]) -> str:
@@ -172,82 +170,113 @@ def stem_of(path: Path) -> str:
     return NAMES_NOT_OF_FITS.sub("", name) or path.name
 
 
+@dataclass(frozen=True)
+class _Findings:
+    """What is odd and what is wrong, each with its place in the file ('' for the file as a whole)."""
+
+    noted: Noted = field(default_factory=list)
+    refused: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def warn(self, where: str, what: str) -> None:
+        self.noted.append((where, what))
+
+    def refuse(self, where: str, what: str, mend: str) -> None:
+        self.refused.append((where, what, mend))
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """(what, mend), one for each kind of fault."""
+        mends = {what: mend for _, what, mend in self.refused}
+        for what, mend in mends.items():
+            yield fits.merged([(where, what) for where, other, _ in self.refused if other == what])[0], mend
+
+
 # One CCD
 
 
-def _ccd(path: Path, hdu: Hdu, problems: list[Problem], warnings: list[str]) -> Ccd:
+def _ccd(hdu: Hdu, found: _Findings) -> Ccd:
     where = f"HDU {hdu.index}" + (f" ({hdu.extname})" if hdu.extname else "")
-    sides = [length for length in hdu.shape if length > 1]
     width, height = (*hdu.shape, 1, 1)[:2]
-    if len(hdu.shape) < 2 or (len(sides) < 2 and max(hdu.shape) > 1):
-        problems.append(Problem(str(path), f"{where} is no image: it has one axis.", "Give exposures, not spectra."))
-    elif len(sides) > 2 or any(length > 1 for length in hdu.shape[2:]):
+    long_sides = [length for length in hdu.shape if length > 1]
+    if len(long_sides) == 1 or len(hdu.shape) == 1:
+        found.refuse(where, "this is no image: it has one axis.", "Give exposures, not spectra.")
+    elif any(length > 1 for length in hdu.shape[2:]):
         shown = " x ".join(map(str, hdu.shape))
-        problems.append(Problem(str(path), f"{where} is a cube of {shown}.", "Give its planes as images of their own."))
+        found.refuse(where, f"this is a cube of {shown}.", "Give its planes as images of their own.")
     elif min(width, height) < SMALLEST_SIDE:
-        what = f"{where} has {width} x {height} pixels, at least {SMALLEST_SIDE} a side were expected."
-        problems.append(Problem(str(path), what, "Give whole CCDs."))
+        what = f"this image has {width} x {height} pixels, at least {SMALLEST_SIDE} a side were expected."
+        found.refuse(where, what, "Give whole CCDs.")
     if len(hdu.shape) > 2:
-        warnings.append(
-            f"{where} has NAXIS = {len(hdu.shape)} with axes of length 1: they are taken off for the tools."
-        )
+        found.warn(where, f"NAXIS = {len(hdu.shape)} with axes of length 1: they are taken off for the tools.")
     if hdu.bitpix == 64:
-        warnings.append(f"{where} has 64-bit integers, which SExtractor does not read: they are made floats.")
+        found.warn(where, "64-bit integers, which SExtractor does not read: they are made floats.")
     ccd = Ccd(hdu.index, hdu.extname, width, height, "", None, hdu.bitpix, extra_axes=max(0, len(hdu.shape) - 2))
-    return _with_wcs(path, where, ccd, hdu.header, problems, warnings)
+    return _on_the_sky(where, ccd, hdu.header, found)
 
 
-def _with_wcs(
-    path: Path, where: str, ccd: Ccd, header: Mapping[str, Value], problems: list[Problem], warnings: list[str]
-) -> Ccd:
-    """The CCD with its place on the sky, as well as the linear part of the WCS and its projection say."""
+def _on_the_sky(where: str, ccd: Ccd, header: Mapping[str, Value], found: _Findings) -> Ccd:
+    """The CCD with its place, as well as its projection and the linear part of its WCS say."""
     projection = _projection(header)
     if not projection:
-        warnings.append(f"{where} has no sky coordinates (CTYPE1, CTYPE2): SCAMP cannot use it.")
-        return ccd
-    numbers: dict[str, float] = {}
-    before = len(problems)
-    for key in WCS_KEYS[2:16] + WCS_KEYS[16:20]:
-        value = header.get(key)
-        if key.startswith(("CTYPE", "CUNIT")) or value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            mend = "Write it in decimal degrees, without quotes." if key.startswith("CRVAL") else "Write a number."
-            problems.append(Problem(str(path), f"{where}: {key} is {value!r}, a number was expected.", mend))
-        else:
-            numbers[key] = float(value)
-    if len(problems) > before:
+        found.warn(where, "no sky coordinates (CTYPE1, CTYPE2): SCAMP cannot use it.")
         return ccd
     ccd = replace(ccd, projection=projection)
-    if "CRVAL1" not in numbers or "CRVAL2" not in numbers:
-        warnings.append(f"{where} has no CRVAL1 and CRVAL2: SCAMP cannot use it.")
+    if projection not in READ_BY_THE_TOOLS:
+        found.warn(where, f"the projection {projection}, which SCAMP misreads: it is converted to TPV.")
+    numbers = _wcs_numbers(where, header, found)
+    crval = _crval(where, header, numbers, found)
+    if crval is None:
         return ccd
-    crval = _crval(header, numbers)
-    if abs(crval[1]) > 90:
-        what = f"{where}: the declination CRVAL is {crval[1]:g}, -90 to 90 degrees were expected."
-        problems.append(Problem(str(path), what, "Mend the header."))
-        return ccd
-    if abs(crval[0]) > 720:
-        what = f"{where}: the right ascension CRVAL is {crval[0]:g}, 0 to 360 degrees were expected."
-        problems.append(Problem(str(path), what, "Mend the header."))
-        return ccd
-    ccd = replace(ccd, crval=(crval[0] % 360, crval[1]))
+    ccd = replace(ccd, crval=crval)
     matrix = _matrix(numbers)
     if matrix is None:
-        warnings.append(f"{where} has no pixel scale (CD or CDELT): where it is on the sky is a guess.")
+        found.warn(where, "no pixel scale (CD or CDELT): where it is on the sky is a guess.")
         return ccd
     determinant = matrix[0] * matrix[3] - matrix[1] * matrix[2]
-    if not 1e-16 < abs(determinant) < 100:
-        what = f"{where}: the matrix CDi_j (or CDELT) cannot be: pixels of {determinant:g} square degrees."
-        problems.append(Problem(str(path), what, "Mend the header."))
+    scale = math.sqrt(abs(determinant)) * 3600
+    if not 1e-4 < scale < 36000:
+        found.refuse(where, f"pixels of {scale:g} arcsec, by CDi_j or CDELT, cannot be.", "Mend the header.")
         return ccd
-    if projection not in READ_BY_THE_TOOLS:
-        warnings.append(f"{where} has the projection {projection}, which SCAMP misreads: it is converted to TPV.")
+    if not 1e-3 < scale < 300:
+        found.warn(where, f"its pixels have {scale:g} arcsec.")
     swapped = _latitude_first(header)
     place = _to_sky(projection, crval, matrix, numbers.get("CRPIX1", 0.0), numbers.get("CRPIX2", 0.0), swapped)
     edges = ((0.5, 0.5), (ccd.width + 0.5, 0.5), (ccd.width + 0.5, ccd.height + 0.5), (0.5, ccd.height + 0.5))
     corners = tuple(place(x, y) for x, y in edges)
     return replace(ccd, corners=corners, mirrored=(determinant > 0) != swapped)
+
+
+def _wcs_numbers(where: str, header: Mapping[str, Value], found: _Findings) -> dict[str, float]:
+    numbers: dict[str, float] = {}
+    for key in WCS_NUMBERS:
+        value = header.get(key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e15:
+            mend = "Write it in decimal degrees, without quotes." if key.startswith("CRVAL") else "Write a number."
+            found.refuse(where, f"{key} is {value!r}, a number was expected.", mend)
+        else:
+            numbers[key] = float(value)
+    return numbers
+
+
+def _crval(
+    where: str, header: Mapping[str, Value], numbers: Mapping[str, float], found: _Findings
+) -> tuple[float, float] | None:
+    """The reference point (longitude, latitude); None with a word about it where it is none."""
+    if "CRVAL1" not in numbers or "CRVAL2" not in numbers:
+        if header.get("CRVAL1") is None or header.get("CRVAL2") is None:
+            found.warn(where, "no CRVAL1 and CRVAL2: SCAMP cannot use it.")
+        return None
+    longitude, latitude = numbers["CRVAL1"], numbers["CRVAL2"]
+    if _latitude_first(header):
+        longitude, latitude = latitude, longitude
+    for name, value, most in (("declination", latitude, 90.0), ("right ascension", longitude, 720.0)):
+        if abs(value) > most:
+            least = -90 if most == 90 else 0
+            what = f"the {name} of its CRVAL is {value:g}, {least} to {min(most, 360):g} degrees were expected."
+            found.refuse(where, what, "Mend the header.")
+            return None
+    return longitude % 360, latitude
 
 
 def _projection(header: Mapping[str, Value]) -> str:
@@ -265,11 +294,6 @@ def _projection(header: Mapping[str, Value]) -> str:
 
 def _latitude_first(header: Mapping[str, Value]) -> bool:
     return str(header.get("CTYPE1")).strip().upper().split("-")[0] in ("DEC", "GLAT", "ELAT")
-
-
-def _crval(header: Mapping[str, Value], numbers: Mapping[str, float]) -> tuple[float, float]:
-    pair = numbers["CRVAL1"], numbers["CRVAL2"]
-    return (pair[1], pair[0]) if _latitude_first(header) else pair
 
 
 def _matrix(numbers: Mapping[str, float]) -> tuple[float, float, float, float] | None:
@@ -330,10 +354,8 @@ def _to_sky(
 class _Said:
     """The headers of a file, asked by meaning: the primary's word goes before those of the CCDs."""
 
-    path: Path
     headers: Sequence[Mapping[str, Value]]
-    problems: list[Problem]
-    warnings: list[str]
+    found: _Findings
 
     def first(self, name: str) -> tuple[str, Value]:
         for key in HEADER_KEYS[name]:
@@ -347,56 +369,52 @@ class _Said:
         key, value = self.first(name)
         if value is None:
             if not quiet:
-                self.warnings.append(f"no {name} is named ({', '.join(HEADER_KEYS[name][:3])}).")
+                self.found.warn("", f"no {name} is named ({', '.join(HEADER_KEYS[name][:3])}).")
             return ""
         shown = " ".join(str(value).split())
         if HOSTILE.search(shown):
-            self.warnings.append(
-                f"{key} = {shown!r} holds signs of markup or of a shell; it is only ever shown as text."
+            self.found.warn(
+                "", f"{key} = {shown!r} holds signs of markup or of a shell; it is only ever shown as text."
             )
         others = {str(header[key]) for header in self.headers if header.get(key) not in (None, "", value)}
-        if others and key not in ("EXTNAME",):
-            self.warnings.append(f"{key} differs between the HDUs: {value!r} is taken, not {sorted(others)[0]!r}.")
+        if others:
+            self.found.warn("", f"{key} differs between the HDUs: {value!r} is taken, not {min(others)!r}.")
         return shown
 
     def number(self, name: str, meaning: str, *, least: float | None = None, quiet: bool = False) -> float | None:
         key, value = self.first(name)
-        if value is None:
-            if not quiet:
-                self.warnings.append(f"{meaning} is missing ({', '.join(HEADER_KEYS[name][:3])}).")
-            return None
+        if value is None and not quiet:
+            self.found.warn("", f"{meaning} is missing ({', '.join(HEADER_KEYS[name][:3])}).")
         if isinstance(value, str):
-            found = re.match(r"\s*([+-]?[0-9]{1,300}(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?)", value)
-            self.warnings.append(f"{key} is the text {value!r}; {found[1] if found else 'nothing'} was read from it.")
-            value = float(found[1]) if found else None
-        if value is None or isinstance(value, bool):
+            begins = re.match(r"\s*([+-]?[0-9]{1,300}(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?)", value)
+            self.found.warn("", f"{key} is the text {value!r}; {begins[1] if begins else 'nothing'} was read from it.")
+            value = float(begins[1]) if begins else None
+        if value is None or isinstance(value, bool) or abs(value) > 1e300:
             return None
         if least is not None and value < least:
-            what = f"{key} is {value:g}: {meaning} must be at least {least:g}."
-            self.problems.append(Problem(str(self.path), what, "Mend the header."))
-        return float(value) if abs(value) < 1e300 else None
+            self.found.refuse("", f"{key} is {value:g}: {meaning} must be at least {least:g}.", "Mend the header.")
+        return float(value)
 
 
 def _mjd(said: _Said, today: date) -> float | None:
     """Of the start of the exposure: MJD-OBS, else from DATE-OBS. Odd dates are warnings."""
+    warn = said.found.warn
     mjd = said.number("mjd", "the date", quiet=True)
     key, value = said.first("date")
-    when = None
-    if value is not None:
-        when = _moment(str(value))
-        if when is None:
-            said.warnings.append(f"{key} is {value!r}, a date like 2020-01-31T12:00:00 was expected: it is left out.")
-        elif "/" in str(value):
-            said.warnings.append(f"{key} is {value!r}, in the old form of two-digit years: read as {when.date()}.")
-    elif mjd is None:
-        said.warnings.append("the date is missing (MJD-OBS, DATE-OBS).")
+    when = None if value is None else _moment(str(value))
+    if value is None and mjd is None:
+        warn("", "the date is missing (MJD-OBS, DATE-OBS).")
+    elif value is not None and when is None:
+        warn("", f"{key} is {value!r}, a date like 2020-01-31T12:00:00 was expected: it is left out.")
+    elif when is not None and "/" in str(value):
+        warn("", f"{key} is {value!r}, in the old form of two-digit years: read as {when.date()}.")
     if mjd is None and when is not None:
         mjd = (when - MJD_EPOCH) / timedelta(days=1)
     earliest = (datetime(OLDEST_YEAR, 1, 1) - MJD_EPOCH).days
     latest = (datetime(today.year, today.month, today.day) - MJD_EPOCH).days + 2
     if mjd is not None and not earliest <= mjd <= latest:
         side = "lies in the future" if mjd > latest else f"lies before {OLDEST_YEAR}"
-        said.warnings.append(f"its date, MJD {mjd:.2f}, {side}: look at DATE-OBS and MJD-OBS.")
+        warn("", f"its date, MJD {mjd:.2f}, {side}: look at DATE-OBS and MJD-OBS.")
     return mjd
 
 
@@ -414,7 +432,7 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def _placed(exposure: Exposure, said: _Said, warnings: list[str]) -> Exposure:
+def _placed(exposure: Exposure, said: _Said) -> Exposure:
     """With the centre and radius of the smallest-ish circle around all CCDs."""
     corners = [corner for ccd in exposure.ccds for corner in ccd.corners]
     if not corners:
@@ -422,7 +440,7 @@ def _placed(exposure: Exposure, said: _Said, warnings: list[str]) -> Exposure:
     if not corners:
         pointing = _pointing(said)
         if pointing is None:
-            warnings.append("where it points is unknown: no usable WCS, no RA and DEC.")
+            said.found.warn("", "where it points is unknown: no usable WCS, no RA and DEC.")
             return exposure
         return replace(exposure, s_ra=pointing[0], s_dec=pointing[1], radius_deg=0.0)
     centre = _centre(corners)
@@ -472,10 +490,14 @@ def _why_no_image(file: FitsFile) -> str:
     return "holds no image: its HDUs have no data."
 
 
-def _odd_gain(said: _Said, warnings: list[str]) -> None:
+def _look_at_gain(said: _Said) -> None:
     key, gain = said.first("gain")
     if isinstance(gain, int | float) and not isinstance(gain, bool) and gain <= 0:
-        warnings.append(f"{key} is {gain:g}: errors of fluxes will be wrong.")
+        said.found.warn("", f"{key} is {gain:g}: errors of fluxes will be wrong.")
+
+
+def _shown(path: Path) -> str:
+    return "".join(sign if sign.isprintable() else "?" for sign in str(path))
 
 
 def _odd_name(path: Path, packing: str) -> list[str]:
