@@ -23,6 +23,7 @@ import secrets
 import stat
 import time
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -362,11 +363,14 @@ def _as_bytes(message: EmailMessage, key: str, spool_id: str, now: float) -> byt
     """With Date and a Message-ID that is always the same for this key; lines end in LF, bytes are ASCII."""
     from copy import deepcopy
     from email.policy import SMTP
-    from email.utils import formatdate, parseaddr
+    from email.utils import format_datetime, parseaddr
 
     whole = deepcopy(message)
     domain = parseaddr(str(whole["From"] or ""))[1].rpartition("@")[2] or "localhost"
-    for header, value in (("Date", formatdate(now)), ("Message-ID", f"<{key}.{spool_id}@{domain}>")):
+    for header, value in (
+        ("Date", format_datetime(datetime.fromtimestamp(now, UTC))),
+        ("Message-ID", f"<{key}.{spool_id}@{domain}>"),
+    ):
         del whole[header]
         whole[header] = value
     return whole.as_bytes(policy=SMTP.clone(linesep="\n", cte_type="7bit"))
