@@ -17,6 +17,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from spicad.words import SpicaError
@@ -36,8 +37,9 @@ MAX_ROWS = 5_000_000
 
 BITPIX = (8, 16, 32, 64, -32, -64)
 STRUCTURE = frozenset({"SIMPLE", "XTENSION", "BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "GROUPS", "EXTNAME"})
-STRUCTURE |= {"ZIMAGE", "ZBITPIX", "ZNAXIS"}
-PER_AXIS = re.compile(r"Z?NAXIS[1-9][0-9]{0,2}$")
+STRUCTURE |= {"ZIMAGE", "ZBITPIX", "ZNAXIS", "HIERARCH", "CONTINUE"}
+STRUCTURE |= {f"{z}NAXIS{axis}" for z in ("", "Z") for axis in range(1, 1000)}
+NEVER_READ = frozenset({"COMMENT ", "HISTORY ", "        "})
 
 Value = str | int | float | bool | None
 Noted = list[tuple[str, str]]  # where in the file ('' for all of it), and what is odd there
@@ -451,7 +453,7 @@ def _cards(raw: bytes, wanted: frozenset[str] | None, warn: Callable[[str], None
     text = clean.decode("ascii")
     header: dict[str, Value] = {}
     open_key = ""  # a string that ends in & and may be continued
-    for start in range(0, len(text), CARD):
+    for start in _starts(text, wanted):
         key = text[start : start + 8].rstrip()
         if key == "CONTINUE":
             if open_key:
@@ -461,17 +463,15 @@ def _cards(raw: bytes, wanted: frozenset[str] | None, warn: Callable[[str], None
         if key == "HIERARCH":
             name, equals, rest = text[start + 9 : start + CARD].partition("=")
             key = " ".join(name.split()).upper()
-            if not equals or not key:
+            if not equals or not key or (wanted is not None and key not in wanted):
                 continue
-        elif text[start + 8 : start + 9] == "=" and key not in ("COMMENT", "HISTORY", ""):
+        elif text[start + 8] == "=":
             rest = text[start + 9 : start + CARD]
         else:
             continue
         if key != key.upper():
             warn(f'the keyword "{key}" is written in lower case.')
             key = key.upper()
-        if wanted is not None and key not in wanted and key not in STRUCTURE and not PER_AXIS.match(key):
-            continue
         value, oddity = card_value(rest)
         if oddity:
             warn(f"{key} {oddity}")
@@ -485,6 +485,20 @@ def _cards(raw: bytes, wanted: frozenset[str] | None, warn: Callable[[str], None
         if isinstance(value, str) and value.endswith("&"):
             open_key = key
     return header
+
+
+def _starts(text: str, wanted: frozenset[str] | None) -> list[int]:
+    """Where the cards begin that are to be read: the one loop over all cards, so it is a short one."""
+    if wanted is None:
+        return [at for at in range(0, len(text), CARD) if text[at : at + 8] not in NEVER_READ]
+    padded = _padded_keys(wanted)
+    return [at for at in range(0, len(text), CARD) if text[at : at + 8] in padded]
+
+
+@lru_cache(maxsize=16)
+def _padded_keys(wanted: frozenset[str]) -> frozenset[str]:
+    keys = {key for key in wanted if len(key) <= 8} | STRUCTURE
+    return frozenset(key.ljust(8) for word in keys for key in (word, word.lower()))
 
 
 def _continued(header: dict[str, Value], key: str, rest: str) -> str:
