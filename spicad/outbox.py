@@ -95,7 +95,7 @@ def address_problem(text: str) -> str:
         return "the mail address is empty."
     if "<" in text:
         return f"{shown} has a name or brackets around the address. Write the address alone."
-    if re.search(r"[,;\s]", text.strip()):
+    if re.search(r"[,;\s]", text):
         return f"{shown} is not one mail address. Write exactly one, without spaces."
     if not text.isascii() or not text.isprintable():
         return f"{shown} has characters that a mail address cannot have here: only plain ASCII is sent."
