@@ -110,7 +110,7 @@ def parse(text: str, source: str) -> Configuration:
     """KEYWORD value[,value...] # comment, one a line. Raises BadInput with every line that cannot be taken."""
     settings: dict[str, Setting] = {}
     problems: list[Problem] = []
-    lines = text.split("\n")
+    lines = text.split("\n", MAX_LINES)
     if len(lines) > MAX_LINES:
         raise BadInput(Problem(source, f"this is no configuration: more than {MAX_LINES} lines."))
     for number, raw in enumerate(lines, 1):

@@ -18,7 +18,7 @@ from spicad.words import BadInput, Problem, SpicaError, nearest
 INPUT_KINDS = ("exposure", "weight", "flag", "reference", "product")
 OUTPUT_KINDS = ("fits", "ldac", "votable", "head", "text", "tiff", "psf", "pdf", "any")
 PACKINGS = ("fits", "fits.fz", "fits.gz")
-TAKES = ("first", "sum", "least", "most", "mean", "median", "length", "rows")
+TAKES = ("first", "sum", "least", "most", "mean", "median", "rms", "rows")
 STORED_KINDS = ("columns", "numbers", "cards", "text", "binary")
 
 TOP_KEYS = (
@@ -76,7 +76,8 @@ REQUIRE_KEYS = (
     Key("columns", "list of texts", [], "Columns that must exist"),
     Key("cards", "list of texts", [], "Header keywords that must be present and finite"),
     Key("ccds", "yes or no", False, "One block or extension per CCD of the exposure"),
-    Key("pixels", "yes or no", False, "An image whose pixels are finite and not all the same"),
+    Key("pixels", "yes or no", False, "An image with a finite pixel that is not 0"),
+    Key("varied", "yes or no", False, "An image whose pixels are not all the same"),
 )
 OWNED_KEYS = (
     Key("value", "text or list of texts", REQUIRED, "The value; of a list a configuration may choose one"),
@@ -104,6 +105,7 @@ METRIC_KEYS = (
     Key("table", "text", "", "The table of a VOTable"),
     Key("field", "text", "", "The field or parameter of that table, the column of a catalogue or the header keyword"),
     Key("take", "text", "first", "What is made of the values", choices=TAKES),
+    Key("over", "text", "", "A field of the same row to divide by"),
     Key("scale", "number", 1.0, "Factor"),
     Key("function", "text", "", "A named function instead"),
     Key("help", "text", REQUIRED, "What the figure says, with its unit"),
@@ -112,12 +114,16 @@ CHECK_KEYS = (
     Key("metric", "text", REQUIRED, "The figure"),
     Key("minimum", "number", None, "Least value that passes"),
     Key("maximum", "number", None, "Largest value that passes"),
+    Key("unless", "text", "", "Another figure that excuses it when it is small"),
+    Key("unless_at_most", "number", 0.0, "How small"),
     Key("words", "text", REQUIRED, "What is said when it does not pass"),
 )
 BEFORE_KEYS = (
     Key("check", "text", REQUIRED, "Name of the check"),
     Key("input", "text", REQUIRED, "The input looked at"),
     Key("least", "number", 1, "The number that must be there"),
+    Key("columns", "list of texts", [], "Columns looked at; {KEYWORD} is that keyword's value"),
+    Key("ratio", "text", "0", "Least ratio of the two columns, or {KEYWORD}"),
     Key("words", "text", REQUIRED, "What is said when it does not hold"),
 )
 
@@ -157,6 +163,7 @@ class Require:
     cards: tuple[str, ...] = ()
     ccds: bool = False
     pixels: bool = False
+    varied: bool = False
 
 
 @dataclass(frozen=True)
@@ -225,6 +232,7 @@ class Metric:
     table: str
     field: str
     take: str
+    over: str
     scale: float
     function: str
     help: str
@@ -235,6 +243,8 @@ class Check:
     metric: str
     minimum: float | None
     maximum: float | None
+    unless: str
+    unless_at_most: float
     words: str
 
 
@@ -243,6 +253,8 @@ class Before:
     check: str
     input: str
     least: float
+    columns: tuple[str, ...]
+    ratio: str
     words: str
 
 
@@ -367,7 +379,7 @@ def parse_application(text: str, source: Path) -> Application:
         columns={name: Column(**values) for name, values in read["columns"].items()},
         metrics={name: Metric(name, **values) for name, values in read["metrics"].items()},
         checks=tuple(Check(**values) for values in checks),
-        before=tuple(Before(**values) for values in before),
+        before=tuple(Before(**_tuples(values)) for values in before),
         source=source,
     )
     problems.extend(_inconsistencies(document, application))
@@ -483,9 +495,10 @@ def _unknown_references(document: Document, application: Application) -> list[Pr
         if not metric.output and not metric.function:
             problems.append(document.problem(("metrics", name), f'metric "{name}" needs an output or a function.'))
     for number, check in enumerate(application.checks):
-        if check.metric not in application.metrics:
-            what = f'"{check.metric}" is not a metric of this application.'
-            problems.append(document.problem(("check", number), what, nearest(check.metric, application.metrics)))
+        for word in filter(None, (check.metric, check.unless)):
+            if word not in application.metrics:
+                what = f'"{word}" is not a metric of this application.'
+                problems.append(document.problem(("check", number), what, nearest(word, application.metrics)))
     for number, before in enumerate(application.before):
         if before.input not in application.inputs:
             what = f'"{before.input}" is not an input of this application.'
