@@ -55,3 +55,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def replace_file(path: Path, content: bytes, is_synced: bool = True) -> None:
+    """A new `path` in one rename, by way of a hidden file beside it; with `is_synced` it outlives a power cut."""
+    tmp = path.with_name(f".{path.name}.new")
+    with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640), "wb") as file:
+        file.write(content)
+        file.flush()
+        if is_synced:
+            os.fsync(file.fileno())
+    os.rename(tmp, path)
+    if is_synced:
+        sync_folder(path.parent)

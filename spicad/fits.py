@@ -440,6 +440,21 @@ def _product(numbers: Sequence[int]) -> int:
 
 # Cards
 
+
+def header_cards(path: Source, hdu: Hdu) -> list[bytes]:
+    """The cards of an HDU as they stand, 80 bytes each, without END and the filling."""
+    with opened(path) as descriptor:
+        raw = _stream(path, descriptor).read(hdu.header_offset, hdu.data_offset - hdu.header_offset)
+    cards = [raw[start : start + CARD] for start in range(0, len(raw), CARD)]
+    ends = [number for number, card in enumerate(cards) if card.startswith(b"END     ")]
+    return cards[: ends[0]] if ends else cards
+
+
+def cleaned(card: bytes) -> bytes:
+    """The card with ? for each byte that a header must not hold."""
+    return card.translate(_CLEAN)
+
+
 _CLEAN = bytes(byte if 32 <= byte < 127 else ord("?") for byte in range(256))
 _STRING = re.compile(r" *'((?:[^']|'')*)'")
 _INTEGER = re.compile(r"[+-]?[0-9]+$")

@@ -1,4 +1,4 @@
-"""The daemon's pen: all that it writes to the tables goes through here, in batches, and waits while the database is away.
+"""The daemon's pen: all that it writes to the tables goes through here, in batches that wait while they are away.
 
 The spool leads and the rows follow, so a batch that is written late loses nothing. Reading is the callers' affair.
 """

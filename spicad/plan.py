@@ -5,6 +5,7 @@ Nothing is read or written here; job_desk.py collects what goes in, run.py works
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from spicad.applications.descriptor import Application, Input
 from spicad.archive.headers import Exposure, needs_preparing, separation_deg
 from spicad.rules import GATHER_FIELDS, GRADES, Rules, Task, Widen, condition
-from spicad.words import BadInput, Problem
+from spicad.words import BadInput, Problem, nearest
 
 PREPARE = "prepare"  # the application that makes an exposure readable by the tools
 BYTES_PER_PIXEL = 4
@@ -139,8 +140,6 @@ def _first_reasons(dropped: Sequence[Dropped]) -> str:
 
 
 def _require_known(tasks: Sequence[Task], applications: Mapping[str, Application], source: str) -> None:
-    from spicad.words import nearest
-
     problems = [
         Problem(source, f'unknown application "{task.application}".', nearest(task.application, applications))
         for task in tasks
@@ -223,10 +222,16 @@ def _may_widen(draft: _Draft, stem: str, chosen: Sequence[str], widen: Widen) ->
         return False
     same = _key_of(widen.same)
     return any(
-        same(candidate) == same(other)
-        and separation_deg(candidate.s_ra, candidate.s_dec, other.s_ra, other.s_dec) <= widen.within_deg
+        same(candidate) == same(other) and _apart_deg(candidate, other) <= widen.within_deg
         for other in (draft.exposures[each] for each in chosen)
     )
+
+
+def _apart_deg(one: Exposure, other: Exposure) -> float:
+    """Between the centres, degrees; infinite when a place is unknown."""
+    if one.s_ra is None or one.s_dec is None or other.s_ra is None or other.s_dec is None:
+        return math.inf
+    return separation_deg((one.s_ra, one.s_dec), (other.s_ra, other.s_dec))
 
 
 def _key_of(words: Iterable[str]) -> Callable[[Exposure], tuple[str, ...]]:
@@ -274,8 +279,8 @@ def _add_step(draft: _Draft, number: int, task: Task, words: str, stems: list[st
         files=files,
         needs=tuple(sorted({file.source.step for each in files.values() for file in each if file.source.step})),
         threads=task.threads or application.threads,
-        memory_mb=task.memory_mb or application.memory_mb,
-        time_s=task.time_s or application.time_s,
+        memory_mb=task.memory_mb or application.memory_for(len(stems)),
+        time_s=task.time_s or application.time_for(len(stems)),
         least=task.least,
         stops_run=task.on_bad_exposure == "stop" or not task.is_each,
     )
@@ -307,10 +312,8 @@ def _sources(draft: _Draft, number: int, task: Task, wanted: Input, stems: list[
         maker = _maker_of(number, wanted.product, ingredients.rules.tasks, draft.applications)
         if maker is None:
             return []
-        per_exposure = (
-            "{stem}" in draft.applications[ingredients.rules.tasks[maker].application].outputs[wanted.product].file
-        )
-        return _made(draft, maker, wanted.product, stems, per_exposure)
+        output = draft.applications[ingredients.rules.tasks[maker].application].outputs[wanted.product]
+        return _made(draft, maker, wanted.product, stems, output.is_per_exposure)
     return []
 
 
@@ -380,20 +383,23 @@ def _note_overlaps(draft: _Draft, task: Task, stems: Sequence[str]) -> None:
 
 
 def _touch(one: Exposure, other: Exposure) -> bool:
-    apart = separation_deg(one.s_ra, one.s_dec, other.s_ra, other.s_dec)
-    return apart < one.radius_deg + other.radius_deg
+    return _apart_deg(one, other) < (one.radius_deg or 0) + (other.radius_deg or 0)
 
 
 def clean(words: str) -> str:
-    """Words of the archive as a part of a file name: letters, digits and . _ + -, at most 100, not starting with . or -."""
+    """Words of the archive as a part of a file name: letters, digits and . _ + -, at most 100."""
     return re.sub(r"[^A-Za-z0-9._+-]+", "_", words).lstrip(".-_")[:100] or "unnamed"
 
 
 def _unique_labels(exposures: Mapping[str, Exposure]) -> dict[str, str]:
     labels: dict[str, str] = {}
-    seen: dict[str, int] = {}
+    taken: set[str] = set()
     for stem, exposure in exposures.items():
-        label = clean(exposure.stem)
-        seen[label] = seen.get(label, 0) + 1
-        labels[stem] = label if seen[label] == 1 else f"{label}-{seen[label]}"
+        plain = label = clean(exposure.stem)
+        number = 1
+        while label in taken:
+            number += 1
+            label = f"{plain}-{number}"
+        taken.add(label)
+        labels[stem] = label
     return labels

@@ -212,9 +212,8 @@ def _compiled(node: ast.AST) -> Callable[[Any], bool]:
 def _value(node: ast.AST) -> Callable[[Any], Any]:
     if isinstance(node, ast.Name):
         if node.id not in CONDITION_FIELDS:
-            raise ValueError(
-                f'unknown column "{node.id}". {nearest(node.id, CONDITION_FIELDS) or "Known: " + ", ".join(CONDITION_FIELDS)}'
-            )
+            mend = nearest(node.id, CONDITION_FIELDS) or f"Known: {', '.join(CONDITION_FIELDS)}."
+            raise ValueError(f'unknown column "{node.id}". {mend}')
         name = node.id
         return lambda exposure: getattr(exposure, name)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):

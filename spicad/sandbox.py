@@ -54,8 +54,8 @@ def arguments(
         "spica",
     ]
     result += ["--ro-bind", "/usr", "/usr", *_root_links()]
-    for path in ETC_OF_LIBRARIES:
-        result += ["--ro-bind-try", path, path]
+    for library in ETC_OF_LIBRARIES:
+        result += ["--ro-bind-try", library, library]
     result += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108 - inside the sandbox
     for place in read_only:
         result += ["--ro-bind", str(place), str(place)]

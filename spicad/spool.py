@@ -10,12 +10,13 @@ import hashlib
 import os
 import stat
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spicad.durable import sync_folder, write_tmp
 from spicad.jobfile import MOST_BYTES, is_whole, without_end
 from spicad.words import IN_SPOOL, Phase, SpicaError
 
@@ -58,6 +59,7 @@ class Accepted:
     drop: str
     run: int = 1
     fresh: bool = False
+    texts: Mapping[str, str] = field(default_factory=dict)  # files dropped beside the job file
 
 
 class Spool:
@@ -158,9 +160,7 @@ class Spool:
 
     def prepare_copy(self, token: str, text: str, accepted: Accepted) -> Path:
         """The first half of acceptance: a synced copy in tmp/, to be put in place once the process has its number."""
-        path = self.folder("tmp") / token
-        write_synced(path, with_accepted(text, accepted))
-        return path
+        return write_tmp(self.folder("tmp"), token, with_accepted(text, accepted).encode(), is_synced=True)
 
     def place(self, prepared: Path, process: int, phase: Phase = Phase.QUEUED) -> None:
         """The second half: one rename. The caller syncs the folder, once for many."""
@@ -197,9 +197,7 @@ class Spool:
 
     def write(self, path: Path, text: str) -> None:
         """A whole new file at `path`, by way of tmp/."""
-        temporary = self.folder("tmp") / f"{path.name[-100:]}.{os.getpid()}"
-        write_synced(temporary, text)
-        os.rename(temporary, path)
+        os.rename(write_tmp(self.folder("tmp"), path.name[-100:], text.encode(), is_synced=True), path)
 
 
 def _cannot_open(name: str, error: OSError) -> Exception:
@@ -230,29 +228,12 @@ def split_accepted(text: str, source: str) -> tuple[str, Accepted]:
         raise SpicaError(f"{source}: the daemon's own part of this job file is damaged: {error}") from None
 
 
-def _toml(value: str | int | float | bool) -> str:
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_toml(key)} = {_toml(each)}" for key, each in value.items()) + " }"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
         escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value)
         return f'"{escaped}"'
     return repr(value)
-
-
-def write_synced(path: Path, text: str) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-    try:
-        data = text.encode("utf-8")
-        while data:
-            data = data[os.write(handle, data) :]
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,0 +1,57 @@
+"""Work that may block, done in a few threads; what comes of it is handed back in the daemon's own loop.
+
+Threads never touch the tables or the daemon's state: they get values and return values.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+log = logging.getLogger("spicad.background")
+
+Then = Callable[[Any], None]
+
+
+class Background:
+    """`wake` is the writing end of a pipe that the loop listens to."""
+
+    def __init__(self, wake: int, threads: int) -> None:
+        self._wake = wake
+        self._threads = ThreadPoolExecutor(threads, "spicad")
+        self._ended: deque[tuple[Future[Any], Then]] = deque()
+        self.under_way = 0
+
+    def do(self, work: Callable[..., Any], *values: Any, then: Then) -> None:
+        """`then` gets what `work` returns, or the exception that it raised, from inside `hand_back`."""
+        self.under_way += 1
+        future = self._threads.submit(work, *values)
+        future.add_done_callback(lambda ended: self._note(ended, then))
+
+    def _note(self, future: Future[Any], then: Then) -> None:
+        self._ended.append((future, then))
+        with suppress(BlockingIOError, OSError):
+            os.write(self._wake, b"t")
+
+    @property
+    def has_answers(self) -> bool:
+        return bool(self._ended)
+
+    def hand_back(self) -> int:
+        """Runs what follows from work that has ended; how much there was."""
+        count = 0
+        while self._ended:
+            future, then = self._ended.popleft()
+            self.under_way -= 1
+            count += 1
+            error = future.exception()
+            then(error if error is not None else future.result())
+        return count
+
+    def stop(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)

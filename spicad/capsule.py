@@ -1,0 +1,299 @@
+"""The capsule of a run: the folder that holds everything that decides its outcome, then what came of it.
+
+job.spica rules.toml run.json plan.json         what was asked for, and what was made of it
+configuration/00-sextractor/                    descriptor, configuration in force, stored files, who set what
+steps/0001-sextractor/                          cfg/ in/ job/, argv.json, launch.json, status, log, outcome.json
+work/                                           prepared exposures, gone when the run is over
+products/  manifest.json  outcome.json  report.txt
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from spicad import __version__
+from spicad.applications.configuration import Effective
+from spicad.applications.descriptor import Application, parse_application
+from spicad.applications.tools import Tool, as_record
+from spicad.archive.headers import Ccd, Exposure
+from spicad.desk import Setup, Vetted
+from spicad.durable import replace_file, sync_folder
+from spicad.people import person_named
+from spicad.plan import Dropped, Plan, PlannedFile, PlannedStep, Source
+from spicad.run import Made, Outcome, Run
+from spicad.words import Ending, SpicaError, StepState
+
+
+@dataclass(frozen=True)
+class Capsule:
+    folder: Path
+
+    @property
+    def products(self) -> Path:
+        return self.folder / "products"
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    def step(self, step: PlannedStep) -> Path:
+        return self.folder / "steps" / step.folder
+
+    # ------------------------------------------------------------------ at the start
+
+    def write(self, vetted: Vetted, run: Run, applications: Mapping[str, Application], node: str) -> None:
+        """Everything that decides the outcome, before the first step begins; plan.json comes last and seals it."""
+        for name in ("steps", "products", "work", "configuration"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        (self.folder / "job.spica").write_text(vetted.job.text, encoding="utf-8")
+        (self.folder / "rules.toml").write_text(vetted.rules.text, encoding="utf-8")
+        facts = {
+            "spica": __version__,
+            "process": run.process,
+            "run": run.number,
+            "name": run.name,
+            "owner": run.owner.user,
+            "group": run.owner.group,
+            "rank": int(run.owner.rank),
+            "submitted": run.submitted,
+            "started": run.started,
+            "fresh": run.is_fresh,
+            "mail": run.mail,
+            "node": node,
+            "rules": vetted.rules.title,
+            "summary": vetted.rules.summary,
+        }
+        self._write_json("run.json", facts)
+        for task, setup in vetted.setups.items():
+            self._write_setup(task, setup, applications[setup.application])
+        self._write_json("plan.json", _plan_record(vetted.plan))
+
+    def _write_setup(self, task: int, setup: Setup, application: Application) -> None:
+        folder = self.folder / "configuration" / _setup_name(task, setup.application)
+        folder.mkdir(exist_ok=True)
+        with suppress(OSError):
+            shutil.copyfile(application.source, folder / "descriptor.toml")
+        record: dict[str, Any] = {"application": setup.application, "tool": as_record(setup.tool)}
+        if setup.effective is not None:
+            record["settings"] = setup.effective.settings
+            record["written"] = sorted(setup.effective.written)
+            (folder / f"{setup.application}.conf").write_text(setup.effective.text(), encoding="utf-8")
+        record["stored"] = sorted(setup.stored)
+        for name, content in setup.stored.items():
+            (folder / name).write_bytes(content)
+        (folder / "setup.json").write_text(json.dumps(record, default=str), encoding="utf-8")
+
+    def _write_json(self, name: str, value: Any) -> None:
+        _write_record(self.folder / name, value, is_durable=False)
+
+    # ------------------------------------------------------------------ after a restart
+
+    @property
+    def is_sealed(self) -> bool:
+        return (self.folder / "plan.json").exists()
+
+    def read_json(self, name: str) -> Any:
+        try:
+            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise SpicaError(f"{self.folder / name}: cannot be read: {error}") from None
+
+    def load(self) -> Run:
+        """The run as it stood when the daemon went away: ended steps with their outcomes, the others waiting."""
+        facts = self.read_json("run.json")
+        plan = _plan_from(self.read_json("plan.json"))
+        setups, applications = self.load_setups()
+        run = Run(
+            process=facts["process"],
+            number=facts["run"],
+            name=facts["name"],
+            owner=person_named(facts["owner"], facts["group"], facts["rank"]),
+            plan=plan,
+            setups=setups,
+            applications=applications,
+            started=facts["started"],
+            submitted=facts["submitted"],
+            is_fresh=facts["fresh"],
+            mail=facts["mail"],
+        )
+        for step in plan.steps:
+            outcome = self.outcome(step)
+            run.attempt[step.number] = self.attempts(step)
+            if outcome and outcome.ending is not Ending.TRY_AGAIN:
+                run.end(step, outcome, attempts=1 << 30)
+        return run
+
+    def load_setups(self) -> tuple[dict[int, Setup], dict[str, Application]]:
+        setups, applications = {}, {}
+        for folder in sorted((self.folder / "configuration").iterdir()):
+            record = json.loads((folder / "setup.json").read_text(encoding="utf-8"))
+            name = record["application"]
+            text = (folder / "descriptor.toml").read_text(encoding="utf-8")
+            applications[name] = parse_application(text, folder / f"{name}.toml")
+            tool = record["tool"]
+            effective = None
+            if "settings" in record:
+                settings = {keyword: (value, origin) for keyword, (value, origin) in record["settings"].items()}
+                effective = Effective(name, settings, frozenset(record["written"]))
+            setups[_task_of(folder.name)] = Setup(
+                name,
+                Tool(tool["name"], Path(tool["path"]), tool["version"], tuple(tool["program"])),
+                effective,
+                {each: (folder / each).read_bytes() for each in record["stored"]},
+            )
+        return setups, applications
+
+    # ------------------------------------------------------------------ steps
+
+    def open_step(self, step: PlannedStep) -> tuple[Path, int]:
+        """An empty folder for the next attempt, and that attempt's number; an earlier one is put aside, never reused."""
+        folder = self.step(step)
+        attempt = self.attempts(step) + 1
+        if folder.exists():
+            os.rename(folder, folder.with_name(f"{folder.name}.attempt-{attempt - 1}"))
+        for name in ("", "cfg", "in", "job"):
+            (folder / name).mkdir()
+        return folder, attempt
+
+    def attempts(self, step: PlannedStep) -> int:
+        """How often the step has been begun."""
+        folder = self.step(step)
+        aside = sum(1 for _ in folder.parent.glob(f"{folder.name}.attempt-*"))
+        return aside + folder.exists()
+
+    def put_aside(self, step: PlannedStep, outcome: Outcome) -> None:
+        _write_record(self.step(step) / "interrupted.json", outcome_record(outcome), is_durable=False)
+
+    def close_step(self, step: PlannedStep, outcome: Outcome) -> None:
+        """The step has ended for good: outcome.json, durable."""
+        folder = self.step(step)
+        folder.mkdir(exist_ok=True)
+        _write_record(folder / "outcome.json", outcome_record(outcome), is_durable=bool(outcome.made))
+
+    def outcome(self, step: PlannedStep) -> Outcome | None:
+        try:
+            record = json.loads((self.step(step) / "outcome.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return outcome_from(record)
+
+    # ------------------------------------------------------------------ at the end
+
+    def close(self, record: Mapping[str, Any], report: str, products: Iterable[Made]) -> None:
+        """manifest, report and outcome; the working files go."""
+        manifest = {made.path.removeprefix("products/"): [made.bytes, made.digest] for made in products}
+        self._write_json("manifest.json", manifest)
+        (self.folder / "report.txt").write_text(report, encoding="utf-8")
+        _write_record(self.folder / "outcome.json", record, is_durable=True)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def folder_of(results: Path, user: str, process: int, name: str, run: int) -> Path:
+    return results / user / f"{process:06d}-{name}" / f"run-{run}"
+
+
+def _setup_name(task: int, application: str) -> str:
+    return f"{task:02d}-{application}" if task >= 0 else f"prepare-{application}"
+
+
+def _task_of(name: str) -> int:
+    number = name.partition("-")[0]
+    return int(number) if number.isdecimal() else -1
+
+
+def _write_record(path: Path, record: Any, is_durable: bool) -> None:
+    replace_file(path, json.dumps(record, default=str).encode(), is_durable)
+
+
+def outcome_record(outcome: Outcome) -> dict[str, Any]:
+    record = {each.name: getattr(outcome, each.name) for each in fields(outcome)}
+    record["metrics"] = dict(outcome.metrics)
+    record["made"] = [asdict(made) for made in outcome.made]
+    return record
+
+
+def outcome_from(record: Mapping[str, Any]) -> Outcome:
+    values = dict(record)
+    values["state"] = StepState(values["state"])
+    values["ending"] = Ending(values["ending"])
+    values["made"] = tuple(Made(**made) for made in values["made"])
+    values["stems"] = tuple(values["stems"])
+    values["last_words"] = tuple(values["last_words"])
+    return Outcome(**values)
+
+
+def _plan_record(plan: Plan) -> dict[str, Any]:
+    return {
+        "steps": [_shallow(step) | {"files": _files_record(step)} for step in plan.steps],
+        "labels": dict(plan.labels),
+        "exposures": {stem: _exposure_record(exposure) for stem, exposure in plan.exposures.items()},
+        "dropped": [_shallow(dropped) for dropped in plan.dropped],
+        "notes": plan.notes,
+        "forecast_bytes": plan.forecast_bytes,
+    }
+
+
+def _shallow(record: Any) -> dict[str, Any]:
+    return {each.name: getattr(record, each.name) for each in fields(record)}
+
+
+def _files_record(step: PlannedStep) -> dict[str, list[list[Any]]]:
+    return {
+        name: [[file.stem, file.source.path, file.source.step, file.source.output] for file in files]
+        for name, files in step.files.items()
+    }
+
+
+def _exposure_record(exposure: Exposure) -> dict[str, Any]:
+    return _shallow(exposure) | {"ccds": [_shallow(ccd) for ccd in exposure.ccds]}
+
+
+def _plan_from(record: Mapping[str, Any]) -> Plan:
+    return Plan(
+        steps=tuple(_step_from(each) for each in record["steps"]),
+        labels=record["labels"],
+        exposures={stem: _exposure_from(each) for stem, each in record["exposures"].items()},
+        dropped=tuple(Dropped(**each) for each in record["dropped"]),
+        notes=tuple(record["notes"]),
+        forecast_bytes=record["forecast_bytes"],
+    )
+
+
+def _step_from(record: Mapping[str, Any]) -> PlannedStep:
+    values = dict(record)
+    values["files"] = {
+        name: tuple(PlannedFile(stem, Source(path, step, output)) for stem, path, step, output in files)
+        for name, files in record["files"].items()
+    }
+    values["stems"] = tuple(record["stems"])
+    values["needs"] = tuple(record["needs"])
+    return PlannedStep(**values)
+
+
+def _exposure_from(record: Mapping[str, Any]) -> Exposure:
+    values = dict(record)
+    values["path"] = Path(values["path"])
+    values["warnings"] = tuple(values["warnings"])
+    values["ccds"] = tuple(_ccd_from(ccd) for ccd in values["ccds"])
+    return Exposure(**values)
+
+
+def _ccd_from(record: Mapping[str, Any]) -> Ccd:
+    values = dict(record)
+    values["crval"] = tuple(values["crval"]) if values["crval"] else None
+    values["corners"] = tuple(tuple(corner) for corner in values["corners"])
+    return Ccd(**values)
+
+
+def sync_products(folder: Path) -> None:
+    """Products outlive a power cut before their run may be called completed."""
+    for name in ("products", "work"):
+        with suppress(FileNotFoundError):
+            sync_folder(folder / name)

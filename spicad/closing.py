@@ -1,0 +1,260 @@
+"""How a run ends: its figures gathered, the report written and put in the outbox, the capsule closed.
+
+Also what later runs take from it: the record by which a finished step is reused, the recipe for an exact rerun.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from spicad import outbox, report
+from spicad.capsule import Capsule, outcome_record
+from spicad.config import Settings
+from spicad.desk import Vetted
+from spicad.jobfile import Job, parse
+from spicad.people import Person
+from spicad.plan import PlannedStep
+from spicad.report import Figure, Product, Report, Steps
+from spicad.rules import Rules
+from spicad.run import GOOD_STATES, Made, Outcome, Run
+from spicad.spool import Accepted, Spool
+from spicad.words import Phase, SpicaError, StepState
+
+log = logging.getLogger("spicad")
+
+MOST_NAMED = 50  # exposures and products listed one by one in a report
+
+
+def address_of(mail: str, owner: Person, settings: Settings) -> str:
+    """Where reports on a process go; '' for nowhere."""
+    domain = settings.mail.domain
+    return mail or (f"{owner.user}@{domain}" if domain else "")
+
+
+def close(settings: Settings, spool: Spool, run: Run, capsule: Capsule, phase: Phase, node: str, now: float) -> str:
+    """Closes the capsule and puts the mail in the outbox; returns the reason of the phase. May be done twice."""
+    why = _why(run, phase)
+    made = _report(run, capsule, phase, why, node, now)
+    text = report.text(made, settings.web.address)
+    record = {
+        "phase": phase.value,
+        "why": why,
+        "ended": now,
+        "subject": report.subject(made),
+        "figures": [[figure.label, figure.value, figure.unit] for figure in made.figures],
+        "dropped": [[each.exposure, each.why] for each in made.dropped],
+        "steps": {step.folder: run.state[step.number].value for step in run.plan.steps},
+    }
+    if phase is not Phase.HELD:
+        capsule.close(record, text, products(run))
+    if run.mail:
+        _mail(settings, spool, run, phase, made, now)
+    return why
+
+
+def _mail(settings: Settings, spool: Spool, run: Run, phase: Phase, made: Report, now: float) -> None:
+    key = f"{run.process:06d}-run{run.number}-{phase.folder}"
+    try:
+        outbox.put(spool.folder("outbox"), key, report.message(made, settings, run.mail), now)
+    except SpicaError as error:
+        log.error("process %d: no report can be mailed: %s", run.process, error)
+
+
+def _why(run: Run, phase: Phase) -> str:
+    if phase is Phase.ABORTED:
+        return f"cancelled by {run.cancelled_by}"
+    if phase is Phase.HELD:
+        return run.held_why
+    if phase is Phase.ERROR:
+        failed = run.first_failure()
+        if failed is None:
+            return "; ".join(dict.fromkeys(run.lost.values())) or "no step could run"
+        step, outcome = failed
+        culprit = run.plan.labels.get(outcome.culprit or (step.stems[0] if len(step.stems) == 1 else ""), "")
+        return f"{step.application}{f' on {culprit}' if culprit else ''}: {outcome.why}"
+    dropped = len(run.lost)
+    return f"{dropped} of {len(run.plan.exposures)} exposures dropped" if dropped else ""
+
+
+def products(run: Run) -> list[Made]:
+    return [
+        made
+        for step in run.plan.steps
+        if run.state[step.number] in GOOD_STATES
+        for made in run.outcome[step.number].made
+        if made.keep
+    ]
+
+
+def dropped_exposures(run: Run) -> list[report.Dropped]:
+    planned = [
+        report.Dropped(each.exposure, f"{each.task}: {each.why}" if each.task else each.why)
+        for each in run.plan.dropped
+    ]
+    return planned + [report.Dropped(run.plan.labels.get(stem, stem), why) for stem, why in run.lost.items()]
+
+
+def _report(run: Run, capsule: Capsule, phase: Phase, why: str, node: str, now: float) -> Report:
+    made = sorted(products(run), key=lambda each: -each.bytes)
+    return Report(
+        process=run.process,
+        name=run.name,
+        owner=run.owner.user,
+        run=run.number,
+        phase=phase,
+        rules=_rules_title(capsule),
+        submitted=moment(run.submitted),
+        started=moment(run.started),
+        ended=moment(now),
+        nodes=(node,),
+        kept=tuple(
+            label for stem, label in run.plan.labels.items() if stem not in run.lost and stem in run.plan.exposures
+        ),
+        dropped=tuple(dropped_exposures(run)[:MOST_NAMED]),
+        steps=Steps(
+            run.count((StepState.DONE,)),
+            run.count((StepState.REUSED,)),
+            run.count((StepState.FAILED,)),
+            run.count((StepState.SKIPPED,)),
+        ),
+        figures=tuple(figures(run)),
+        products=tuple(Product(each.path, each.bytes) for each in made[:MOST_NAMED]),
+        folder=str(capsule.folder),
+        failure=_failure(run, capsule, phase, why),
+        warnings=run.plan.notes[:20],
+    )
+
+
+def _rules_title(capsule: Capsule) -> str:
+    try:
+        return str(capsule.read_json("run.json")["rules"])
+    except (SpicaError, KeyError):
+        return ""
+
+
+def _failure(run: Run, capsule: Capsule, phase: Phase, why: str) -> report.Failure | None:
+    if phase is Phase.COMPLETED:
+        return None
+    failed = run.first_failure()
+    if failed is None or phase is not Phase.ERROR:
+        return report.Failure(why)
+    step, outcome = failed
+    culprit = outcome.culprit or (step.stems[0] if len(step.stems) == 1 else "")
+    return report.Failure(
+        why=outcome.why,
+        task=f"{step.application} ({step.label})",
+        last_words="\n".join(outcome.last_words),
+        exposure=run.plan.labels.get(culprit, ""),
+        log=str(capsule.step(step) / "log"),
+    )
+
+
+def figures(run: Run) -> list[Figure]:
+    """Each application's metrics over its steps, in the words of its descriptor; numbers of one step as they are."""
+    found = []
+    for task in sorted({step.task for step in run.plan.steps if step.task >= 0}):
+        steps = [step for step in run.plan.steps if step.task == task and run.state[step.number] in GOOD_STATES]
+        if not steps:
+            continue
+        application = run.application(steps[0])
+        for name, metric in application.metrics.items():
+            values = [(step, run.outcome[step.number].metrics.get(name)) for step in steps]
+            found += _figure(application.title, name, metric.help, [(s, v) for s, v in values if v is not None])
+    return found
+
+
+def _figure(title: str, name: str, words: str, values: list[tuple[PlannedStep, Any]]) -> list[Figure]:
+    label, unit = _label_and_unit(words) or (name.replace("_", " "), "")
+    numbers = [value for _, value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if not values:
+        return []
+    if (
+        len(values) == 1
+        or len(numbers) < len(values)
+        or len({step.stems for step, _ in values}) <= 4
+        and len(values[0][0].stems) > 1
+    ):
+        return [
+            Figure(f"{title}: {label}" + (f", {step.label}" if len(values) > 1 else ""), value, unit)
+            for step, value in values
+        ]
+    if name in ("sources", "detections", "rows"):
+        return [Figure(f"{title}: {label}, all exposures", sum(numbers), unit)]
+    return [Figure(f"{title}: {label}, median", sorted(numbers)[len(numbers) // 2], unit)]
+
+
+def _label_and_unit(words: str) -> tuple[str, str] | None:
+    """'Seeing of the stars, arcsec' -> ('seeing of the stars', 'arcsec')."""
+    head, comma, unit = words.rstrip(".").rpartition(", ")
+    known = ("arcsec", "mag", "pixels", "pixel", "deg", "s", "MB", "ADU", "e-", "sources", "exposures")
+    if comma and unit in known:
+        return head[:1].lower() + head[1:], unit
+    return words.rstrip(".")[:1].lower() + words.rstrip(".")[1:], ""
+
+
+def reusable(outcome: Outcome, folder: Path) -> dict[str, Any]:
+    return {"folder": str(folder), "outcome": outcome_record(outcome)}
+
+
+def recipe_of(capsule: Capsule, job: Job) -> Vetted:
+    """What an earlier run was made of, for an exact repetition."""
+    setups, _ = capsule.load_setups()
+    run = capsule.load()
+    facts = capsule.read_json("run.json")
+    rules = Rules(facts["rules"], facts["summary"], (), (capsule.folder / "rules.toml").read_text(encoding="utf-8"))
+    return Vetted(job, rules, run.plan, setups)
+
+
+def mail_unstarted(
+    settings: Settings, spool: Spool, process: int, text: str, accepted: Accepted, phase: Phase, why: str, now: float
+) -> None:
+    """The report of a process that ended without a run."""
+    from spicad.people import person_named
+
+    try:
+        job = parse(text, accepted.drop)
+    except SpicaError:
+        return
+    assert isinstance(job, Job)
+    owner = person_named(accepted.owner, accepted.group, accepted.rank)
+    to = address_of(job.mail, owner, settings)
+    if not to:
+        return
+    made = Report(
+        process=process,
+        name=job.name,
+        owner=owner.user,
+        run=accepted.run,
+        phase=phase,
+        rules=job.rules,
+        submitted=moment(accepted.submitted),
+        ended=moment(now),
+        failure=report.Failure(why),
+    )
+    key = f"{process:06d}-run{accepted.run}-{phase.folder}"
+    try:
+        outbox.put(spool.folder("outbox"), key, report.message(made, settings, to), now)
+    except SpicaError as error:
+        log.error("process %d: no report can be mailed: %s", process, error)
+
+
+def mail_refused(settings: Settings, spool: Spool, name: str, to: str, why: str, now: float) -> None:
+    """A drop that names an address is answered there too, not only in rejected/."""
+    if not to or outbox.address_problem(to):
+        return
+    text = f"Your job file {name} was not taken.\n\n{why}\n\nMend it and drop it again.\n"
+    message = outbox.compose(settings, to, f"Spica: {name} was not taken", text)
+    key = f"refused-{abs(hash((name, to, why))) % 10**12}"
+    outbox.put(spool.folder("outbox"), key, message, now)
+
+
+def moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def total_bytes(made: Iterable[Made]) -> int:
+    return sum(each.bytes for each in made)

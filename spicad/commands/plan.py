@@ -1,0 +1,73 @@
+"""`spica plan`: the steps a job would run, exposures kept and dropped with reasons, the disk forecast; nothing runs."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, replace
+
+from spicad import config, report
+from spicad.commands.lint import job_from, looked_over
+from spicad.commands.tables import print_json, print_table, styled
+from spicad.desk import Vetted
+
+HELP = "show what a job would do, without running it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", help="the job file, see spica-job(5); - reads standard input")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    job, texts = job_from(arguments.file)
+    vetted = looked_over(replace(job, texts={**job.texts, **texts}), config.load())
+    if arguments.json:
+        print_json(as_record(vetted))
+    else:
+        _print(vetted)
+    return 0
+
+
+def as_record(vetted: Vetted) -> dict[str, object]:
+    plan = vetted.plan
+    return {
+        "name": vetted.job.name,
+        "rules": vetted.rules.title,
+        "steps": [
+            {
+                "number": step.number,
+                "application": step.application,
+                "label": step.label,
+                "exposures": [plan.labels.get(stem, stem) for stem in step.stems],
+                "after": step.needs,
+                "threads": step.threads,
+                "memory_mb": step.memory_mb,
+                "time_s": step.time_s,
+            }
+            for step in plan.steps
+        ],
+        "exposures": {label: str(plan.exposures[stem].path) for stem, label in sorted(plan.labels.items())},
+        "dropped": [asdict(each) for each in plan.dropped],
+        "notes": plan.notes,
+        "forecast_bytes": plan.forecast_bytes,
+        "tools": {setup.application: f"{setup.tool.path} {setup.tool.version}" for setup in vetted.setups.values()},
+    }
+
+
+def _print(vetted: Vetted) -> None:
+    plan = vetted.plan
+    print(styled(f"{vetted.job.name}: {vetted.rules.title}", "1"))
+    if vetted.rules.summary:
+        print(vetted.rules.summary)
+    print()
+    rows = []
+    for step in plan.steps:
+        after = ", ".join(map(str, step.needs[:6])) + (", ..." if len(step.needs) > 6 else "")
+        rows.append([str(step.number), step.application, step.label, str(len(step.stems)), after or "-"])
+    print_table(rows, ("step", "application", "on", "exposures", "after"))
+    print(f"\n{len(plan.labels)} exposures kept, {len({each.exposure for each in plan.dropped})} dropped")
+    for each in plan.dropped:
+        print(f"  {each.exposure}: " + (f"not in {each.task}: " if each.task else "") + each.why)
+    for note in plan.notes:
+        print(f"note: {note}")
+    print(f"disk forecast: at most about {report.size(plan.forecast_bytes)}")

@@ -1,0 +1,344 @@
+"""spicad's loop: hints from watchdog, ends of steps, answers of threads, signals and the clock, each handed to its part.
+
+What is done with a drop is intake.py's affair, with a run workshop.py's, with a mail outbox.py's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import grp
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from spicad import config, outbox, sandbox, tables
+from spicad.background import Background
+from spicad.config import Settings
+from spicad.desk import Desk
+from spicad.intake import Intake
+from spicad.ledger import Ledger
+from spicad.orders import note_hand_moves
+from spicad.recovery import recover
+from spicad.spool import Spool
+from spicad.words import Phase, SpicaError
+from spicad.workshop import Workshop
+
+log = logging.getLogger("spicad")
+
+THREADS = 4
+HOUR_S = 3600.0
+NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "afs", "9p")
+LOCK = "spicad.lock"
+
+
+class AlreadyRunning(SpicaError):
+    pass
+
+
+class Daemon:
+    """One life of the daemon. `run` returns when it was told to stop."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.lock = hold_lock(settings)
+        self.wake_in, self.wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.spool = Spool(settings.paths.spool)
+        self.spool.make(_group_id(settings))
+        self.database = tables.connect(settings.database.url, settings.database.password_file)
+        tables.require_current(make_if_empty=True)
+        if settings.database.url.startswith("sqlite:"):
+            tables.may_share(Path(self.database.database))
+        self.poll = select.epoll()
+        self.poll.register(self.wake_in, select.EPOLLIN)
+        self.background = Background(self.wake_out, THREADS)
+        self.ledger = Ledger()
+        desk = Desk.of(settings)
+        self.workshop = Workshop(
+            settings, desk, self.spool, self.ledger, self.background, _is_sandboxed(settings), clock,
+            watch=lambda handle: self.poll.register(handle, select.EPOLLIN),
+            unwatch=self.poll.unregister,
+        )  # fmt: skip
+        self.intake = Intake(settings, desk, self.spool, self.ledger, self.background, self.workshop, clock)
+        self.observer: Any = None
+        self.signals: list[int] = []
+        self.is_stopping = False
+        self.is_mailing = False
+        self.has_hint = True
+        self.next_look = self.next_mail = self.next_tidy = 0.0
+        self.seen_change: tuple[int, ...] = ()
+        self.notify = Notify()
+
+    # ------------------------------------------------------------------ life
+
+    def run(self) -> None:
+        old = signal.set_wakeup_fd(self.wake_out, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, self._signalled)
+        try:
+            recover(self.workshop, self.clock())
+            self._watch_incoming()
+            self.notify("READY=1", f"MAINPID={os.getpid()}", self._status())
+            log.info("spicad is ready on %s, %d slots, spool %s", self.workshop.node, self._slots, self.spool.root)
+            while not self.is_stopping:
+                self.once()
+                self._wait()
+        finally:
+            self._stop()
+            signal.set_wakeup_fd(old)
+
+    @property
+    def _slots(self) -> int:
+        return int(self.settings.daemon.slots)
+
+    def _signalled(self, number: int, frame: Any) -> None:
+        self.signals.append(number)
+
+    def once(self) -> None:
+        """One pass. Safe at any time: it looks, and does what there is to do."""
+        now = self.clock()
+        self._obey_signals()
+        self.background.hand_back()
+        self.workshop.look_at_steps(now)
+        self.intake.accept(now)
+        is_look = now >= self.next_look
+        if is_look or self.has_hint:
+            self.has_hint = False
+            self._look(now, is_look)
+        self.workshop.dispatch(now)
+        self.ledger.flush(now)
+        self._mail(now)
+        if now >= self.next_tidy:
+            self.next_tidy = now + HOUR_S
+            self._tidy(now)
+
+    def _look(self, now: float, is_thorough: bool) -> None:
+        self.intake.look(now)
+        if not is_thorough:
+            return
+        self.next_look = now + self.settings.daemon.look_s
+        change = self.spool.changed((Phase.QUEUED, Phase.HELD))
+        if change != self.seen_change:
+            note_hand_moves(self.workshop, now)
+            self.seen_change = change
+        self.workshop.finish_late()
+        self.notify("WATCHDOG=1", self._status())
+
+    def _wait(self) -> None:
+        """Until something happens or is due."""
+        now = self.clock()
+        due = [self.next_look, self.next_mail, self.workshop.next_deadline(), self.workshop.queue.next_time]
+        timeout = min((max(0.0, moment - now) for moment in due if moment), default=1.0)
+        if self.signals or self.background.has_answers or self.intake.has_more:
+            timeout = 0.0
+        with suppress(InterruptedError):
+            self.poll.poll(min(timeout, self.settings.daemon.look_s))
+        hints = b""
+        with suppress(BlockingIOError):
+            hints = os.read(self.wake_in, 65536)
+        if b"w" in hints or self.intake.has_more:
+            self.has_hint = True
+
+    def _obey_signals(self) -> None:
+        while self.signals:
+            number = self.signals.pop(0)
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self.is_stopping = True
+            elif number == signal.SIGHUP:
+                self._reload()
+
+    def _reload(self) -> None:
+        """A bad configuration is refused and the old one kept."""
+        self.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            settings = config.load(self.settings.source)
+            fixed = [
+                f"[{section}] {name}"
+                for section, name in (("paths", "spool"), ("paths", "results"), ("database", "url"))
+                if getattr(getattr(settings, section), name) != getattr(getattr(self.settings, section), name)
+            ]
+            if fixed:
+                raise SpicaError(f"{', '.join(fixed)} cannot change while spicad runs: stop it and start it again.")
+            desk = Desk.of(settings)
+        except SpicaError as error:
+            log.error("reload refused, the old configuration stays: %s", error)
+        else:
+            self.settings = self.workshop.settings = self.intake.settings = settings
+            self.workshop.desk = self.intake.desk = desk
+            self.workshop.is_sandboxed = _is_sandboxed(settings)
+            logging.getLogger().setLevel(settings.daemon.log_level.upper())
+            log.info("configuration reloaded from %s", settings.source)
+        self.notify("READY=1", self._status())
+
+    def _stop(self) -> None:
+        """Orderly: nothing new starts, rows are written. Steps go on and the next daemon adopts them."""
+        self.notify("STOPPING=1")
+        log.info("spicad stops; %d steps go on by themselves", len(self.workshop.running))
+        self.workshop.is_draining = True
+        if self.observer is not None:
+            self.observer.stop()
+            self.observer.join(2)
+        self.background.hand_back()
+        self.ledger.flush(self.clock())
+        self.background.stop()
+        self.database.close()
+        os.close(self.lock)
+
+    # ------------------------------------------------------------------ parts
+
+    def _watch_incoming(self) -> None:
+        """Events are hints: they only say `look now`."""
+        wanted = self.settings.daemon.watch
+        incoming = self.spool.folder("incoming")
+        if wanted == "looks" or (wanted == "auto" and is_on_network(incoming)):
+            log.info("%s is looked at every %g s", incoming, self.settings.daemon.look_s)
+            return
+        from watchdog.events import FileSystemEvent, FileSystemEventHandler
+        from watchdog.observers import Observer
+
+        wake = self.wake_out
+
+        class Hint(FileSystemEventHandler):
+            def on_any_event(self, event: FileSystemEvent) -> None:
+                if event.event_type in ("closed", "moved", "created"):
+                    with suppress(BlockingIOError, OSError):
+                        os.write(wake, b"w")
+
+        self.observer = Observer()
+        self.observer.schedule(Hint(), str(incoming), recursive=False)
+        try:
+            self.observer.start()
+        except OSError as error:
+            log.warning("%s cannot be watched (%s): it is looked at every %g s", incoming, error, self._look_s)
+            self.observer = None
+
+    @property
+    def _look_s(self) -> float:
+        return float(self.settings.daemon.look_s)
+
+    def _mail(self, now: float) -> None:
+        if self.is_mailing or now < self.next_mail:
+            return
+        folder = self.spool.folder("outbox")
+        self.next_mail = now + self.settings.daemon.look_s
+        if outbox.due(folder, now):
+            self.is_mailing = True
+            self.background.do(outbox.deliver, folder, self.settings, now, then=self._mailed)
+
+    def _mailed(self, deliveries: Any) -> None:
+        self.is_mailing = False
+        if isinstance(deliveries, BaseException):
+            log.error("mail: the outbox failed", exc_info=deliveries)
+            return
+        folder, now = self.spool.folder("outbox"), self.clock()
+        for key, accepted in outbox.accepted(folder):
+            process, _, run = key.partition("-")
+            if process.isdecimal():
+                phase = Phase(run.rpartition("-")[2].upper())
+                self.ledger.event(int(process), phase, "spicad", "the report was accepted for delivery", accepted)
+        if self.ledger.flush(now):
+            for key, _ in outbox.accepted(folder):
+                outbox.forget(folder, key)
+
+    def _tidy(self, now: float) -> None:
+        """Job files that have been over for long enough leave the spool; their rows and capsules stay."""
+        keep_s = self.settings.daemon.keep_job_files_days * 86400
+        for phase in (Phase.COMPLETED, Phase.ERROR, Phase.ABORTED):
+            for process in list(self.spool.copies(phase)):
+                path = self.spool.path(process, phase)
+                with suppress(FileNotFoundError):
+                    if keep_s and now - path.stat().st_ctime > keep_s:
+                        path.unlink()
+
+    def _status(self) -> str:
+        workshop = self.workshop
+        return f"STATUS={len(workshop.running)} steps run, {len(workshop.runs)} executing, {len(workshop.queue)} queued"
+
+
+class Notify:
+    """systemd's sd_notify(3) protocol: datagrams to $NOTIFY_SOCKET; nothing without one."""
+
+    def __init__(self) -> None:
+        self.address = os.environ.pop("NOTIFY_SOCKET", "")
+        if self.address.startswith("@"):
+            self.address = "\0" + self.address[1:]
+
+    def __call__(self, *lines: str) -> None:
+        if not self.address:
+            return
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.sendto("\n".join(lines).encode(), self.address)
+
+
+def hold_lock(settings: Settings) -> int:
+    """The one daemon's lock, held for life: flock(2) ends with its holder, however that ends."""
+    spool = Path(settings.paths.spool)
+    spool.mkdir(parents=True, exist_ok=True)
+    handle = os.open(spool / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(handle, 20).decode().strip()
+        os.close(handle)
+        raise AlreadyRunning(f"spicad already runs on {spool} (pid {pid}).") from None
+    os.ftruncate(handle, 0)
+    os.write(handle, f"{os.getpid()}\n".encode())
+    return handle
+
+
+def running_pid(settings: Settings) -> int | None:
+    """The pid of the daemon that holds the lock now."""
+    try:
+        handle = os.open(Path(settings.paths.spool) / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.read(handle, 20) or b"0")
+    else:
+        return None
+    finally:
+        os.close(handle)
+
+
+def is_on_network(path: Path) -> bool:
+    """Whether another machine may change the folder without the kernel here noticing; from /proc/mounts."""
+    best, kind = "", ""
+    real = str(path.resolve())
+    with open("/proc/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+        for line in mounts:
+            words = line.split()
+            point = words[1].replace("\\040", " ")
+            if len(point) >= len(best) and (real == point or real.startswith(point.rstrip("/") + "/")):
+                best, kind = point, words[2]
+    return kind in NETWORK_FILE_SYSTEMS
+
+
+def _group_id(settings: Settings) -> int | None:
+    name = settings.daemon.group
+    if not name:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise SpicaError(f'[daemon] group = "{name}": there is no such Unix group. Run: groupadd {name}') from None
+
+
+def _is_sandboxed(settings: Settings) -> bool:
+    if settings.sandbox.kind == "none":
+        log.warning('steps run without a sandbox: kind = "none" in [sandbox]')
+        return False
+    why = sandbox.user_namespaces_work()
+    if why:
+        log.error(
+            "the sandbox does not work here (%s): steps run without it, users' own configurations are refused", why
+        )
+    return not why

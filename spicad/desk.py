@@ -1,0 +1,336 @@
+"""The desk where a job is looked over: exposures found and read, configurations checked, the plan made.
+
+`vet` reads much and writes nothing; all that is wrong comes back at once as BadInput. It runs in a thread of the daemon
+and in `spica lint`, `plan` and `submit` alike.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spicad.applications import configuration as configurations
+from spicad.applications.configuration import Configuration, Effective
+from spicad.applications.descriptor import Application, load_applications
+from spicad.applications.tools import Tool, find_tool, tool_columns, tool_keywords
+from spicad.archive.headers import Exposure, read_exposure, stem_of
+from spicad.config import Settings
+from spicad.jobfile import Job, unknown_applications
+from spicad.people import Person, permitted
+from spicad.plan import PREPARE, Dropped, Ingredients, Plan, plan
+from spicad.rules import Rules, Task, load_rules, parse_rules
+from spicad.words import BadInput, Problem, Rank, SpicaError, nearest
+
+WEIGHT_SUFFIXES = (".weight.fits", ".weight.fits.fz", ".weight.fits.gz", "_weight.fits", "_weight.fits.fz")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """An application made ready for one task: the installed tool, its configuration in force, its stored files."""
+
+    application: str
+    tool: Tool
+    effective: Effective | None
+    stored: Mapping[str, bytes] = field(default_factory=dict, repr=False)  # name in cfg/ -> content
+
+
+@dataclass(frozen=True)
+class Vetted:
+    """A job that can run, resolved."""
+
+    job: Job
+    rules: Rules
+    plan: Plan
+    setups: Mapping[int, Setup]  # by task; -1 prepares
+
+
+@dataclass(frozen=True)
+class Desk:
+    settings: Settings
+    applications: Mapping[str, Application]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Desk:
+        return cls(settings, load_applications(settings.paths.applications))
+
+    @property
+    def cache(self) -> Path:
+        return Path(self.settings.paths.spool) / "tools"
+
+    def vet(self, job: Job, owner: Person, is_sandboxed: bool = True) -> Vetted:
+        """Raises BadInput with all that is wrong with the job, SpicaError when a tool is missing."""
+        problems = unknown_applications(job, self.applications)
+        with _texts_as_folder(job, self.applications) as own_folder:
+            rules = self._rules(job, owner)
+            folders = self._levels(self.settings.paths.configurations, owner)
+            if own_folder:
+                folders.insert(0, ("job file", own_folder))
+            if not is_sandboxed:
+                folders = self._without_sandbox(job, folders, owner, problems)
+            setups = self._setups(job, rules, folders, problems)
+        problems += _missing_columns(rules.tasks, setups, self.applications)
+        chosen, dropped = self._exposures(job, "exposures", job.exposures, owner, problems)
+        pool, unusable = self._exposures(job, "calibration", job.calibration, owner, problems)
+        chosen_paths = {exposure.path for exposure in chosen}
+        pool = [exposure for exposure in pool if exposure.path not in chosen_paths]
+        weights = self._weights(job, [*chosen, *pool], owner, problems)
+        reference = self._reference(job, owner, problems)
+        if not chosen and not problems:
+            what = "none of the exposures can be used."
+            problems.append(Problem(job.source, what, " ".join(f"{each.exposure}: {each.why}" for each in dropped[:5])))
+        if problems:
+            raise BadInput(problems)
+        made = plan(
+            Ingredients(job.name, rules, chosen, pool, [*dropped, *unusable], weights, reference, job.source),
+            self.applications,
+        )
+        if any(step.application == PREPARE for step in made.steps):
+            setups[-1] = self._setup(self.applications[PREPARE], [], [], [])
+        return Vetted(job, rules, made, setups)
+
+    # ------------------------------------------------------------------ rules and configurations
+
+    def _levels(self, root: Path, owner: Person) -> list[tuple[str, Path]]:
+        """Nearest level first: the user's, the group's, the system's."""
+        return [("user", root / "users" / owner.user), ("group", root / "groups" / owner.group), ("system", root)]
+
+    def _rules(self, job: Job, owner: Person) -> Rules:
+        if job.own_rules:
+            return job.own_rules
+        if job.rules in job.texts:
+            return parse_rules(job.texts[job.rules], job.rules)
+        known = set()
+        for _, folder in self._levels(self.settings.paths.rules, owner):
+            path = folder / f"{job.rules.removesuffix('.toml')}.toml"
+            if path.parent == folder and path.is_file():
+                return load_rules(path)
+            known |= {each.stem for each in folder.glob("*.toml")}
+        mend = nearest(job.rules, known) or f"Known: {', '.join(sorted(known))}."
+        raise BadInput(Problem(job.source, f'there are no rules "{job.rules}".', mend))
+
+    def _without_sandbox(
+        self, job: Job, folders: list[tuple[str, Path]], owner: Person, problems: list[Problem]
+    ) -> list[tuple[str, Path]]:
+        """Without a sandbox only the system's configurations are safe, unless the administrator says otherwise."""
+        sandbox = self.settings.sandbox
+        trusted = owner.rank in (Rank.ADMINISTRATOR, Rank.PIPELINE)
+        if trusted or (sandbox.kind == "none" and sandbox.user_configurations):
+            return folders
+        if job.set or job.texts:
+            what = "configurations of users are not taken here: no sandbox works on this machine."
+            problems.append(Problem(job.source, what, "Use a system configuration, or ask the administrator."))
+        return [each for each in folders if each[0] == "system"]
+
+    def _setups(
+        self, job: Job, rules: Rules, folders: Sequence[tuple[str, Path]], problems: list[Problem]
+    ) -> dict[int, Setup]:
+        setups = {}
+        for number, task in enumerate(rules.tasks):
+            application = self.applications.get(task.application)
+            if application is None:
+                continue  # plan() says so with the nearest spelling
+            try:
+                layers = self._layers(job, task, application, folders)
+                setups[number] = self._setup(application, layers, folders, problems)
+            except BadInput as error:
+                problems += error.problems
+        return setups
+
+    def _layers(
+        self, job: Job, task: Task, application: Application, folders: Sequence[tuple[str, Path]]
+    ) -> list[tuple[str, Configuration]]:
+        layers = []
+        name = job.configuration.get(task.application) or task.configuration or application.configuration
+        if name:
+            name = name.removesuffix(configurations.SUFFIX)
+            level, path = configurations.find_configuration(name, application, folders)
+            source = path.name if level == "job file" else str(path)
+            read = configurations.parse(path.read_bytes().decode("latin-1"), source)
+            layers.append((f"{level}: {name}", read))
+        if task.set:
+            layers.append(("rules", Configuration.of(task.set, f"rules, {task.application}")))
+        if task.application in job.set:
+            layers.append(
+                ("job file", Configuration.of(job.set[task.application], f"{job.source}, [set.{task.application}]"))
+            )
+        return layers
+
+    def _setup(
+        self,
+        application: Application,
+        layers: Sequence[tuple[str, Configuration]],
+        folders: Sequence[tuple[str, Path]],
+        problems: list[Problem],
+    ) -> Setup:
+        tool = find_tool(application, self.settings.paths.programs, self.cache)
+        keywords = tool_keywords(tool, application, self.cache)
+        if not keywords:
+            return Setup(application.name, tool, None)
+        for _, layer in layers:
+            problems += configurations.check(application, layer, keywords, folders)
+        effective = configurations.effective(application, keywords, layers)
+        columns = tool_columns(tool, application, self.cache)
+        stored = {}
+        for keyword, (_, path) in configurations.stored_files(application, effective, folders).items():
+            problems += configurations.check_stored(application, keyword, path, columns)
+            stored[configurations.stored_target(application, keyword)] = path.read_bytes()
+        return Setup(application.name, tool, effective, stored)
+
+    # ------------------------------------------------------------------ files
+
+    def _exposures(
+        self, job: Job, key: str, patterns: Sequence[str], owner: Person, problems: list[Problem]
+    ) -> tuple[list[Exposure], list[Dropped]]:
+        """The exposures that can be read, and the others with their reasons."""
+        found: dict[Path, None] = {}
+        for pattern in patterns:
+            try:
+                found.update(dict.fromkeys(self._expanded(pattern, owner)))
+            except SpicaError as error:
+                problems.append(Problem(job.source, f'"{key}": {error}'))
+        if len(found) > self.settings.limits.exposures:
+            what = f'"{key}" names {len(found)} exposures; a process has at most {self.settings.limits.exposures}.'
+            problems.append(Problem(job.source, what, "Split it."))
+            return [], []
+        exposures, dropped = [], []
+        for path in found:
+            try:
+                exposures.append(read_exposure(path))
+            except SpicaError as error:
+                dropped.append(Dropped(path.name, str(error)))
+        return exposures, dropped
+
+    def _expanded(self, pattern: str, owner: Person) -> list[Path]:
+        if not pattern.startswith("/"):
+            raise SpicaError(f"{pattern}: give the whole path, from /.")
+        if os.path.lexists(pattern) or not glob.has_magic(pattern):
+            return [permitted(pattern, owner, self.settings)]
+        matches = sorted(glob.iglob(pattern))
+        allowed, last = [], ""
+        for match in matches[: self.settings.limits.exposures + 1]:
+            try:
+                allowed.append(permitted(match, owner, self.settings))
+            except SpicaError as error:
+                last = str(error)
+        if not allowed:
+            raise SpicaError(last or f"{pattern}: no file matches.")
+        return [path for path in allowed if not path.name.endswith(WEIGHT_SUFFIXES)]
+
+    def _weights(
+        self, job: Job, exposures: Sequence[Exposure], owner: Person, problems: list[Problem]
+    ) -> dict[str, Exposure]:
+        """By exposure path, the record of its weight map."""
+        if job.weight == "none":
+            return {}
+        known: dict[Path, Exposure] = {}
+        weights = {}
+        for exposure in exposures:
+            try:
+                path = self._weight_of(job, exposure, owner)
+                if path is None:
+                    continue
+                if path not in known:
+                    known[path] = read_exposure(path)
+            except SpicaError as error:
+                problems.append(Problem(job.source, f'"weight": {error}'))
+                return weights
+            if len(known[path].ccds) != len(exposure.ccds):
+                what = f'"weight": {path.name} has {len(known[path].ccds)} CCDs, {exposure.path.name} has {len(exposure.ccds)}.'
+                problems.append(Problem(job.source, what, "Give the weight map of the same mosaic."))
+                return weights
+            weights[str(exposure.path)] = known[path]
+        return weights
+
+    def _weight_of(self, job: Job, exposure: Exposure, owner: Person) -> Path | None:
+        folder, stem = exposure.path.parent, stem_of(exposure.path)
+        if job.weight != "auto":
+            return permitted(job.weight.replace("{folder}", str(folder)).replace("{stem}", stem), owner, self.settings)
+        for suffix in WEIGHT_SUFFIXES:
+            candidate = folder / (stem + suffix)
+            if candidate.is_file():
+                return permitted(str(candidate), owner, self.settings)
+        return None
+
+    def _reference(self, job: Job, owner: Person, problems: list[Problem]) -> str:
+        if not job.reference:
+            return str(self.settings.paths.reference or "")
+        try:
+            return str(permitted(job.reference, owner, self.settings))
+        except SpicaError as error:
+            problems.append(Problem(job.source, f'"reference": {error}'))
+            return ""
+
+
+@contextmanager
+def _texts_as_folder(job: Job, applications: Mapping[str, Application]) -> Iterator[Path | None]:
+    """The files carried in a job file, laid out as the nearest level of configurations."""
+    if not job.texts:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="spica-job-") as root:
+        for application in applications:
+            folder = Path(root) / application
+            folder.mkdir()
+            for name, text in job.texts.items():
+                if not configurations.NAME.fullmatch(name):
+                    raise BadInput(Problem(job.source, f'"{name}" cannot be the name of a file carried along.'))
+                (folder / name).write_text(text, encoding="utf-8")
+                if not name.endswith(configurations.SUFFIX):
+                    (folder / (name + configurations.SUFFIX)).write_text(text, encoding="utf-8")
+        yield Path(root)
+
+
+def _missing_columns(
+    tasks: Sequence[Task], setups: Mapping[int, Setup], applications: Mapping[str, Application]
+) -> list[Problem]:
+    """Columns that a task needs in the catalogues of an earlier one, and that one's list of columns leaves out."""
+    problems = []
+    for number, setup in setups.items():
+        for wanted in applications[setup.application].inputs.values():
+            maker = next(
+                (
+                    i
+                    for i in reversed(range(number))
+                    if i in setups and wanted.product in applications[setups[i].application].outputs
+                ),
+                None,
+            )
+            if not wanted.product or maker is None or not wanted.columns or setup.effective is None:
+                continue
+            asked = _columns_of(setups[maker], applications[setups[maker].application])
+            if asked is None:
+                continue
+            for column in configurations.columns_needed(wanted, setup.effective):
+                if column not in asked:
+                    what = f'the column "{column}" is missing in the list of output columns; {tasks[number].application} needs it.'
+                    problems.append(Problem(tasks[maker].application, what, f"Add a line {column}."))
+    return problems
+
+
+def _columns_of(setup: Setup, application: Application) -> frozenset[str] | None:
+    for keyword, stored in application.stored.items():
+        target = configurations.stored_target(application, keyword)
+        if stored.holds == "columns" and target in setup.stored:
+            return configurations.columns_asked(setup.stored[target].decode("latin-1"))
+    return None
+
+
+def companions_of(job: Job, read: Callable[[str], str]) -> dict[str, str]:
+    """Files beside a job file that it names as rules, configurations or stored files, read with `read`.
+
+    `read` raises FileNotFoundError for a name that is no file there: then it is a name of the archive's own.
+    """
+    names = [job.rules, *job.configuration.values(), *(value for table in job.set.values() for value in table.values())]
+    found = {}
+    for name in names:
+        if name and name not in job.texts and "." in name and configurations.NAME.fullmatch(name):
+            try:
+                found[name] = read(name)
+            except (FileNotFoundError, IsADirectoryError):
+                continue
+    return found

@@ -1,0 +1,140 @@
+"""Orders about existing processes: hold, release, cancel, rerun. The kernel says whose they are, as of job files.
+
+Each returns '' when it was obeyed, else the reason why not.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+
+from spicad.jobfile import Order, parse
+from spicad.people import Person, may
+from spicad.spool import Accepted
+from spicad.waiting import Waiting
+from spicad.words import IN_SPOOL, Phase, SpicaError
+from spicad.workshop import Workshop
+
+log = logging.getLogger("spicad")
+
+
+def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
+    phase = phase_of(order.process, workshop)
+    if phase is None:
+        return f"there is no process {order.process}."
+    try:
+        text, accepted = workshop.spool.read_copy(order.process, phase)
+    except (SpicaError, OSError) as error:
+        return str(error)
+    if not may(actor, order.order, accepted.owner, accepted.group):
+        return f"there is no process {order.process}."  # unknown and forbidden answer alike
+    log.info("process %d: %s by %s %s", order.process, order.order, actor.user, order.why)
+    verb = {"hold": _hold, "release": _release, "cancel": _cancel, "rerun": _rerun}[order.order]
+    return verb(order, actor, workshop, phase, text, accepted, now)
+
+
+def phase_of(process: int, workshop: Workshop) -> Phase | None:
+    return next((phase for phase in IN_SPOOL if workshop.spool.path(process, phase).exists()), None)
+
+
+def _hold(
+    order: Order, actor: Person, workshop: Workshop, phase: Phase, text: str, accepted: Accepted, now: float
+) -> str:
+    if phase is Phase.HELD:
+        return ""
+    why = f"held by {actor.user}" + (f": {order.why}" if order.why else "")
+    if phase is Phase.EXECUTING and order.process in workshop.runs:
+        workshop.hold(order.process, actor.user)
+        return ""
+    if phase is not Phase.QUEUED:
+        return f"process {order.process} is {phase.value}; only what waits or runs can be held."
+    return _move(workshop, order.process, phase, Phase.HELD, actor, why, now)
+
+
+def _release(
+    order: Order, actor: Person, workshop: Workshop, phase: Phase, text: str, accepted: Accepted, now: float
+) -> str:
+    if phase is Phase.EXECUTING and order.process in workshop.runs:
+        workshop.runs[order.process].held_why = ""
+        return ""
+    if phase is not Phase.HELD:
+        return "" if phase is Phase.QUEUED else f"process {order.process} is {phase.value}, not HELD."
+    why = f"released by {actor.user}"
+    problem = _move(workshop, order.process, phase, Phase.QUEUED, actor, why, now)
+    if not problem:
+        workshop.queue.add(waiting_of(order.process, text, accepted), now)
+    return problem
+
+
+def _cancel(
+    order: Order, actor: Person, workshop: Workshop, phase: Phase, text: str, accepted: Accepted, now: float
+) -> str:
+    if phase is Phase.EXECUTING and order.process in workshop.runs:
+        workshop.cancel(order.process, actor.user)
+        return ""
+    if phase not in (Phase.QUEUED, Phase.HELD):
+        return "" if phase is Phase.ABORTED else f"process {order.process} is {phase.value}: it is over."
+    return _move(workshop, order.process, phase, Phase.ABORTED, actor, f"cancelled by {actor.user}", now, ended=now)
+
+
+def _rerun(
+    order: Order, actor: Person, workshop: Workshop, phase: Phase, text: str, accepted: Accepted, now: float
+) -> str:
+    if not phase.is_over:
+        return f"process {order.process} is {phase.value}: it is not over yet."
+    spool = workshop.spool
+    again = replace(accepted, run=accepted.run + 1, fresh=order.fresh)
+    copy = spool.prepare_copy(again.token, text, again)
+    spool.place(copy, order.process)
+    spool.sync(Phase.QUEUED)
+    os.unlink(spool.path(order.process, phase))
+    why = f"run {again.run} asked for by {actor.user}"
+    workshop.ledger.phase(
+        order.process, phase, Phase.QUEUED, actor.user, why, now, run=again.run, ended=None, started=None
+    )
+    workshop.queue.add(waiting_of(order.process, text, again), now)
+    return ""
+
+
+def _move(
+    workshop: Workshop, process: int, before: Phase, after: Phase, actor: Person, why: str, now: float, **values: float
+) -> str:
+    if not workshop.spool.move(process, before, after):
+        return f"process {process} has just changed. Try again."
+    workshop.spool.sync(after)
+    if before is Phase.QUEUED:
+        workshop.queue.remove(process)
+        workshop.starting.pop(process, None)
+    workshop.ledger.phase(process, before, after, actor.user, why, now, **values)
+    return ""
+
+
+def waiting_of(process: int, text: str, accepted: Accepted) -> Waiting:
+    not_before = 0.0
+    try:
+        not_before = getattr(parse(text, accepted.drop), "not_before", 0.0)
+    except SpicaError as error:
+        log.warning("process %d: its job file cannot be read any more: %s", process, error)
+    return Waiting(accepted.submitted, process, accepted.rank, accepted.owner, accepted.group, not_before)
+
+
+def note_hand_moves(workshop: Workshop, now: float) -> None:
+    """Files moved by hand between queued/ and held/, or removed: the folder leads."""
+    spool = workshop.spool
+    queued, held = set(spool.copies(Phase.QUEUED)), set(spool.copies(Phase.HELD))
+    known = {waiting.process for waiting in workshop.queue}
+    for process in queued - known - set(workshop.starting) - set(workshop.runs):
+        text, accepted = spool.read_copy(process, Phase.QUEUED)
+        workshop.queue.add(waiting_of(process, text, accepted), now)
+        workshop.ledger.phase(process, Phase.HELD, Phase.QUEUED, "by hand", "moved to queued/", now)
+        log.info("process %d: moved to queued/ by hand", process)
+    for process in known - queued:
+        workshop.queue.remove(process)
+        if process in held:
+            workshop.ledger.phase(process, Phase.QUEUED, Phase.HELD, "by hand", "moved to held/", now)
+            log.info("process %d: moved to held/ by hand", process)
+        else:
+            why = "its job file was taken out of queued/ by hand"
+            workshop.ledger.phase(process, Phase.QUEUED, Phase.ABORTED, "by hand", why, now, ended=now)
+            log.warning("process %d: %s", process, why)

@@ -1,0 +1,89 @@
+"""Who somebody is, from the kernel's uid and spica.conf alone, and which files a process of theirs may read."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from spicad.config import Settings
+from spicad.words import Rank, SpicaError
+
+
+@dataclass(frozen=True)
+class Person:
+    uid: int
+    user: str
+    group: str
+    rank: Rank
+
+
+def person(uid: int, settings: Settings) -> Person:
+    user, group = _names(uid)
+    return Person(uid, user, group, _rank(user, settings))
+
+
+def person_named(user: str, group: str, rank: int) -> Person:
+    """From a durable copy: what was found at acceptance stands."""
+    try:
+        uid = pwd.getpwnam(user).pw_uid
+    except KeyError:
+        uid = int(user.removeprefix("uid")) if user.removeprefix("uid").isdecimal() else -1
+    return Person(uid, user, group, Rank(rank))
+
+
+@lru_cache(maxsize=4096)
+def _names(uid: int) -> tuple[str, str]:
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return f"uid{uid}", "nobody"
+    try:
+        return entry.pw_name, grp.getgrgid(entry.pw_gid).gr_name
+    except KeyError:
+        return entry.pw_name, f"gid{entry.pw_gid}"
+
+
+def _rank(user: str, settings: Settings) -> Rank:
+    for rank in (Rank.PIPELINE, Rank.ADMINISTRATOR, Rank.GROUP_ADMINISTRATOR):
+        if user in getattr(settings.ranks, rank.name.lower()):
+            return rank
+    return Rank.USER
+
+
+def may(actor: Person, verb: str, owner: str, group: str) -> bool:
+    """Whether `actor` may `verb` a process of `owner` in `group`. Every way in asks here and nowhere else."""
+    if actor.rank in (Rank.ADMINISTRATOR, Rank.PIPELINE) or actor.uid == os.geteuid():
+        return True
+    if actor.user == owner:
+        return True
+    return (
+        actor.rank == Rank.GROUP_ADMINISTRATOR and actor.group == group and verb in ("hold", "release", "cancel", "see")
+    )
+
+
+def permitted(path: str, owner: Person, settings: Settings) -> Path:
+    """The one gate for paths that users name: the real path of a regular file below paths.archive.
+
+    Where paths.archive is empty, of a file that the job's owner owns. Raises SpicaError saying which.
+    """
+    if not path.startswith("/"):
+        raise SpicaError(f"{path}: give the whole path, from /.")
+    try:
+        real = Path(path).resolve(strict=True)
+        status = real.stat()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SpicaError(f"{path}: {reason}.") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise SpicaError(f"{path}: this is not a regular file.")
+    roots = settings.paths.archive
+    if roots and not any(real.is_relative_to(root.resolve()) for root in roots):
+        raise SpicaError(f"{path}: outside the archive ({', '.join(map(str, roots))}; paths.archive in spica.conf).")
+    if not roots and status.st_uid != owner.uid:
+        raise SpicaError(f"{path}: does not belong to {owner.user}, and paths.archive in spica.conf names no folder.")
+    return real

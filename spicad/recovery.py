@@ -1,0 +1,167 @@
+"""What the daemon mends when it starts: the spool leads, the rows follow, runs go on where they were.
+
+Every legal state of files and rows stands in the table of spica-spool(7); each branch here is one of its lines.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+
+from spicad.capsule import Capsule, folder_of
+from spicad.jobfile import Job, parse
+from spicad.ledger import NewProcess, insert_process
+from spicad.orders import waiting_of
+from spicad.people import person_named
+from spicad.spool import Accepted, Spool
+from spicad.tables import Event, Process, database
+from spicad.waiting import Waiting
+from spicad.words import IN_SPOOL, Phase, SpicaError
+from spicad.workshop import Workshop
+
+log = logging.getLogger("spicad")
+
+LATEST_FIRST = (Phase.ABORTED, Phase.ERROR, Phase.COMPLETED, Phase.HELD, Phase.EXECUTING, Phase.QUEUED)
+
+
+@dataclass(frozen=True)
+class Row:
+    process: int
+    phase: str
+    rank: int
+    owner: str
+    group: str
+    submitted: float
+    not_before: float
+    run: int
+
+
+def recover(workshop: Workshop, now: float) -> None:
+    """Agreement of folders and rows, the queue in memory, executing runs adopted."""
+    spool = workshop.spool
+    places = _one_place_each(spool)
+    rows = _rows(places)
+    with database.atomic():
+        for process, phase in places.items():
+            row = rows.get(process)
+            if row is None:
+                _make_row(spool, process, phase, now)
+            elif row.phase != phase.value:
+                _follow(process, row.phase, phase, now)
+        for process, row in rows.items():
+            if process not in places and row.phase in ("QUEUED", "EXECUTING", "HELD"):
+                _lost(spool, row, now)
+    for process, phase in places.items():
+        if phase is Phase.QUEUED:
+            workshop.queue.add(_waiting(spool, process, rows.get(process)), now)
+    for process, phase in places.items():
+        if phase is Phase.EXECUTING:
+            _adopt(workshop, process, now)
+    log.info("start: %d queued, %d executing", len(workshop.queue), len(workshop.runs))
+
+
+def _one_place_each(spool: Spool) -> dict[int, Phase]:
+    """Each process's folder. Two copies come from a rerun that was cut short: the higher run stays."""
+    places: dict[int, Phase] = {}
+    for phase in reversed(LATEST_FIRST):
+        for process in spool.copies(phase):
+            if process in places:
+                places[process] = _keep_newer(spool, process, places[process], phase)
+            else:
+                places[process] = phase
+    return places
+
+
+def _keep_newer(spool: Spool, process: int, one: Phase, other: Phase) -> Phase:
+    runs = {phase: spool.read_copy(process, phase)[1].run for phase in (one, other)}
+    keep = max((one, other), key=lambda phase: runs[phase])
+    gone = other if keep is one else one
+    log.warning("process %d: also in %s/, with an earlier run: that copy is removed", process, gone.folder)
+    os.unlink(spool.path(process, gone))
+    return keep
+
+
+def _rows(places: dict[int, Phase]) -> dict[int, Row]:
+    """Rows of what is in the spool, and of what should be."""
+    query = Process.select(
+        Process.id, Process.phase, Process.rank, Process.owner, Process.group, Process.submitted,
+        Process.not_before, Process.run,
+    )  # fmt: skip
+    live = query.where(Process.phase.in_(["QUEUED", "EXECUTING", "HELD"]))
+    rows = {row[0]: Row(*row) for row in live.tuples()}
+    missing = [process for process in places if process not in rows]
+    for start in range(0, len(missing), 500):
+        chunk = missing[start : start + 500]
+        rows |= {row[0]: Row(*row) for row in query.where(Process.id.in_(chunk)).tuples()}
+    return rows
+
+
+def _make_row(spool: Spool, process: int, phase: Phase, now: float) -> None:
+    """The database has lost this process: its row is made from the durable copy."""
+    text, accepted = spool.read_copy(process, phase)
+    name, mail, not_before = "unreadable", "", 0.0
+    with suppress(SpicaError):
+        job = parse(text, accepted.drop)
+        if isinstance(job, Job):
+            name, mail, not_before = job.name, job.mail, job.not_before
+    new = NewProcess(accepted, name, mail, not_before, 0, 0)
+    log.warning("process %d: not in the database; its row is made from %s/", process, phase.folder)
+    insert_process(new, phase, f"row made anew from the spool's {phase.folder}/", number=process)
+
+
+def _follow(process: int, before: str, phase: Phase, now: float) -> None:
+    log.info("process %d: the row said %s, the spool says %s", process, before, phase.value)
+    why = "brought into line with the spool at start"
+    values = {"ended": now} if phase.is_over else {}
+    Process.update(phase=phase.value, **values).where(Process.id == process).execute()
+    Event.insert(process=process, time=now, who="spicad", before=before, phase=phase.value, why=why).execute()
+
+
+def _lost(spool: Spool, row: Row, now: float) -> None:
+    """A row without a file: its drop is still there (killed between row and copy), or somebody removed the file."""
+    if row.phase == "QUEUED" and spool.drops():
+        log.info("process %d: no copy in the spool yet; taken with its drop", row.process)
+        return
+    why = "its job file is gone from the spool"
+    log.error("process %d: %s", row.process, why)
+    Process.update(phase=Phase.ABORTED.value, why=why, ended=now).where(Process.id == row.process).execute()
+    Event.insert(
+        process=row.process, time=now, who="spicad", before=row.phase, phase=Phase.ABORTED.value, why=why
+    ).execute()
+
+
+def _waiting(spool: Spool, process: int, row: Row | None) -> Waiting:
+    if row is not None:
+        return Waiting(row.submitted, process, row.rank, row.owner, row.group, row.not_before)
+    return waiting_of(process, *spool.read_copy(process, Phase.QUEUED))
+
+
+def _adopt(workshop: Workshop, process: int, now: float) -> None:
+    spool = workshop.spool
+    text, accepted = spool.read_copy(process, Phase.EXECUTING)
+    try:
+        capsule = _capsule(workshop, process, text, accepted)
+        run = capsule.load() if capsule and capsule.is_sealed else None
+    except SpicaError as error:
+        log.error("process %d: its run cannot be taken up again: %s", process, error)
+        run = None
+    if run is None or capsule is None:
+        # Killed between the rename and the capsule: nothing had begun.
+        spool.move(process, Phase.EXECUTING, Phase.QUEUED)
+        workshop.ledger.phase(process, Phase.EXECUTING, Phase.QUEUED, "spicad", "nothing of it had begun", now)
+        workshop.queue.add(waiting_of(process, text, accepted), now)
+        return
+    workshop.adopt(run, capsule, now)
+
+
+def _capsule(workshop: Workshop, process: int, text: str, accepted: Accepted) -> Capsule | None:
+    job = parse(text, accepted.drop)
+    if not isinstance(job, Job):
+        return None
+    owner = person_named(accepted.owner, accepted.group, accepted.rank)
+    return Capsule(folder_of(workshop.results, owner.user, process, job.name, accepted.run))
+
+
+assert set(LATEST_FIRST) == set(IN_SPOOL)

@@ -1,0 +1,177 @@
+"""The program spicad: start, stop, status, reload, run. What the daemon does is in daemon.py."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import daemon as python_daemon
+from daemon.pidfile import PIDLockFile
+
+from spicad import __version__, config
+from spicad.config import Settings
+from spicad.daemon import AlreadyRunning, Daemon, running_pid
+from spicad.words import SpicaError
+
+OK, FAILED, USAGE, NOT_RUNNING = 0, 1, 2, 3  # 3 as the Linux Standard Base asks of `status`
+PATIENCE_S = 30.0
+VERBS = {
+    "start": "start the daemon in the background",
+    "stop": "stop it; steps that run go on and are taken up by the next start",
+    "status": "say whether it runs (exit status 0: yes, 3: no)",
+    "reload": "read spica.conf again; a bad one is refused and the old one kept",
+    "run": "run in the foreground, for systemd",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="spicad", description="The Spica spool daemon. See spicad(8).")
+    parser.add_argument("--version", action="version", version=f"spicad {__version__}")
+    parser.add_argument("--config", metavar="FILE", help="the configuration file instead of the usual spica.conf")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, words in VERBS.items():
+        verbs.add_parser(verb, help=words, description=f"spicad {verb}: {words}.")
+    arguments = parser.parse_args(argv)
+    try:
+        settings = config.load(arguments.config)
+        run = {"start": start, "stop": stop, "status": status, "reload": reload, "run": run_here}[arguments.verb]
+        return run(settings)
+    except SpicaError as error:
+        print(f"spicad: {error}", file=sys.stderr)
+        return FAILED
+
+
+def run_here(settings: Settings) -> int:
+    """In the foreground until SIGTERM."""
+    set_up_log(settings)
+    try:
+        Daemon(settings).run()
+    except SpicaError as error:
+        logging.getLogger("spicad").critical("%s", error)
+        raise
+    return OK
+
+
+def start(settings: Settings) -> int:
+    """Returns when the daemon is ready, or says why it is not."""
+    if pid := running_pid(settings):
+        raise AlreadyRunning(f"spicad already runs on {settings.paths.spool} (pid {pid}).")
+    settings.paths.spool.mkdir(parents=True, exist_ok=True)
+    log_file = settings.daemon.log or str(settings.paths.spool / "spicad.log")
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _detach(settings, log_file, writing)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as answer:
+        words = answer.read()
+    os.waitpid(child, 0)
+    if words.strip() != "ready":
+        raise SpicaError(words.strip() or f"it ended before it was ready. Its log: {log_file}")
+    print(f"spicad runs (pid {running_pid(settings)}), log {log_file}")
+    return OK
+
+
+def _detach(settings: Settings, log_file: str, answer: int) -> None:
+    """In the forked child: becomes the daemon, and tells the parent once how that went."""
+    log = open(log_file, "ab", buffering=0)  # noqa: SIM115 - the daemon's own for life
+    os.set_inheritable(answer, False)
+    context = python_daemon.DaemonContext(
+        files_preserve=[answer, log.fileno()],
+        stdout=log,
+        stderr=log,
+        umask=0o027,
+        working_directory="/",
+        signal_map={},
+        pidfile=None,
+    )
+    with context:
+        try:
+            set_up_log(settings)
+            life = Daemon(settings)
+            pid_file = PIDLockFile(str(settings.paths.spool / "spicad.pid"))  # for people; the flock is the guard
+            with suppress(OSError):
+                os.unlink(pid_file.path)
+            with suppress(OSError):
+                pid_file.acquire(timeout=0)
+            _tell(answer, "ready")
+            life.run()
+            with suppress(OSError):
+                os.unlink(pid_file.path)
+        except SpicaError as error:
+            _tell(answer, str(error))
+            os._exit(FAILED)
+        except BaseException as error:
+            logging.getLogger("spicad").critical("spicad ends", exc_info=True)
+            _tell(answer, f"{type(error).__name__}: {error}. See {log_file}")
+            os._exit(FAILED)
+    os._exit(OK)
+
+
+def _tell(answer: int, words: str) -> None:
+    with suppress(OSError):
+        os.write(answer, words.encode())
+        os.close(answer)
+
+
+def stop(settings: Settings) -> int:
+    pid = running_pid(settings)
+    if not pid:
+        print("spicad does not run")
+        return OK
+    os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + PATIENCE_S
+    while running_pid(settings) == pid:
+        if time.monotonic() > until:
+            raise SpicaError(f"spicad (pid {pid}) has not stopped within {PATIENCE_S:g} s; see its log.")
+        time.sleep(0.02)
+    print("spicad has stopped")
+    return OK
+
+
+def status(settings: Settings) -> int:
+    pid = running_pid(settings)
+    print(
+        f"spicad runs (pid {pid}) on {settings.paths.spool}"
+        if pid
+        else f"spicad does not run on {settings.paths.spool}"
+    )
+    return OK if pid else NOT_RUNNING
+
+
+def reload(settings: Settings) -> int:
+    """`settings` were just read, so a configuration that is bad in itself is told here already."""
+    pid = running_pid(settings)
+    if not pid:
+        raise SpicaError("spicad does not run.")
+    os.kill(pid, signal.SIGHUP)
+    print("spicad reads its configuration again; its log says how that went")
+    return OK
+
+
+def set_up_log(settings: Settings) -> None:
+    """Lines for the journal when systemd listens, with a time otherwise."""
+    form = "%(levelname)s %(message)s" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s %(levelname)s %(message)s"
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if settings.daemon.log and os.isatty(sys.stderr.fileno()):
+        handler = logging.FileHandler(settings.daemon.log)
+    handler.setFormatter(_OneLine(form))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.daemon.log_level.upper())
+    logging.getLogger("watchdog").setLevel(logging.WARNING)
+
+
+class _OneLine(logging.Formatter):
+    """Escapes what users could put into a line; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        record.message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in record.getMessage())
+        return super().formatMessage(record)

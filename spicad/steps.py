@@ -1,0 +1,373 @@
+"""What is done for one step outside the daemon's loop: looking it over before it starts, judging it after its end.
+
+Both are functions from values to values that run in a thread; nothing here touches tables or the state of a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spicad import fits
+from spicad.applications.command import CommandLine, command_line, configuration_target
+from spicad.applications.descriptor import Application
+from spicad.applications.before import precheck
+from spicad.applications.outputs import Verdict, verify
+from spicad.archive.headers import Exposure
+from spicad.desk import Setup
+from spicad.plan import PlannedStep
+from spicad.run import Made, Outcome
+from spicad.words import Ending, SpicaError, StepState
+
+DISK_FULL_BYTES = 8 << 20
+MOST_LOG_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class StepFile:
+    """A file that the step reads: where it is, and what makes it the same file in another run."""
+
+    input: str
+    stem: str
+    path: Path
+    packing: str = "fits"
+    identity: str = ""  # digest of what an earlier step made; empty: the digest of `path`
+    prepared_from: Path | None = None  # `path` is, or will be, made from this
+    exposure: Exposure | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """All that looking a step over needs."""
+
+    step: PlannedStep
+    application: Application
+    setup: Setup
+    files: tuple[StepFile, ...]
+    stems: tuple[str, ...]
+    exposures: Mapping[str, Exposure]
+    threads: int
+    digests: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # path -> (identity, sha256)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A step that can start, or `refused` with the reason."""
+
+    command: CommandLine | None
+    inputs: Mapping[str, Path]  # name in in/ -> file
+    links: Mapping[str, str]  # name in job/ -> target
+    key: str
+    digests: Mapping[str, tuple[str, str]]  # new ones only
+    refused: str = ""
+    culprit: str = ""
+
+
+def look_over(question: Question) -> Looked:
+    """Digests, the conditions known to hang the tool, the command line, the content key."""
+    application = question.application
+    inputs: dict[str, Path] = {}
+    links: dict[str, str] = {}
+    files: dict[str, list[tuple[str, str]]] = {}
+    identities: list[tuple[str, str, str]] = []
+    digests: dict[str, tuple[str, str]] = {}
+    for file in question.files:
+        wanted = application.inputs[file.input]
+        name = wanted.file_for(file.stem, file.packing)
+        inputs[name] = file.path
+        if wanted.place == "job":
+            links[name] = f"../in/{name}"
+        files.setdefault(file.input, []).append((file.stem, wanted.path_for(file.stem, file.packing)))
+        try:
+            identity = file.identity or _digest(file, question.digests, digests)
+        except SpicaError as error:
+            return Looked(None, {}, {}, "", digests, str(error), file.stem)
+        identities.append((file.input, file.stem, identity))
+    why, culprit = _unfit(question)
+    if why:
+        return Looked(None, {}, {}, "", digests, why, culprit)
+    try:
+        command = command_line(
+            application,
+            question.setup.tool.program,
+            files,
+            question.setup.effective,
+            threads=question.threads,
+            memory_mb=question.step.memory_mb,
+        )
+    except SpicaError as error:
+        return Looked(None, {}, {}, "", digests, str(error))
+    return Looked(command, inputs, links, _content_key(question, command, identities), digests)
+
+
+def _digest(file: StepFile, known: Mapping[str, tuple[str, str]], new: dict[str, tuple[str, str]]) -> str:
+    """sha256 of the file, remembered while its identity stays the same. Raises SpicaError when it has changed."""
+    path = str(file.prepared_from or file.path)
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise SpicaError(f"{path}: {error.strerror}.") from None
+    if file.exposure and (status.st_size, status.st_mtime_ns) != (file.exposure.size, file.exposure.mtime_ns):
+        raise SpicaError(f"{path}: the file has changed since the process was planned. Run it again.")
+    prefix = "prepared:" if file.prepared_from else ""
+    identity = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+    for table in (known, new):
+        if path in table and table[path][0] == identity:
+            return prefix + table[path][1]
+    new[path] = (identity, fits.file_digest(path))
+    return prefix + new[path][1]
+
+
+def _unfit(question: Question) -> tuple[str, str]:
+    """Why the tool must not be started on these inputs, and whose fault it is."""
+    if not question.application.before and not any(each.columns for each in question.application.inputs.values()):
+        return "", ""
+    by_input: dict[str, list[tuple[str, Path]]] = {}
+    for file in question.files:
+        by_input.setdefault(file.input, []).append((file.stem, file.path))
+    exposures = {stem: question.exposures[stem] for stem in question.stems if stem in question.exposures}
+    return precheck(question.application, by_input, exposures, question.setup.effective)
+
+
+def _content_key(question: Question, command: CommandLine, identities: Sequence[tuple[str, str, str]]) -> str:
+    """The same for two steps that must come to the same: tool, arguments, configuration, inputs in their order."""
+    setup = question.setup
+    plain = {stem: f"exposure{number}" for number, stem in enumerate(question.stems)}
+    template = [_with_plain_stems(argument, plain) for argument in command.template]
+    record = [
+        setup.application,
+        setup.tool.version,
+        template,
+        setup.effective.digest() if setup.effective else "",
+        sorted((name, hashlib.sha256(content).hexdigest()) for name, content in setup.stored.items()),
+        [(name, plain.get(stem, stem), identity) for name, stem, identity in identities],
+        [[name, each.file, each.kind, repr(each.require)] for name, each in question.application.outputs.items()],
+    ]
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+
+
+def _with_plain_stems(argument: str, plain: Mapping[str, str]) -> str:
+    for stem, name in plain.items():
+        argument = argument.replace(stem, name)
+    return argument
+
+
+def lay_out(folder: Path, looked: Looked, setup: Setup, application: Application) -> None:
+    """cfg/ and the links of job/, right before the start."""
+    if setup.effective is not None:
+        (folder / "cfg" / configuration_target(application)).write_text(setup.effective.text(), encoding="ascii")
+    for name, content in setup.stored.items():
+        (folder / "cfg" / name).write_bytes(content)
+    assert looked.command is not None
+    for name, text in looked.command.lists.items():
+        (folder / "cfg" / name).write_text(text, encoding="ascii")
+    for name, target in looked.links.items():
+        os.symlink(target, folder / "job" / name)
+    (folder / "argv.json").write_text(json.dumps(looked.command.argv), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a step that has ended."""
+
+    step: PlannedStep
+    application: Application
+    folder: Path  # of the step
+    run_folder: Path
+    stems: tuple[str, ...]
+    ccds: Mapping[str, int]
+    labels: Mapping[str, str]
+    links: Sequence[str]
+    key: str
+    attempt: int
+    started: float
+    ended: float
+    exit_code: int | None
+    timed_out: bool = False
+    interrupted: str = ""
+
+
+def judge(evidence: Evidence) -> Outcome:
+    """Verifies what the step left, and puts what is good where it belongs."""
+    if evidence.interrupted:
+        return _outcome(evidence, StepState.WAITING, Ending.TRY_AGAIN, evidence.interrupted)
+    verdict = verify(
+        evidence.application,
+        evidence.folder / "job",
+        evidence.stems,
+        _log_text(evidence.folder / "log"),
+        evidence.exit_code,
+        timed_out=evidence.timed_out,
+        disk_full=shutil.disk_usage(evidence.folder).free < DISK_FULL_BYTES,
+        ccds=evidence.ccds,
+    )
+    if verdict.ending is not Ending.DONE:
+        state = StepState.WAITING if verdict.ending is Ending.TRY_AGAIN else StepState.FAILED
+        return _outcome(evidence, state, verdict.ending, verdict.why, verdict)
+    try:
+        made = tuple(_put_away(evidence, verdict))
+    except OSError as error:
+        why = f"the products cannot be kept: {error.strerror}"
+        return _outcome(evidence, StepState.WAITING, Ending.TRY_AGAIN, why, verdict)
+    return _outcome(evidence, StepState.DONE, Ending.DONE, "", verdict, made)
+
+
+def _outcome(
+    evidence: Evidence,
+    state: StepState,
+    ending: Ending,
+    why: str,
+    verdict: Verdict | None = None,
+    made: tuple[Made, ...] = (),
+) -> Outcome:
+    return Outcome(
+        state=state,
+        ending=ending,
+        why=why,
+        culprit=(verdict.culprit or "") if verdict else "",
+        last_words=tuple(verdict.last_words) if verdict else (),
+        metrics=dict(verdict.metrics) if verdict else {},
+        made=made,
+        stems=evidence.stems,
+        key=evidence.key,
+        attempt=evidence.attempt,
+        started=evidence.started,
+        ended=evidence.ended,
+        exit_code=evidence.exit_code,
+    )
+
+
+def _log_text(path: Path) -> str:
+    """The log; of a very long one the end."""
+    try:
+        with path.open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - MOST_LOG_BYTES))
+            return log.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _put_away(evidence: Evidence, verdict: Verdict) -> list[Made]:
+    """Outputs to products/ or work/, synced: a product outlives a power cut before anything says that it is there."""
+    made = []
+    for produced in verdict.outputs:
+        output = evidence.application.outputs[produced.name]
+        place = "products" if output.keep else "work"
+        name = (
+            _product_name(evidence, output.product, produced.stem or "", produced.path.name)
+            if output.keep
+            else produced.path.name
+        )
+        target = _free_name(evidence.run_folder / place, name)
+        handle = os.open(produced.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(handle, 0o644)
+            if output.keep:
+                os.fsync(handle)
+            status = os.fstat(handle)
+        finally:
+            os.close(handle)
+        os.rename(produced.path, target)
+        path = f"{place}/{target.name}"
+        made.append(
+            Made(
+                produced.name,
+                produced.stem or "",
+                path,
+                status.st_size,
+                status.st_mtime_ns,
+                produced.digest,
+                output.keep,
+            )
+        )
+    if made:
+        fits_folder = evidence.run_folder / "products"
+        handle = os.open(fits_folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    _sweep_job_folder(evidence.folder / "job")
+    return made
+
+
+def _product_name(evidence: Evidence, template: str, stem: str, file: str) -> str:
+    if not template:
+        return f"{evidence.step.label}.{file}"
+    return (
+        template.replace("{exposure}", evidence.labels.get(stem, stem))
+        .replace("{step}", evidence.step.label)
+        .replace("{file}", file)
+    )
+
+
+def _free_name(folder: Path, name: str) -> Path:
+    stem, dot, suffix = name.partition(".")
+    number, target = 1, folder / name
+    while os.path.lexists(target):
+        number += 1
+        target = folder / f"{stem}-{number}{dot}{suffix}"
+    return target
+
+
+def _sweep_job_folder(job: Path) -> None:
+    """What a finished step leaves beside its outputs is not kept."""
+    shutil.rmtree(job, ignore_errors=True)
+    job.mkdir(exist_ok=True)
+
+
+def reuse(
+    record: Outcome,
+    source: Path,
+    question: Question,
+    looked: Looked,
+    run_folder: Path,
+    labels: Mapping[str, str],
+    now: float,
+) -> Outcome | None:
+    """The products of a finished step with the same content key, linked into this run; None when they are gone."""
+    stems = dict(zip(record.stems, question.stems, strict=False))
+    made, placed = [], []
+    try:
+        for old in record.made:
+            path = source / old.path
+            status = os.lstat(path)
+            if (status.st_size, status.st_mtime_ns) != (old.bytes, old.mtime_ns):
+                raise FileNotFoundError(path)
+            stem = stems.get(old.stem, "")
+            output = question.application.outputs[old.output]
+            evidence_label = labels.get(stem, stem)
+            name = (output.product or f"{question.step.label}.{path.name}").replace("{exposure}", evidence_label)
+            name = name.replace("{step}", question.step.label).replace("{file}", path.name)
+            target = _free_name(run_folder / "products", name)
+            try:
+                os.link(path, target, follow_symlinks=False)
+            except OSError:
+                shutil.copy2(path, target, follow_symlinks=False)
+            placed.append(target)
+            made.append(Made(old.output, stem, f"products/{target.name}", old.bytes, status.st_mtime_ns, old.digest))
+    except (OSError, KeyError):
+        for target in placed:
+            with suppress(OSError):
+                target.unlink()
+        return None
+    return Outcome(
+        state=StepState.REUSED,
+        ending=Ending.DONE,
+        metrics=record.metrics,
+        made=tuple(made),
+        stems=question.stems,
+        key=looked.key,
+        attempt=0,
+        started=now,
+        ended=now,
+        exit_code=record.exit_code,
+        reused_from=str(source),
+    )

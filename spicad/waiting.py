@@ -1,0 +1,123 @@
+"""The queue in memory, and the choice of who goes first: decisions on values, no files and no rows.
+
+Classes (rank, user) keep their processes by age, so that a choice looks at the head of each class only.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Waiting:
+    """A queued process, ordered as its class is: the oldest first."""
+
+    submitted: float
+    process: int
+    rank: int
+    user: str
+    group: str
+    not_before: float = 0.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many steps may run at the same time; 0: no such limit."""
+
+    slots: int
+    per_user: int = 0
+    per_group: int = 0
+
+
+BAND = 1_000.0  # a rank's band; age and all other terms together stay below it
+AGE_FULL_S = 30 * 86_400.0  # age counts up to this
+
+
+def score(rank: int, submitted: float, now: float) -> dict[str, float]:
+    """Each term of the score by name; their sum decides, more goes first."""
+    age = min(max(now - submitted, 0.0), AGE_FULL_S) / AGE_FULL_S
+    return {"rank": rank * BAND, "age": age * (BAND - 1)}
+
+
+class Queue:
+    """All queued processes. Adding, removing and looking at the heads cost little however many wait."""
+
+    def __init__(self) -> None:
+        self._classes: dict[tuple[int, str], list[Waiting]] = {}
+        self._members: dict[int, Waiting] = {}
+        self._later: list[tuple[float, int]] = []  # (not_before, process)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, process: int) -> bool:
+        return process in self._members
+
+    def __iter__(self) -> Iterator[Waiting]:
+        return iter(list(self._members.values()))
+
+    def add(self, waiting: Waiting, now: float) -> None:
+        self._members[waiting.process] = waiting
+        if waiting.not_before > now:
+            heapq.heappush(self._later, (waiting.not_before, waiting.process))
+        else:
+            heapq.heappush(self._classes.setdefault((waiting.rank, waiting.user), []), waiting)
+
+    def remove(self, process: int) -> Waiting | None:
+        return self._members.pop(process, None)
+
+    def heads(self, now: float) -> list[Waiting]:
+        """The first of each class."""
+        while self._later and self._later[0][0] <= now:
+            _, process = heapq.heappop(self._later)
+            if waiting := self._members.get(process):
+                heapq.heappush(self._classes.setdefault((waiting.rank, waiting.user), []), waiting)
+        found = []
+        for key in list(self._classes):
+            heap = self._classes[key]
+            while heap and self._members.get(heap[0].process) is not heap[0]:
+                heapq.heappop(heap)
+            if heap:
+                found.append(heap[0])
+            else:
+                del self._classes[key]
+        return found
+
+    @property
+    def next_time(self) -> float | None:
+        """When the next process that waits for its time may start."""
+        return self._later[0][0] if self._later else None
+
+
+def order(candidates: Collection[Waiting], now: float) -> list[Waiting]:
+    """Who goes first: the highest score, the older of equals."""
+    return sorted(candidates, key=lambda each: (-sum(score(each.rank, each.submitted, now).values()), each.process))
+
+
+def binding_limit(
+    user: str,
+    group: str,
+    slots_wanted: int,
+    running: int,
+    by_user: Mapping[str, int],
+    by_group: Mapping[str, int],
+    limits: Limits,
+) -> str:
+    """'' when a step may start, else the limit that holds it, in words."""
+    if running and running + slots_wanted > limits.slots:
+        return f"all {limits.slots} slots of the node are taken"
+    if limits.per_user and by_user.get(user, 0) + slots_wanted > limits.per_user:
+        return f"{user} has {limits.per_user} slots and uses them"
+    if limits.per_group and by_group.get(group, 0) + slots_wanted > limits.per_group:
+        return f"the group {group} has {limits.per_group} slots and uses them"
+    return ""
+
+
+def ahead_of(process: int, candidates: Collection[Waiting], now: float) -> int | None:
+    """How many of `candidates` go before `process`; None when it is not among them."""
+    for number, each in enumerate(order(candidates, now)):
+        if each.process == process:
+            return number
+    return None
