@@ -22,22 +22,6 @@ from spicad.applications.tools import NUMBER, items
 from spicad.words import SpicaError
 
 MARGIN_DEG = 1 / 60  # pointings are off by some arcsec to an arcmin
-READABLE_PROJECTIONS = (
-    "TAN",
-    "TPV",
-    "ZEA",
-    "STG",
-    "SIN",
-    "ARC",
-    "AIT",
-    "CAR",
-    "MER",
-    "CEA",
-    "SFL",
-    "PAR",
-    "MOL",
-    "AZP",
-)
 MAX_HEADER_COPY = 4 << 20
 
 Given = Sequence[tuple[str, Path]]  # (stem, file) of one input
@@ -164,7 +148,7 @@ def _count_within(stars: list[tuple[float, float]], ra: float, dec: float, radiu
 
 
 def readable_positions(question: Question) -> tuple[str, str]:
-    """A finite position in a projection that the tool reads, in the header copy of each CCD of a LDAC catalogue."""
+    """A finite position in one of the projections `values`, in the header copy of each CCD of a LDAC catalogue."""
     for stem, path in question.given:
         for number, cards in enumerate(header_copies(path), 1):
             for axis in (1, 2):
@@ -172,7 +156,7 @@ def readable_positions(question: Question) -> tuple[str, str]:
                 if not isinstance(value, int | float) or not math.isfinite(value):
                     return f"CCD {number} of {stem} has CRVAL{axis} = {value}.", stem
                 kind = str(cards.get(f"CTYPE{axis}") or "")
-                if kind[5:8] not in READABLE_PROJECTIONS and "-" in kind:
+                if kind[5:8] not in question.before.values and "-" in kind:
                     return f"CCD {number} of {stem} has the projection {kind}.", stem
                 if "-" not in kind:
                     return f"CCD {number} of {stem} has no celestial coordinates (CTYPE{axis} = {kind!r}).", stem

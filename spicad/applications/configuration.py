@@ -168,6 +168,8 @@ def _what_is_wrong(
         return f"{application.title} has no keyword {name}.", known or "Its keywords are listed in its manual."
     if _same(value, keywords[name].default) and name not in application.open_keywords:
         return "", ""
+    if name in application.passed_over:
+        return "", ""
     if name in application.owned:
         return _wrong_with_owned(name, value, application.owned[name], keywords[name])
     if name in application.stored:
@@ -185,15 +187,15 @@ def _wrong_with_owned(name: str, value: str, owned: Owned, keyword: Keyword) -> 
         return "", ""
     if owned.is_chosen:
         return f"{name} cannot be {value or 'empty'}.", f"It can be {', '.join(owned.choices)}."
-    shown = " or ".join(dict.fromkeys(owned.value + (owned.otherwise or ())))
-    return f"{name} is set by Spica (to {shown}), not by configurations.", "Remove this line."
+    shown = f"to {owned.value[0] or 'nothing'}" if "{" not in owned.value[0] else "anew for each step"
+    return f"{name} is set by Spica ({shown}), not by configurations.", "Remove this line."
 
 
 def _wrong_with_stored(
     application: Application, name: str, value: str, keyword: Keyword, folders: Sequence[tuple[str, Path]] | None
 ) -> tuple[str, str]:
     pattern = application.stored[name].file
-    if not value:
+    if not value or value == application.stored[name].none:
         return "", ""
     if not NAME.fullmatch(value) or not fnmatch.fnmatchcase(value, pattern):
         return (
@@ -243,9 +245,9 @@ def _wrong_with_range(name: str, parts: Sequence[str], range_: Range) -> tuple[s
             return f"{name}: {_printable(part)[:60]} is not a number.", ""
         number = _number(part)
         if range_.minimum is not None and number < range_.minimum:
-            return f"{name} is {part} but must be at least {range_.minimum:g}.", _besides(range_)
+            return f"{name} is {part} but must be at least {range_.minimum:.10g}.", _besides(range_)
         if range_.maximum is not None and number > range_.maximum:
-            return f"{name} is {part} but must be at most {range_.maximum:g}.", _besides(range_)
+            return f"{name} is {part} but must be at most {range_.maximum:.10g}.", _besides(range_)
         if abs(number) > 1e30:
             return f"{name} is {part}, which no tool can hold.", ""
     return "", ""
@@ -276,7 +278,9 @@ def effective(
 
 
 def _is_open_value(application: Application, name: str, value: str) -> bool:
-    """Whether the value of a keyword shared with Spica is one that a configuration may choose."""
+    """Whether a configuration may choose this value of a keyword shared with Spica, or names a stored file at all."""
+    if name in application.stored:
+        return value not in ("", application.stored[name].none)
     owned = application.owned.get(name)
     return owned is None or value.upper() in (choice.upper() for choice in owned.choices)
 
@@ -342,7 +346,7 @@ def check_stored(
     if holds == "binary":
         return []
     lines = data.decode("latin-1").split("\n")
-    judge = {"columns": _wrong_with_column, "numbers": _wrong_with_numbers}.get(holds)
+    judge = {"columns": _wrong_with_column, "numbers": _wrong_with_numbers, "cards": _wrong_with_card}.get(holds)
     problems = []
     for number, raw in enumerate(lines, 1):
         line = raw.removesuffix("\r")
@@ -390,6 +394,16 @@ def _wrong_with_numbers(application: Application, line: str, columns: frozenset[
     words = line.partition("#")[0].split()
     bad = [word for word in words if not NUMBER.fullmatch(word) and not re.fullmatch(r"[A-Z]{2,20}", word)]
     return f'"{_printable(bad[0])[:40]}" is not a number' if bad else ""
+
+
+def _wrong_with_card(application: Application, line: str, columns: frozenset[str]) -> str:
+    """A FITS card; a size that no image has would fill the disk."""
+    card = re.fullmatch(r"([A-Z0-9_-]{1,8}) *=\s*([^/]*).*|(COMMENT|HISTORY|END)\b.*|\s*(#.*)?", line)
+    if not card:
+        return f'"{line[:20]}" is not a FITS card'
+    if (card[1] or "").startswith("NAXIS") and not re.fullmatch(r"\d{1,5}\s*", card[2]):
+        return f"{card[1]} is {card[2].strip()[:20]} but must be less than 100000"
+    return ""
 
 
 def _what_is_wrong_with_a_line(line: str, setting: str | None = None) -> str:

@@ -17,8 +17,10 @@ from spicad.words import BadInput, Problem, SpicaError, nearest
 
 INPUT_KINDS = ("exposure", "weight", "flag", "reference", "product")
 OUTPUT_KINDS = ("fits", "ldac", "votable", "head", "text", "tiff", "psf", "pdf", "any")
-PACKINGS = ("fits", "fits.fz", "fits.gz")
+PACKINGS = ("fits", "fits.fz", "fits.gz", "fits.bz2")
 TAKES = ("first", "sum", "least", "most", "mean", "median", "rms", "rows")
+FUNCTIONS = ("ccds_astray", "reference_matches")  # those of figures.py
+BEFORE_CHECKS = ("usable_detections", "stars_on_field", "readable_positions")  # those of before.py
 STORED_KINDS = ("columns", "numbers", "cards", "text", "binary")
 
 TOP_KEYS = (
@@ -38,6 +40,7 @@ TOP_KEYS = (
     Key("threads", "integer", 1, "Threads of a step", minimum=1, maximum=256),
     Key("free", "list of texts", [], "Keywords that a configuration may set to any value of their kind"),
     Key("any_word", "list of texts", [], "Keywords that take words beyond those the tool lists"),
+    Key("passed_over", "list of texts", [], "Owned keywords that a configuration may hold without effect or complaint"),
     Key("installed", "list of texts", [], "Folders of the tool's package that hold stored files"),
     Key("input", "table of tables", {}, "What a step reads"),
     Key("output", "table of tables", {}, "What a step writes"),
@@ -90,6 +93,7 @@ OWNED_KEYS = (
 STORED_KEYS = (
     Key("file", "text", REQUIRED, "Pattern of the names, such as *.param"),
     Key("holds", "text", REQUIRED, "What such a file holds", choices=STORED_KINDS),
+    Key("none", "text", "", "A name that stands for no file: the tool's own default"),
 )
 RANGE_KEYS = (
     Key("minimum", "number", None, "Least value"),
@@ -107,7 +111,7 @@ METRIC_KEYS = (
     Key("take", "text", "first", "What is made of the values", choices=TAKES),
     Key("over", "text", "", "A field of the same row to divide by"),
     Key("scale", "number", 1.0, "Factor"),
-    Key("function", "text", "", "A named function instead"),
+    Key("function", "text", "", "A named function instead", choices=("", *FUNCTIONS)),
     Key("help", "text", REQUIRED, "What the figure says, with its unit"),
 )
 CHECK_KEYS = (
@@ -119,11 +123,12 @@ CHECK_KEYS = (
     Key("words", "text", REQUIRED, "What is said when it does not pass"),
 )
 BEFORE_KEYS = (
-    Key("check", "text", REQUIRED, "Name of the check"),
+    Key("check", "text", REQUIRED, "Name of the check", choices=BEFORE_CHECKS),
     Key("input", "text", REQUIRED, "The input looked at"),
     Key("least", "number", 1, "The number that must be there"),
     Key("columns", "list of texts", [], "Columns looked at; {KEYWORD} is that keyword's value"),
     Key("ratio", "text", "0", "Least ratio of the two columns, or {KEYWORD}"),
+    Key("values", "list of texts", [], "What is taken"),
     Key("words", "text", REQUIRED, "What is said when it does not hold"),
 )
 
@@ -208,6 +213,7 @@ class Owned:
 class Stored:
     file: str
     holds: str
+    none: str = ""
 
 
 @dataclass(frozen=True)
@@ -255,6 +261,7 @@ class Before:
     least: float
     columns: tuple[str, ...]
     ratio: str
+    values: tuple[str, ...]
     words: str
 
 
@@ -277,6 +284,7 @@ class Application:
     threads: int
     free: frozenset[str]
     any_word: frozenset[str]
+    passed_over: frozenset[str]
     installed: tuple[Path, ...]
     inputs: Mapping[str, Input]
     outputs: Mapping[str, Output]
@@ -369,6 +377,7 @@ def parse_application(text: str, source: Path) -> Application:
         **plain,
         free=frozenset(top["free"]),
         any_word=frozenset(top["any_word"]),
+        passed_over=frozenset(top["passed_over"]),
         installed=tuple(Path(each) for each in top["installed"]),
         inputs={name: Input(name, **_tuples(values)) for name, values in read["input"].items()},
         outputs={name: Output(name, **values) for name, values in read["output"].items()},
@@ -499,6 +508,9 @@ def _unknown_references(document: Document, application: Application) -> list[Pr
             if word not in application.metrics:
                 what = f'"{word}" is not a metric of this application.'
                 problems.append(document.problem(("check", number), what, nearest(word, application.metrics)))
+    for name in application.passed_over - application.owned.keys():
+        what = f'"{name}" is passed over but not owned.'
+        problems.append(document.problem(("passed_over",), what, nearest(name, application.owned)))
     for number, before in enumerate(application.before):
         if before.input not in application.inputs:
             what = f'"{before.input}" is not an input of this application.'
