@@ -116,7 +116,7 @@ def compose(settings: Settings, to: str, subject: str, text: str) -> EmailMessag
     message = EmailMessage()
     message["From"] = Address("Spica", addr_spec=settings.mail.sender)
     message["To"] = to
-    # The email package decodes "=?utf-8?q?..." of a subject: a job's name could smuggle a line break through it.
+    # The email package decodes "=?utf-8?q?..." in a subject: control characters could be smuggled in so.
     message["Subject"] = one_line(subject).replace("=?", "= ?")
     message["Auto-Submitted"] = "auto-generated"
     is_plain = text.isascii() and all(len(line) < LONGEST_PLAIN_LINE for line in text.splitlines())

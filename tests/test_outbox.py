@@ -243,7 +243,9 @@ def test_a_mail_to_what_is_no_address_is_not_composed(settings):
         outbox.compose(settings(), f"{ALICE}\nBcc: {BOB}", "m101-r", "text")
 
 
-@pytest.mark.parametrize("name", [f"x\r\nBcc: {BOB}", f"=?utf-8?q?x=0D=0ABcc:_{BOB}?=", f"x\u2028Bcc: {BOB}"])
+@pytest.mark.parametrize(
+    "name", [f"x\r\nBcc: {BOB}", f"=?utf-8?q?x=0D=0ABcc:_{BOB}?=", f"x\u2028Bcc: {BOB}", "=?utf-8?q?=00=1b[31m?="]
+)
 def test_a_name_cannot_add_a_header(folder: Path, settings, name: str):
     outbox.put(folder, KEY, outbox.compose(settings(), ALICE, name, "text"), NOON)
 
@@ -251,6 +253,8 @@ def test_a_name_cannot_add_a_header(folder: Path, settings, name: str):
     head = email.message_from_bytes(raw, policy=email.policy.default)
     assert head["Bcc"] is None
     assert b"\nBcc:" not in raw
+    assert str(head["Subject"]).isprintable()
+    assert raw.replace(b"\n", b"").decode("ascii").isprintable()
     assert set(head.keys()) >= {"From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted"}
 
 
@@ -820,7 +824,8 @@ def a_sendmail(tmp_path: Path, body: str) -> str:
     return str(program)
 
 
-def test_sendmail_gets_the_usual_flags_and_the_mail_as_it_is(folder, settings, tmp_path):
+def test_sendmail_gets_the_usual_flags_and_the_mail_as_it_is(folder, settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPICA_PASSWORD", "secret")
     program = a_sendmail(
         tmp_path, f'printf "%s\\n" "$@" > {tmp_path}/argv; cat > {tmp_path}/mail; env > {tmp_path}/env'
     )
@@ -831,7 +836,7 @@ def test_sendmail_gets_the_usual_flags_and_the_mail_as_it_is(folder, settings, t
 
     assert (tmp_path / "argv").read_text().split("\n")[:-1] == ["-i", "-f", SENDER, "--", ALICE]
     assert (tmp_path / "mail").read_bytes() == whole
-    assert "SPICA" not in (tmp_path / "env").read_text()
+    assert "secret" not in (tmp_path / "env").read_text()
 
 
 @pytest.mark.parametrize(
@@ -946,6 +951,12 @@ class Driver:
         self.conf.write_text(f'[mail]\nsender = "{SENDER}"\nmaildir = "{tmp_path}/Maildir"\n{conf}')
         self.runs = 0
 
+    def injected(self, folder: Path, name: str, number: int, what: str) -> subprocess.CompletedProcess[str]:
+        """A run in which the `number`-th system call `name` meets `what`."""
+        # A signal is lost where strace filters by seccomp: the stop there takes none.
+        quicker = [] if what.startswith("signal") else ["--seccomp-bpf", "-e", f"trace={name}"]
+        return self.run(folder, *quicker, "-e", f"inject={name}:{what}:when={number}")
+
     def run(self, folder: Path, *strace: str) -> subprocess.CompletedProcess[str]:
         self.runs += 1
         warm_up = self.root / f"warm-up-{self.runs}"
@@ -959,7 +970,7 @@ class Driver:
 
     def points(self, folder: Path) -> list[tuple[str, int]]:
         """Each system call between /begin and /end, and which of its name it is since the start."""
-        run = self.run(folder, "-e", f"trace=access,{CHANGES}")
+        run = self.run(folder, "--seccomp-bpf", "-e", f"trace=access,{CHANGES}")
         assert run.returncode == 0, run.stderr
         counts: dict[str, int] = {}
         points, is_within = [], False
@@ -996,7 +1007,7 @@ def kill_put_everywhere(tmp_path: Path, share: int, before: str) -> None:
     outcomes = set()
     for name, number in points:
         folder = fresh(f"{name}-{number}")
-        killed = driver.run(folder, "-e", f"inject={name}:signal=KILL:when={number}")
+        killed = driver.injected(folder, name, number, "signal=KILL")
         assert killed.returncode == -9, (name, number, killed.stderr)
 
         found = [body(path) for path in folder.glob("*.eml")] if folder.exists() else []
@@ -1018,7 +1029,7 @@ def kill_deliver_everywhere(tmp_path: Path, share: int) -> None:
     points = a_sample(driver.points(fresh("traced")), share)
     for name, number in points:
         folder = fresh(f"{name}-{number}")
-        killed = driver.run(folder, "-e", f"inject={name}:signal=KILL:when={number}")
+        killed = driver.injected(folder, name, number, "signal=KILL")
         assert killed.returncode == -9, (name, number, killed.stderr)
 
         outbox.try_all_now(folder)
@@ -1055,7 +1066,7 @@ def test_a_mail_that_cannot_be_kept_is_an_error_and_leaves_the_old_one(tmp_path:
         outbox.put(folder, KEY, a_mail(text=TEXTS["old"]), NOON - 1)
     first = next(point for point in driver.points(folders[0]) if point[0] == name)
 
-    refused = driver.run(folders[1], "-e", f"inject={name}:error={error}:when={first[1]}")
+    refused = driver.injected(folders[1], *first, f"error={error}")
 
     assert refused.returncode == 1
     assert words in refused.stderr
@@ -1072,7 +1083,7 @@ def test_a_deliverer_killed_after_the_relay_accepted_sends_again_under_the_same_
     to_sent = [point for point in driver.points(traced) if point[0] == "rename"][-1]
     relay.got.clear()
 
-    killed = driver.run(folder, "-e", f"inject=rename:signal=KILL:when={to_sent[1]}")
+    killed = driver.injected(folder, *to_sent, "signal=KILL")
 
     assert killed.returncode == -9
     assert keys(folder) == [KEY]
