@@ -153,7 +153,7 @@ class Capsule:
     # ------------------------------------------------------------------ steps
 
     def open_step(self, step: PlannedStep) -> tuple[Path, int]:
-        """An empty folder for the next attempt, and that attempt's number; an earlier one is put aside, never reused."""
+        """An empty folder for the next attempt, and its number; an earlier one is put aside, never reused."""
         folder = self.step(step)
         attempt = self.attempts(step) + 1
         if folder.exists():

@@ -1,4 +1,4 @@
-"""spicad's loop: hints from watchdog, ends of steps, answers of threads, signals and the clock, each handed to its part.
+"""spicad's loop: hints from watchdog, ends of steps, answers of threads, signals, the clock: each to its part.
 
 What is done with a drop is intake.py's affair, with a run workshop.py's, with a mail outbox.py's.
 """

@@ -228,7 +228,7 @@ class Desk:
         if job.weight == "none":
             return {}
         known: dict[Path, Exposure] = {}
-        weights = {}
+        weights: dict[str, Exposure] = {}
         for exposure in exposures:
             try:
                 path = self._weight_of(job, exposure, owner)
@@ -240,7 +240,8 @@ class Desk:
                 problems.append(Problem(job.source, f'"weight": {error}'))
                 return weights
             if len(known[path].ccds) != len(exposure.ccds):
-                what = f'"weight": {path.name} has {len(known[path].ccds)} CCDs, {exposure.path.name} has {len(exposure.ccds)}.'
+                theirs = f"{path.name} has {len(known[path].ccds)} CCDs"
+                what = f'"weight": {theirs}, {exposure.path.name} has {len(exposure.ccds)}.'
                 problems.append(Problem(job.source, what, "Give the weight map of the same mosaic."))
                 return weights
             weights[str(exposure.path)] = known[path]
@@ -307,7 +308,8 @@ def _missing_columns(
                 continue
             for column in configurations.columns_needed(wanted, setup.effective):
                 if column not in asked:
-                    what = f'the column "{column}" is missing in the list of output columns; {tasks[number].application} needs it.'
+                    who = tasks[number].application
+                    what = f'the column "{column}" is missing in the list of output columns; {who} needs it.'
                     problems.append(Problem(tasks[maker].application, what, f"Add a line {column}."))
     return problems
 

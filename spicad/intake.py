@@ -118,7 +118,7 @@ class Intake:
             self.passed.append(Passed(drop, owner, job, answer, texts))
 
     def accept(self, now: float) -> None:
-        """Copies and rows for all that the desk let pass: one transaction, one sync of the folder, then the drops go."""
+        """Copies and rows for all that the desk let pass: one transaction, one sync, then the drops go."""
         if not self.passed:
             return
         batch, self.passed = self.passed, []

@@ -9,6 +9,7 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from spicad.capsule import Capsule, folder_of
 from spicad.jobfile import Job, parse
@@ -90,12 +91,16 @@ def _rows(places: dict[int, Phase]) -> dict[int, Row]:
         Process.not_before, Process.run,
     )  # fmt: skip
     live = query.where(Process.phase.in_(["QUEUED", "EXECUTING", "HELD"]))
-    rows = {row[0]: Row(*row) for row in live.tuples()}
+    rows = _by_process(live)
     missing = [process for process in places if process not in rows]
     for start in range(0, len(missing), 500):
         chunk = missing[start : start + 500]
-        rows |= {row[0]: Row(*row) for row in query.where(Process.id.in_(chunk)).tuples()}
+        rows |= _by_process(query.where(Process.id.in_(chunk)))
     return rows
+
+
+def _by_process(query: Any) -> dict[int, Row]:
+    return {row[0]: Row(*row) for row in query.tuples()}
 
 
 def _make_row(spool: Spool, process: int, phase: Phase, now: float) -> None:

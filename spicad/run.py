@@ -138,6 +138,10 @@ class Run:
     def stems(self, step: PlannedStep) -> tuple[str, ...]:
         return tuple(stem for stem in step.stems if stem not in self.lost)
 
+    def outputs_read_later(self, step: PlannedStep) -> frozenset[str]:
+        later = (file for each in self.plan.steps for files in each.files.values() for file in files)
+        return frozenset(file.source.output for file in later if file.source.step == step.number)
+
     def made_by(self, file: PlannedFile) -> Made | None:
         """What an earlier step made for `file`."""
         outcome = self.outcome.get(file.source.step)

@@ -172,6 +172,6 @@ def set_up_log(settings: Settings) -> None:
 class _OneLine(logging.Formatter):
     """Escapes what users could put into a line; a traceback keeps its lines."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+    def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in record.getMessage())
         return super().formatMessage(record)

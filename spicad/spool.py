@@ -140,7 +140,7 @@ class Spool:
             os.unlink(self.folder("incoming") / name)
 
     def refuse(self, name: str, why: str) -> Path:
-        """Moves a drop to rejected/ with its .why beside; nothing already there is overwritten. Returns the new path."""
+        """Moves a drop to rejected/ with its .why beside, overwriting nothing there. Returns the new path."""
         rejected = self.folder("rejected")
         stem, number = name.removesuffix(SUFFIX)[: LONGEST_NAME - 20], 1
         target = rejected / f"{stem}{SUFFIX}"

@@ -11,16 +11,17 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spicad import fits
+from spicad.applications.before import precheck
 from spicad.applications.command import CommandLine, command_line, configuration_target
 from spicad.applications.descriptor import Application
-from spicad.applications.before import precheck
 from spicad.applications.outputs import Verdict, verify
 from spicad.archive.headers import Exposure
 from spicad.desk import Setup
+from spicad.durable import sync_folder
 from spicad.plan import PlannedStep
 from spicad.run import Made, Outcome
 from spicad.words import Ending, SpicaError, StepState
@@ -54,6 +55,7 @@ class Question:
     exposures: Mapping[str, Exposure]
     threads: int
     digests: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # path -> (identity, sha256)
+    read_later: frozenset[str] = frozenset()  # outputs that later steps of the run read
 
 
 @dataclass(frozen=True)
@@ -173,17 +175,29 @@ def lay_out(folder: Path, looked: Looked, setup: Setup, application: Application
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a step's products go, and what they are called there."""
+
+    run_folder: Path
+    label: str
+    labels: Mapping[str, str]
+
+    def name(self, template: str, stem: str, file: str) -> str:
+        wanted = template or "{step}.{file}"
+        wanted = wanted.replace("{exposure}", self.labels.get(stem, stem)).replace("{step}", self.label)
+        return wanted.replace("{file}", file)
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What is known of a step that has ended."""
 
     step: PlannedStep
     application: Application
     folder: Path  # of the step
-    run_folder: Path
+    place: Place
     stems: tuple[str, ...]
     ccds: Mapping[str, int]
-    labels: Mapping[str, str]
-    links: Sequence[str]
     key: str
     attempt: int
     started: float
@@ -255,57 +269,34 @@ def _log_text(path: Path) -> str:
 
 
 def _put_away(evidence: Evidence, verdict: Verdict) -> list[Made]:
-    """Outputs to products/ or work/, synced: a product outlives a power cut before anything says that it is there."""
+    """Outputs to products/ or work/; products are synced, to outlive a power cut once something says they are there."""
     made = []
     for produced in verdict.outputs:
         output = evidence.application.outputs[produced.name]
-        place = "products" if output.keep else "work"
-        name = (
-            _product_name(evidence, output.product, produced.stem or "", produced.path.name)
-            if output.keep
-            else produced.path.name
-        )
-        target = _free_name(evidence.run_folder / place, name)
-        handle = os.open(produced.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.fchmod(handle, 0o644)
-            if output.keep:
-                os.fsync(handle)
-            status = os.fstat(handle)
-        finally:
-            os.close(handle)
+        folder = "products" if output.keep else "work"
+        template = output.product if output.keep else "{file}"
+        stem = produced.stem or ""
+        name = evidence.place.name(template, stem, produced.path.name)
+        target = _free_name(evidence.place.run_folder / folder, name)
+        status = _settle(produced.path, output.keep)
         os.rename(produced.path, target)
-        path = f"{place}/{target.name}"
-        made.append(
-            Made(
-                produced.name,
-                produced.stem or "",
-                path,
-                status.st_size,
-                status.st_mtime_ns,
-                produced.digest,
-                output.keep,
-            )
-        )
-    if made:
-        fits_folder = evidence.run_folder / "products"
-        handle = os.open(fits_folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    _sweep_job_folder(evidence.folder / "job")
+        path = f"{folder}/{target.name}"
+        made.append(Made(produced.name, stem, path, status.st_size, status.st_mtime_ns, produced.digest, output.keep))
+    if any(each.keep for each in made):
+        sync_folder(evidence.place.run_folder / "products")
+    _sweep(evidence.folder / "job")
     return made
 
 
-def _product_name(evidence: Evidence, template: str, stem: str, file: str) -> str:
-    if not template:
-        return f"{evidence.step.label}.{file}"
-    return (
-        template.replace("{exposure}", evidence.labels.get(stem, stem))
-        .replace("{step}", evidence.step.label)
-        .replace("{file}", file)
-    )
+def _settle(path: Path, is_synced: bool) -> os.stat_result:
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchmod(handle, 0o644)
+        if is_synced:
+            os.fsync(handle)
+        return os.fstat(handle)
+    finally:
+        os.close(handle)
 
 
 def _free_name(folder: Path, name: str) -> Path:
@@ -317,57 +308,56 @@ def _free_name(folder: Path, name: str) -> Path:
     return target
 
 
-def _sweep_job_folder(job: Path) -> None:
+def _sweep(job: Path) -> None:
     """What a finished step leaves beside its outputs is not kept."""
     shutil.rmtree(job, ignore_errors=True)
-    job.mkdir(exist_ok=True)
 
 
-def reuse(
-    record: Outcome,
-    source: Path,
-    question: Question,
-    looked: Looked,
-    run_folder: Path,
-    labels: Mapping[str, str],
-    now: float,
-) -> Outcome | None:
+@dataclass(frozen=True)
+class Earlier:
+    """A finished step with the same content key: what came of it, and its run's folder."""
+
+    outcome: Outcome
+    folder: Path
+
+
+def reuse(earlier: Earlier, question: Question, key: str, place: Place, now: float) -> Outcome | None:
     """The products of a finished step with the same content key, linked into this run; None when they are gone."""
-    stems = dict(zip(record.stems, question.stems, strict=False))
-    made, placed = [], []
+    stems = dict(zip(earlier.outcome.stems, question.stems, strict=False))
+    made: list[Made] = []
     try:
-        for old in record.made:
-            path = source / old.path
-            status = os.lstat(path)
-            if (status.st_size, status.st_mtime_ns) != (old.bytes, old.mtime_ns):
-                raise FileNotFoundError(path)
-            stem = stems.get(old.stem, "")
-            output = question.application.outputs[old.output]
-            evidence_label = labels.get(stem, stem)
-            name = (output.product or f"{question.step.label}.{path.name}").replace("{exposure}", evidence_label)
-            name = name.replace("{step}", question.step.label).replace("{file}", path.name)
-            target = _free_name(run_folder / "products", name)
-            try:
-                os.link(path, target, follow_symlinks=False)
-            except OSError:
-                shutil.copy2(path, target, follow_symlinks=False)
-            placed.append(target)
-            made.append(Made(old.output, stem, f"products/{target.name}", old.bytes, status.st_mtime_ns, old.digest))
+        for old in earlier.outcome.made:
+            if old.keep or old.output in question.read_later:
+                made.append(_linked(earlier, old, stems.get(old.stem, ""), question, place))
     except (OSError, KeyError):
-        for target in placed:
+        for each in made:
             with suppress(OSError):
-                target.unlink()
+                (place.run_folder / each.path).unlink()
         return None
-    return Outcome(
+    return replace(
+        earlier.outcome,
         state=StepState.REUSED,
-        ending=Ending.DONE,
-        metrics=record.metrics,
         made=tuple(made),
         stems=question.stems,
-        key=looked.key,
+        key=key,
         attempt=0,
         started=now,
         ended=now,
-        exit_code=record.exit_code,
-        reused_from=str(source),
+        reused_from=str(earlier.folder),
     )
+
+
+def _linked(earlier: Earlier, old: Made, stem: str, question: Question, place: Place) -> Made:
+    """Raises OSError when the product is not there as it was."""
+    path = earlier.folder / old.path
+    status = os.lstat(path)
+    if (status.st_size, status.st_mtime_ns) != (old.bytes, old.mtime_ns):
+        raise FileNotFoundError(path)
+    folder = "products" if old.keep else "work"
+    template = question.application.outputs[old.output].product if old.keep else "{file}"
+    target = _free_name(place.run_folder / folder, place.name(template, stem, path.name))
+    try:
+        os.link(path, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(path, target, follow_symlinks=False)
+    return replace(old, stem=stem, path=f"{folder}/{target.name}")

@@ -57,7 +57,6 @@ class Running:
     key: str
     attempt: int
     deadline: float
-    links: tuple[str, ...] = ()
     timed_out: bool = False
     killed: bool = False
 
@@ -367,6 +366,7 @@ class Workshop:
             run.plan.exposures,
             max(step.threads, 1),
             known,
+            run.outputs_read_later(step),
         )
 
     def _step_file(self, run: Run, capsule: Capsule, name: str, file: Any) -> steps.StepFile:
@@ -442,7 +442,6 @@ class Workshop:
             return False
         if step.number in run.wanted:
             return False
-        capsule = self.capsules[run.process]
         with suppress(*AWAY):
             rows = (
                 Step.select(Step.outputs)
@@ -455,14 +454,12 @@ class Workshop:
                 .limit(3)
                 .tuples()
             )
-            for (text,) in rows:
-                record = json.loads(text)
+            for row in list(rows):
+                record = json.loads(row[0])
                 if not isinstance(record, dict):
                     continue
-                outcome = steps.reuse(
-                    outcome_from(record["outcome"]), Path(record["folder"]), question, looked, capsule.folder,
-                    run.plan.labels, now,
-                )  # fmt: skip
+                earlier = steps.Earlier(outcome_from(record["outcome"]), Path(record["folder"]))
+                outcome = steps.reuse(earlier, question, looked.key, self._place(run, step), now)
                 if outcome:
                     self._ended(run, step, outcome, now)
                     return True
@@ -490,9 +487,7 @@ class Workshop:
             self._ended(run, step, outcome, now)
             return
         run.state[step.number] = StepState.RUNNING
-        running = Running(
-            run, step, folder, launched, -1, slots, looked.key, attempt, now + limits.time_s, tuple(looked.links)
-        )
+        running = Running(run, step, folder, launched, -1, slots, looked.key, attempt, now + limits.time_s)
         self._follow(running)
         log.info(
             "process %d %s %s on %s: started, pid %d", run.process, step.folder, step.label, self.node, launched.pid
@@ -570,15 +565,27 @@ class Workshop:
             return
         exposures = run.plan.exposures
         evidence = steps.Evidence(
-            step, run.application(step), running.folder, self.capsules[run.process].folder, run.stems(step),
-            {stem: len(exposures[stem].ccds) for stem in step.stems if stem in exposures},
-            run.plan.labels, running.links, running.key, run.attempt.get(step.number, running.attempt) or running.attempt,
-            running.launched.time, now, code, running.timed_out, interrupted,
-        )  # fmt: skip
+            step=step,
+            application=run.application(step),
+            folder=running.folder,
+            place=self._place(run, step),
+            stems=run.stems(step),
+            ccds={stem: len(exposures[stem].ccds) for stem in step.stems if stem in exposures},
+            key=running.key,
+            attempt=run.attempt.get(step.number) or running.attempt,
+            started=running.launched.time,
+            ended=now,
+            exit_code=code,
+            timed_out=running.timed_out,
+            interrupted=interrupted,
+        )
         if not evidence.application.outputs and not interrupted and code == 0:
             self._judged(run, step, steps.judge(evidence))
             return
         self.background.do(steps.judge, evidence, then=lambda outcome: self._judged(run, step, outcome))
+
+    def _place(self, run: Run, step: PlannedStep) -> steps.Place:
+        return steps.Place(self.capsules[run.process].folder, step.label, run.plan.labels)
 
     def _judged(self, run: Run, step: PlannedStep, outcome: Any) -> None:
         now = self.clock()
