@@ -44,6 +44,7 @@ READ_BY_THE_TOOLS = frozenset(("TAN", "TPV"))  # SCAMP 2.10 hangs on ZPN and lea
 SMALLEST_SIDE = 16  # pixels; on 1 x 1 SCAMP loops for ever
 OLDEST_YEAR = 1950
 FAR_FROM_OTHERS_DEG = 10.0
+SAME_TANGENT_DEG = 1e-4
 NAMES_NOT_OF_FITS = re.compile(r"\.(fits?|fts)$", re.IGNORECASE)
 PACKED_NAMES = {".fz": "fits.fz", ".gz": "fits.gz", ".bz2": "fits.bz2"}
 PLAIN_EXTNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 _.+\[\]:-]*$")
@@ -151,7 +152,18 @@ def needs_preparing(exposure: Exposure, reads: Sequence[str]) -> str:
             return "its images have axes of length 1 beyond x and y"
         if ccd.projection and ccd.projection not in READ_BY_THE_TOOLS:
             return f"its projection {ccd.projection} is misread by SCAMP"
+    if not share_a_tangent([ccd.crval for ccd in exposure.ccds if ccd.crval]):
+        return "its CCDs have tangent points (CRVAL) of their own, with which SCAMP solves badly"
     return ""
+
+
+def share_a_tangent(crvals: Sequence[tuple[float, float]]) -> bool:
+    """Whether all CCDs refer to one point of the sky.
+
+    SCAMP 2.10 on a made mosaic of four CCDs, internal rms in arcsec: 0.021 with one tangent point, 0.039 with points
+    scattered by 11 arcsec, 0.16 with each CCD's own middle.
+    """
+    return all(separation_deg(crval, crvals[0]) < SAME_TANGENT_DEG for crval in crvals[1:])
 
 
 def separation_deg(a: tuple[float, float], b: tuple[float, float]) -> float:
@@ -215,7 +227,7 @@ def _ccd(hdu: Hdu, found: _Findings) -> Ccd:
 
 def _on_the_sky(where: str, ccd: Ccd, header: Mapping[str, Value], found: _Findings) -> Ccd:
     """The CCD with its place, as well as its projection and the linear part of its WCS say."""
-    projection = _projection(header)
+    projection = projection_of(header)
     if not projection:
         found.warn(where, "no sky coordinates (CTYPE1, CTYPE2): SCAMP cannot use it.")
         return ccd
@@ -279,7 +291,8 @@ def _crval(
     return longitude % 360, latitude
 
 
-def _projection(header: Mapping[str, Value]) -> str:
+def projection_of(header: Mapping[str, Value]) -> str:
+    """The code of the projection as the tools understand the header, "SIP" where it has SIP terms; "" without a WCS."""
     first, second = (str(header.get(f"CTYPE{axis}") or "").strip().upper() for axis in (1, 2))
     celestial = ("RA", "DEC", "GLON", "GLAT", "ELON", "ELAT")
     if first.split("-")[0] not in celestial or second.split("-")[0] not in celestial:
@@ -443,7 +456,7 @@ def _placed(exposure: Exposure, said: _Said) -> Exposure:
             said.found.warn("", "where it points is unknown: no usable WCS, no RA and DEC.")
             return exposure
         return replace(exposure, s_ra=pointing[0], s_dec=pointing[1], radius_deg=0.0)
-    centre = _centre(corners)
+    centre = centre_of(corners)
     radius = max(separation_deg(centre, corner) for corner in corners)
     return replace(exposure, s_ra=round(centre[0], 7) % 360, s_dec=round(centre[1], 7), radius_deg=round(radius, 7))
 
@@ -472,7 +485,7 @@ def _unit(ra: float, dec: float) -> tuple[float, float, float]:
     return math.cos(d) * math.cos(a), math.cos(d) * math.sin(a), math.sin(d)
 
 
-def _centre(places: Iterable[tuple[float, float]]) -> tuple[float, float]:
+def centre_of(places: Iterable[tuple[float, float]]) -> tuple[float, float]:
     """The middle of the box around the places, in the tangent of their mean: even when CCDs are missing on one side."""
     units = [_unit(*place) for place in places]
     x, y, z = (sum(axis) for axis in zip(*units, strict=True))
@@ -521,6 +534,8 @@ def _odd_layout(file: FitsFile, ccds: Sequence[Ccd]) -> list[str]:
         found.append("its CCDs are of unequal size.")
     if len({ccd.mirrored for ccd in ccds if ccd.mirrored is not None}) > 1:
         found.append("some of its CCDs are mirrored and some are not: look at the CD matrices.")
+    if not share_a_tangent([ccd.crval for ccd in ccds if ccd.crval]):
+        found.append("its CCDs have tangent points (CRVAL) of their own: they are given one, for SCAMP.")
     said = file.hdus[0].header.get("NEXTEND")
     if isinstance(said, int) and not isinstance(said, bool) and said != len(file.hdus) - 1:
         found.append(f"NEXTEND says {said} extensions, there are {len(file.hdus) - 1}.")
@@ -600,9 +615,12 @@ __all__ = [
     "Ccd",
     "Exposure",
     "FitsProblem",
+    "centre_of",
     "needs_preparing",
     "odd_beside_others",
+    "projection_of",
     "read_exposure",
     "separation_deg",
+    "share_a_tangent",
     "stem_of",
 ]
