@@ -9,6 +9,7 @@ import fcntl
 import grp
 import logging
 import os
+import re
 import select
 import signal
 import socket
@@ -36,6 +37,7 @@ THREADS = 4
 HOUR_S = 3600.0
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "afs", "9p")
 LOCK = "spicad.lock"
+REPORT_KEY = re.compile(r"(?P<process>\d+)-run\d+-(?P<phase>completed|error|aborted|held)")
 
 
 class AlreadyRunning(SpicaError):
@@ -84,6 +86,8 @@ class Daemon:
             signal.signal(number, self._signalled)
         try:
             recover(self.workshop, self.clock())
+            self._note_accepted_mails()
+            outbox.try_all_now(self.spool.folder("outbox"))
             self._watch_incoming()
             self.notify("READY=1", f"MAINPID={os.getpid()}", self._status())
             log.info("spicad is ready on %s, %d slots, spool %s", self.workshop.node, self._slots, self.spool.root)
@@ -174,6 +178,7 @@ class Daemon:
             self.workshop.desk = self.intake.desk = desk
             self.workshop.is_sandboxed = _is_sandboxed(settings)
             logging.getLogger().setLevel(settings.daemon.log_level.upper())
+            outbox.try_all_now(self.spool.folder("outbox"))
             log.info("configuration reloaded from %s", settings.source)
         self.notify("READY=1", self._status())
 
@@ -236,15 +241,19 @@ class Daemon:
         self.is_mailing = False
         if isinstance(deliveries, BaseException):
             log.error("mail: the outbox failed", exc_info=deliveries)
-            return
-        folder, now = self.spool.folder("outbox"), self.clock()
-        for key, accepted in outbox.accepted(folder):
-            process, _, run = key.partition("-")
-            if process.isdecimal():
-                phase = Phase(run.rpartition("-")[2].upper())
-                self.ledger.event(int(process), phase, "spicad", "the report was accepted for delivery", accepted)
-        if self.ledger.flush(now):
-            for key, _ in outbox.accepted(folder):
+        self._note_accepted_mails()
+
+    def _note_accepted_mails(self) -> None:
+        """An event for each report that was accepted for delivery; then the outbox may forget it."""
+        folder = self.spool.folder("outbox")
+        accepted = outbox.accepted(folder)
+        for key, at in accepted:
+            report = REPORT_KEY.fullmatch(key)
+            if report:
+                phase = Phase(report["phase"].upper())
+                self.ledger.event(int(report["process"]), phase, "spicad", "the report was accepted for delivery", at)
+        if self.ledger.flush(self.clock()):
+            for key, _ in accepted:
                 outbox.forget(folder, key)
 
     def _tidy(self, now: float) -> None:

@@ -123,16 +123,17 @@ class Workshop:
                 reserved, pending = reserved + pending, 0
             last_rank = candidate.rank
             run = self.runs.get(candidate.process)
-            if run is None:
-                if (
-                    budget > 0
-                    and not held_up
-                    and not self._limit(candidate.user, candidate.group, 1, by_user, by_group)
-                ):
-                    self._activate(candidate, now)
-                    budget -= 1
-                    pending += 1
-            else:
+            if (
+                run is None
+                and budget > 0
+                and not held_up
+                and not self._limit(candidate.user, candidate.group, 1, by_user, by_group)
+            ):
+                self._activate(candidate, now)
+                budget -= 1
+                pending += 1
+                run = self.runs.get(candidate.process)  # there at once when its plan was remembered
+            if run is not None:
                 budget, waiting = self._go_on(run, budget, reserved, held_up, by_user, by_group)
                 pending += waiting
             if budget <= 0 and not self.ready:
@@ -179,7 +180,22 @@ class Workshop:
         self, run: Run, budget: int, reserved: int, held_up: str, by_user: Counter[str], by_group: Counter[str]
     ) -> tuple[int, int]:
         """Starts and looks over steps of one run; what is left of the budget, and how many are being looked over."""
-        owner = run.owner
+        budget -= self._start_ready(run, reserved, held_up, by_user, by_group)
+        looking = sum(1 for key in self.looking if key[0] == run.process)
+        budget -= looking
+        if budget > 0 and not held_up:
+            for step in list(run.open_steps()):
+                if budget <= 0:
+                    break
+                self._look_over(run, step)
+                budget -= 1
+                looking += 1
+            self._start_ready(run, reserved, held_up, by_user, by_group)  # those with nothing to read
+        return budget, looking
+
+    def _start_ready(self, run: Run, reserved: int, held_up: str, by_user: Counter[str], by_group: Counter[str]) -> int:
+        """Starts the steps that were looked over, as far as the limits go; how many are left."""
+        owner, left = run.owner, 0
         for key in sorted(key for key in self.ready if key[0] == run.process):
             step = run.step(key[1])
             slots = min(max(step.threads, 1), self.settings.daemon.slots)
@@ -190,17 +206,8 @@ class Workshop:
                 by_user[owner.user] += slots
                 by_group[owner.group] += slots
             else:
-                budget -= 1
-        looking = sum(1 for key in self.looking if key[0] == run.process)
-        budget -= looking
-        if budget > 0 and not held_up:
-            for step in list(run.open_steps()):
-                if budget <= 0:
-                    break
-                self._look_over(run, step)
-                budget -= 1
-                looking += 1
-        return budget, looking
+                left += 1
+        return left
 
     # ------------------------------------------------------------------ from queued to executing
 
@@ -454,8 +461,8 @@ class Workshop:
                 .limit(3)
                 .tuples()
             )
-            for row in list(rows):
-                record = json.loads(row[0])
+            for text in [str(row[0]) for row in rows]:  # type: ignore[index]
+                record = json.loads(text)
                 if not isinstance(record, dict):
                     continue
                 earlier = steps.Earlier(outcome_from(record["outcome"]), Path(record["folder"]))
