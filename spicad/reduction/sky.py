@@ -51,15 +51,13 @@ def make_sky(folder: Path, options: SkyOptions, force: bool = False, progress: P
         return _made(folder, options, list(there["files"]), reused=True)
     if not force:
         _check_free(folder, options)
-    _clear(folder)
     truth = sky_truth.planted(options)
-    (folder / "truth").mkdir(parents=True, exist_ok=True)
     names = _names(truth)
-    _write_json(folder / MAKING, {"options": _plain(options), "files": names})
+    _begin(folder, options, names)
     _write_all(folder, truth, progress or (lambda done, of, what: None))
     sizes = {name: (folder / name).stat().st_size for name in names}
     _write_json(folder / PARAMS, {"options": _plain(options), "camera": _camera_words(truth), "files": sizes})
-    (folder / MAKING).unlink()
+    (folder / MAKING).unlink(missing_ok=True)
     return _made(folder, options, names, reused=False)
 
 
@@ -158,9 +156,11 @@ def _check_free(folder: Path, options: SkyOptions) -> None:
         raise BadInput(Problem(str(folder), what, FORCE))
 
 
-def _clear(folder: Path) -> None:
+def _begin(folder: Path, options: SkyOptions, names: list[str]) -> None:
     """Removes what an earlier making wrote here, its mark of completeness first; nothing else."""
     earlier = [name for which in (PARAMS, MAKING) for name in (_params_in(folder, which) or {"files": []})["files"]]
+    (folder / "truth").mkdir(parents=True, exist_ok=True)
+    _write_json(folder / MAKING, {"options": _plain(options), "files": [*names, *earlier]})
     (folder / PARAMS).unlink(missing_ok=True)
     for name in earlier:
         if OURS.fullmatch(name):
@@ -174,6 +174,9 @@ def run(arguments: argparse.Namespace) -> int:
     except BadInput as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"{error.filename or arguments.folder}: the sky cannot be written: {error.strerror}.", file=sys.stderr)
+        return 1
     what = "already there" if made.reused else "made"
     print(
         f"{made.folder}: {len(made.exposures)} exposures {what}, {made.reference.name}, {made.bad_pixels.name}, truth/"

@@ -108,6 +108,7 @@ def write_sources(path: Path, truth: Truth) -> None:
         fits.Column("fwhm", "E", "arcsec", array=sources.fwhm_arcsec),
         fits.Column("e1", "E", array=sources.e1),
         fits.Column("e2", "E", array=sources.e2),
+        fits.Column("neighbour", "E", "arcsec", array=sources.neighbour_arcsec),
     ]
     write_hdus(path, [primary_hdu([]), fits.BinTableHDU.from_columns(columns, name="SOURCES")])
 

@@ -25,7 +25,8 @@ EPILOG = """\
 In FOLDER: NUMBERp.fits (exposures), badpix.fits (1 good, 0 bad), refcat.cat (for scamp -ASTREF_CATALOG FILE
 -ASTREFCAT_NAME), truth/ (sources.fits, exposures.csv, ccds.csv, detections.fits, cosmics.fits, params.json).
 Zero points: magnitude = zeropoint (exposures.csv) + dzp (ccds.csv) - 2.5 log10(flux in ADU). Pixels count from 1,1.
-Exit status: 0 made or already there, 2 when it cannot be made as asked.
+neighbour in sources.fits: arcsec to the nearest source that is at most 2 mag fainter (20: none so near).
+Exit status: 0 made or already there, 1 it could not be written, 2 wrong options or FOLDER holds something else.
 """
 
 
@@ -35,12 +36,12 @@ class SkyOptions:
 
     exposures: int = 3
     ccds: int = 4
-    size: int = 512
+    size: int = 720
     filters: tuple[str, ...] = ("g", "r")
     fields: int = 1
     seed: int = 1
     scale: float = 0.186  # MegaCam's
-    stars: int = 150
+    stars: int = 250
     format: str = "fits"
     single: bool = False
     cosmics: bool = True
@@ -53,6 +54,7 @@ class SkyOptions:
             _wrong_filters(self.filters),
             _wrong_format(self.format),
             _wrong_single(self),
+            _too_many(self),
         ]
         found = [problem for problem in problems if problem]
         if found:
@@ -118,6 +120,12 @@ def _wrong_filters(filters: tuple[str, ...]) -> Problem | None:
 
 def _wrong_format(name: str) -> Problem | None:
     return None if name in FORMATS else Problem("--format", f'"{name}" must be one of {", ".join(FORMATS)}.')
+
+
+def _too_many(options: SkyOptions) -> Problem | None:
+    """Numbers have six digits, 900001 to 999999."""
+    total = options.exposures * options.fields * len(options.filters)
+    return Problem("--exposures", f"{total} in all is more than 99999.") if total > 99999 else None
 
 
 def _wrong_single(options: SkyOptions) -> Problem | None:

@@ -25,7 +25,8 @@ RUNID = "03BS01"
 SATURATION_ADU = 62000.0
 GAIN = 1.6
 READ_NOISE_E = 5.0
-MOFFAT_BETA = 3.0
+MOFFAT_BETA = 4.0
+NEIGHBOURHOOD_ARCSEC = 20.0
 
 # Per filter: zero point for 1 ADU/s, sky mag/arcsec2, extinction mag/airmass, colour term on (g-r). About MegaCam's.
 BANDS = {
@@ -104,7 +105,10 @@ class Camera:
 
 @dataclass(frozen=True)
 class Sources:
-    """Stars and galaxies of all fields; `fwhm_arcsec`, `e1`, `e2` are the galaxies' own shapes."""
+    """Stars and galaxies of all fields; `fwhm_arcsec`, `e1`, `e2` are the galaxies' own shapes.
+
+    `neighbour_arcsec`: to the nearest source at most 2 mag fainter; far neighbours count as NEIGHBOURHOOD_ARCSEC.
+    """
 
     field: NDArray[np.int32]
     star: NDArray[np.bool_]
@@ -114,6 +118,7 @@ class Sources:
     fwhm_arcsec: Array
     e1: Array
     e2: Array
+    neighbour_arcsec: Array
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,7 @@ def gap_pixels(options: SkyOptions) -> int:
 
 def dither_pixels(options: SkyOptions) -> float:
     """Some gaps wide, so that a star falls on other CCDs and SCAMP can tie them together."""
-    return 0.25 * options.size
+    return 0.15 * options.size
 
 
 def exposures_of(options: SkyOptions) -> Iterator[Exposure]:
@@ -230,7 +235,7 @@ def _exposure(options: SkyOptions, index: int, field: int, band: int, name: str,
         ra=float(ra),
         dec=float(dec),
         rotation_deg=rng.normal(0.0, 0.02),
-        seeing_arcsec=rng.uniform(0.6, 0.9) * coarseness(options),
+        seeing_arcsec=rng.uniform(0.62, 0.82) * coarseness(options),
         e1=rng.normal(0.0, 0.015),
         e2=rng.normal(0.0, 0.015),
         airmass=airmass,
@@ -255,11 +260,12 @@ def object_of(field: int) -> str:
 
 
 def centre_of(field: int) -> tuple[float, float]:
-    """Pointings of the table first, then evenly over the sphere by the golden angle."""
+    """Pointings of the table first, then evenly over the sphere by the golden angle, at least 7 degrees apart."""
     if field < len(CENTRES):
         return CENTRES[field]
     n = field - len(CENTRES)
-    return (222.4922 * n + 20) % 360, round(math.degrees(math.asin(((n * 0.618034 + 0.3) % 1) * 1.6 - 0.8)), 4)
+    height = 0.8 - 1.6 * (n + 0.5) / 93  # the sine of the declination, for 99 fields in all
+    return round((137.508 * n + 110) % 360, 4), round(math.degrees(math.asin(height)), 4)
 
 
 def depth_of(options: SkyOptions) -> float:
@@ -267,7 +273,7 @@ def depth_of(options: SkyOptions) -> float:
     zero, sky_mag, _, _ = BANDS["r"]
     sky = 10 ** (0.4 * (zero - sky_mag)) * options.scale**2 * EXPTIME_S
     noise = math.sqrt(sky / GAIN + (READ_NOISE_E / GAIN) ** 2)
-    sigma_pixels = 0.75 * coarseness(options) / 2.355 / options.scale
+    sigma_pixels = 0.72 * coarseness(options) / 2.355 / options.scale
     return zero + 2.5 * math.log10(EXPTIME_S) - 2.5 * math.log10(5 * noise * sigma_pixels * math.sqrt(4 * math.pi))
 
 
@@ -278,8 +284,8 @@ def sources_of(options: SkyOptions, camera: Camera) -> Sources:
         return np.concatenate([getattr(part, name) for part in parts])
 
     mag = {name: np.concatenate([part.mag[name] for part in parts]) for name in options.filters}
-    field, star, ra, dec, fwhm, e1, e2 = map(joined, ("field", "star", "ra", "dec", "fwhm_arcsec", "e1", "e2"))
-    return Sources(field, star, ra, dec, mag, fwhm, e1, e2)
+    field, star, ra, dec = map(joined, ("field", "star", "ra", "dec"))
+    return Sources(field, star, ra, dec, mag, *map(joined, ("fwhm_arcsec", "e1", "e2", "neighbour_arcsec")))
 
 
 def _sources_of_field(options: SkyOptions, camera: Camera, field: int) -> Sources:
@@ -292,13 +298,31 @@ def _sources_of_field(options: SkyOptions, camera: Camera, field: int) -> Source
     star = np.arange(n) < stars
     xi, eta = (rng.uniform(-0.5, 0.5, n) * side for side in (width, height))
     ra, dec = unprojected(*centre_of(field), xi, eta)
-    r_mag = np.concatenate([counts(rng, stars, 0.20, depth - 9, depth + 0.7), counts(rng, galaxies, 0.4, 18, depth)])
+    r_mag = np.concatenate([counts(rng, stars, 0.20, depth - 10.5, depth + 0.7), counts(rng, galaxies, 0.4, 18, depth)])
     colour = rng.uniform(0.2, 1.4, n)
     fwhm = np.where(star, 0.0, rng.lognormal(-0.3, 0.4, n) * coarseness(options))
     ellipticity, angle = np.where(star, 0.0, rng.uniform(0.0, 0.55, n)), rng.uniform(0, 2 * np.pi, n)
     mag = {name: r_mag + BANDS.get(name, OTHER_BAND)[3] * colour for name in options.filters}
     e1, e2 = ellipticity * np.cos(angle), ellipticity * np.sin(angle)
-    return Sources(np.full(n, field, np.int32), star, ra, dec, mag, fwhm, e1, e2)
+    return Sources(np.full(n, field, np.int32), star, ra, dec, mag, fwhm, e1, e2, neighbours(xi, eta, r_mag))
+
+
+def neighbours(xi: Array, eta: Array, mag: Array) -> Array:
+    """How far (arcsec) from each source the nearest is that could disturb it."""
+    order = np.argsort(eta)
+    xi, eta, mag = xi[order], eta[order], mag[order]
+    nearest = np.full(len(xi), NEIGHBOURHOOD_ARCSEC)
+    for step in range(1, len(xi)):
+        rise = eta[step:] - eta[:-step]
+        if rise.min() > NEIGHBOURHOOD_ARCSEC:
+            break
+        distance = np.hypot(rise, xi[step:] - xi[:-step])
+        for here, other in ((slice(step, None), slice(None, -step)), (slice(None, -step), slice(step, None))):
+            disturbs = mag[other] < mag[here] + 2
+            nearest[here] = np.where(disturbs, np.minimum(nearest[here], distance), nearest[here])
+    unsorted = np.empty_like(nearest)
+    unsorted[order] = nearest
+    return unsorted
 
 
 def counts(rng: np.random.Generator, n: int, slope: float, bright: float, faint: float) -> Array:
@@ -336,7 +360,7 @@ def bad_pixels_of(options: SkyOptions, ccd: Ccd) -> tuple[NDArray[np.bool_], NDA
     n = max(4, round(1e-4 * size * size))
     x, y = rng.integers(0, size, n), rng.integers(0, size, n)
     bad[y, x] = True
-    hot[y[::2], x[::2]] = rng.uniform(2000, 20000, len(x[::2]))
+    hot[y[::2], x[::2]] = rng.uniform(200, 1000, len(x[::2]))
     for column in rng.integers(0, size, 2):
         bad[int(rng.integers(0, size // 2)) :, column] = True
     return bad, hot
@@ -352,11 +376,11 @@ class ReferenceCatalogue:
 
 
 def reference_of(truth: Truth) -> ReferenceCatalogue:
-    """Stars down to 2.5 mag above the depth; 8 % are absent, 1 % are junk, positions are off by their errors."""
+    """Stars down to 1.5 mag above the depth; 8 % are absent, 1 % are junk, positions are off by their errors."""
     options, sources = truth.options, truth.sources
     rng = stream(options, REFERENCE)
     band = "r" if "r" in options.filters else options.filters[0]
-    limit = depth_of(options) - 2.5
+    limit = depth_of(options) - 1.5
     kept = np.flatnonzero(sources.star & (sources.mag[band] < limit) & (rng.uniform(size=len(sources.ra)) > 0.08))
     mag = sources.mag[band][kept]
     error = 0.03 + 0.03 * np.clip((mag - limit + 4) / 4, 0, 1)
