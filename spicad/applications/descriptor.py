@@ -78,7 +78,8 @@ REQUIRE_KEYS = (
     Key("not_all_zero", "list of texts", [], "Columns that must exist and not be zero in every row"),
     Key("columns", "list of texts", [], "Columns that must exist"),
     Key("cards", "list of texts", [], "Header keywords that must be present and finite"),
-    Key("ccds", "yes or no", False, "One block or extension per CCD of the exposure"),
+    Key("ccds", "yes or no", False, "One part per CCD: an extension, a block, or a row of `table`"),
+    Key("table", "text", "", "That table of a VOTable"),
     Key("pixels", "yes or no", False, "An image with a finite pixel that is not 0"),
     Key("varied", "yes or no", False, "An image whose pixels are not all the same"),
 )
@@ -167,6 +168,7 @@ class Require:
     columns: tuple[str, ...] = ()
     cards: tuple[str, ...] = ()
     ccds: bool = False
+    table: str = ""
     pixels: bool = False
     varied: bool = False
 

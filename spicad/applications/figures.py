@@ -10,7 +10,7 @@ import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
 from xml.etree import ElementTree
@@ -40,6 +40,15 @@ class Figure:
     detail: str = ""
 
 
+@dataclass
+class MatchCount:
+    """Of one CCD: detections, those with a reference star, and the reference stars that there are."""
+
+    detections: int = 0
+    matched: int = 0
+    expected: int = 0
+
+
 @dataclass(frozen=True)
 class Step:
     """What a named function may look at."""
@@ -47,6 +56,7 @@ class Step:
     job_folder: Path
     files: Files
     stems: tuple[str, ...]
+    matches: dict[str, dict[tuple[int, int], MatchCount]] = field(default_factory=dict)  # by output: counted once
 
     def paths(self, output: str) -> list[Path]:
         return [path for name, _, path in self.files if name == output]
@@ -199,18 +209,17 @@ def reference_matches(step: Step, metric: Metric) -> Figure:
     return Figure(float(min(totals.values())), tuple((float(total), stem) for stem, total in totals.items()))
 
 
-@dataclass
-class _Count:
-    detections: int = 0
-    matched: int = 0
-    expected: int = 0
+def _matches(step: Step, metric: Metric) -> dict[tuple[int, int], MatchCount]:
+    if metric.output not in step.matches:
+        step.matches[metric.output] = _counted_matches(step, metric.output)
+    return step.matches[metric.output]
 
 
-def _matches(step: Step, metric: Metric) -> dict[tuple[int, int], _Count]:
-    """For each (exposure, CCD), both from 1: detections, those with a reference star, reference stars there are."""
-    counts: dict[tuple[int, int], _Count] = defaultdict(_Count)
+def _counted_matches(step: Step, output: str) -> dict[tuple[int, int], MatchCount]:
+    """For each (exposure, CCD), both from 1."""
+    counts: dict[tuple[int, int], MatchCount] = defaultdict(MatchCount)
     references = [each for path in sorted(step.inputs.glob("reference*")) for each in reference_positions(path)]
-    for path in step.paths(metric.output):  # one for each group of exposures that overlap
+    for path in step.paths(output):  # one for each group of exposures that overlap
         points: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
         for rows in _detections(path):
             known = {source for source, catalogue, *_ in rows if catalogue == 0}

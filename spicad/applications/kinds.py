@@ -141,7 +141,13 @@ def _head_fault(path: Path, require: Require, ccds: int | None) -> str:
 
 def _votable_fault(path: Path, require: Require, ccds: int | None) -> str:
     root = votable(path)
-    return "" if root.tag == "VOTABLE" else f"it is no VOTable but {root.tag[:40]}."
+    if root.tag != "VOTABLE":
+        return f"it is no VOTable but {root.tag[:40]}."
+    if require.ccds and ccds is not None:
+        rows = sum(1 for table in root.iter("TABLE") if table.get("ID") == require.table for _ in table.iter("TR"))
+        if rows < ccds:
+            return f"only {rows} of {ccds} CCDs were used."
+    return ""
 
 
 def _text_fault(path: Path, require: Require, ccds: int | None) -> str:

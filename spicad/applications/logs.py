@@ -24,27 +24,27 @@ def plain(log: str) -> list[str]:
     rows = [""]
     row = 0
     for raw in log[-MAX_LOG:].split("\n"):
-        at = 0
+        at = column = 0
         for code in ESCAPE.finditer(raw):
-            rows[row] = _written(rows[row], raw[at : code.start()])
+            rows[row], column = _written(rows[row], column, raw[at : code.start()])
             at = code.end()
             if code[2] == "A":
                 row = max(0, row - int(code[1] or 1))
             elif code[2] == "M":
-                rows[row] = ""
-        rows[row] = _written(rows[row], raw[at:])
+                rows[row], column = "", 0
+        rows[row], _ = _written(rows[row], column, raw[at:])
         row += 1
         if row == len(rows):
             rows.append("")
     return [_printable(line) for line in rows]
 
 
-def last_words(log: str) -> tuple[str, ...]:
+def last_words(log: str, only_trouble: bool = False) -> tuple[str, ...]:
     """The lines in which the tool names its trouble, else its last lines; at most five."""
     lines = [line.strip().removeprefix("> ").strip() for line in plain(log)]
     spoken = [line[:MAX_LINE] for line in lines if len(line) > 2]
-    trouble = [line for line in spoken if TROUBLE.search(line) and not line.upper().startswith("WARNING")]
-    return tuple(list(dict.fromkeys(trouble or spoken))[-MAX_WORDS:])
+    trouble = [line for line in spoken if TROUBLE.search(line) and "WARNING" not in line.upper()]
+    return tuple(list(dict.fromkeys(trouble or ([] if only_trouble else spoken)))[-MAX_WORDS:])
 
 
 def culprit_in(words: Sequence[str], stems: Sequence[str]) -> str | None:
@@ -53,11 +53,13 @@ def culprit_in(words: Sequence[str], stems: Sequence[str]) -> str | None:
     return named.pop() if len(named) == 1 else None
 
 
-def _written(line: str, text: str) -> str:
-    """A carriage return goes back to the start of the line."""
-    for part in text.split("\r"):
-        line = part + line[len(part) :] if "\r" in text else line + part
-    return line
+def _written(line: str, column: int, text: str) -> tuple[str, int]:
+    """The line with `text` written over it from `column` on; a carriage return goes back to its start."""
+    for number, part in enumerate(text.split("\r")):
+        column = 0 if number else column
+        line = line[:column].ljust(column) + part + line[column + len(part) :]
+        column += len(part)
+    return line, column
 
 
 def _printable(line: str) -> str:

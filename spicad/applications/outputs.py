@@ -26,7 +26,8 @@ __all__ = ["Produced", "Verdict", "precheck", "tidy", "verify"]
 
 SENT_BY_PEOPLE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL, signal.SIGQUIT)
 MAX_FILES = 20_000
-DISK_WORDS = ("no space left", "disk quota exceeded", "file too large")
+DISK_WORDS = ("no space left", "disk quota exceeded")
+MEMORY_WORDS = ("not enough memory", "cannot allocate memory", "could not allocate", "out of memory", "memoryerror")
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,11 @@ def verify(
     out_of_memory: bool = False,
     ccds: Mapping[str, int] | None = None,
 ) -> Verdict:
-    """The verdict on one attempt. `exit_code` 128 + N is signal N, None is unknown; `ccds`: how many an exposure has.
+    """The verdict on one attempt. `exit_code` 128 + N or -N is signal N, None unknown; `ccds` says how many there are.
 
     Whatever in the folder is not a plain file is removed first: only our own links to inputs stay.
     """
-    words = last_words(log_text)
+    words = last_words(log_text, only_trouble=exit_code == 0)
     tidy(application, job_folder)
     try:
         fault = _what_stopped_it(application, words, exit_code, timed_out, disk_full, out_of_memory)
@@ -121,19 +122,23 @@ def _what_stopped_it(
     out_of_memory: bool,
 ) -> _Fault | None:
     title = application.title
-    if disk_full or any(each in word.lower() for word in words for each in DISK_WORDS):
+    if disk_full or _is_said(DISK_WORDS, words):
         return _Fault(f"the disk was full while {title} ran.", ending=Ending.TRY_AGAIN)
     if timed_out:
         return _Fault(f"{title} was stopped at its time limit.")
-    if out_of_memory:
+    if out_of_memory or (exit_code != 0 and _is_said(MEMORY_WORDS, words)):
         return _Fault(f"{title} was stopped at its memory limit; memory_mb of the task or the application raises it.")
     if exit_code is None:
         return _Fault(f"how {title} ended is not known.", ending=Ending.TRY_AGAIN)
-    if exit_code > 128:
-        return _ended_by_signal(title, exit_code - 128)
+    if exit_code > 128 or exit_code < 0:
+        return _ended_by_signal(title, exit_code - 128 if exit_code > 0 else -exit_code)
     if exit_code != 0:
         return _Fault(f"{title} ended with exit status {exit_code}.")
     return None
+
+
+def _is_said(phrases: Sequence[str], words: Sequence[str]) -> bool:
+    return any(phrase in line.lower() for line in words for phrase in phrases)
 
 
 def _ended_by_signal(title: str, number: int) -> _Fault:
@@ -186,7 +191,8 @@ def _broken(
     application: Application, found: Sequence[_Found], stems: Sequence[str], ccds: Mapping[str, int]
 ) -> _Fault | None:
     for output, stem, path in found:
-        why = fault_of(output.kind, path, output.require, ccds.get(stem) if stem else None)
+        known = [ccds[each] for each in ([stem] if stem else stems) if each in ccds]
+        why = fault_of(output.kind, path, output.require, sum(known) if known else None)
         if why:
             return _Fault(f"the {output.name} of {application.title} ({path.name}): {why}", stem)
     return None
