@@ -91,7 +91,7 @@ def _rerun(
     os.unlink(spool.path(order.process, phase))
     why = f"run {again.run} asked for by {actor.user}"
     workshop.ledger.phase(
-        order.process, phase, Phase.QUEUED, actor.user, why, now, run=again.run, ended=None, started=None
+        order.process, phase, Phase.QUEUED, actor.user, why, now, run=again.run, ended=None, started=None, steps_done=0
     )
     workshop.queue.add(waiting_of(order.process, text, again), now)
     return ""

@@ -1,13 +1,14 @@
 """The command `spica`: one file for each sub-command, listed here by hand and loaded when it is asked for.
 
-A sub-command's file has HELP, add_arguments(parser) and run(arguments), which returns the exit status:
-0 done, 1 it did not succeed, 2 wrong use or wrong input, 3 nothing was found.
+A sub-command's file has add_arguments(parser) and run(arguments), which returns the exit status; the statuses below
+are the only ones, and spica(1) repeats them. The other files here hold what several sub-commands share.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -20,23 +21,52 @@ COMMANDS = {
     "lint": "check a job file, naming lines and mends",
     "check": "check a tool's configuration",
     "plan": "show what a job would do, without running it",
+    "list": "list processes, the newest first",
+    "show": "show a process: its phases, steps, figures and products",
+    "log": "show what a tool said in a step",
+    "explain": "say what holds a process, its score, and how many are ahead",
+    "hold": "let nothing more of a process start",
+    "release": "let a held process go on",
+    "cancel": "end a process",
+    "rerun": "run a process again that is over",
+    "results": "list the products of a process, or fetch them",
+    "verify": "run a completed process again and compare the products",
     "sky": "make a small sky of FITS exposures whose truth is known",
+    "database": "show or upgrade the tables",
+    "completion": "print a completion script for bash, zsh or fish",
 }
-DONE, FAILED, WRONG, NOTHING = 0, 1, 2, 3
+IN_ORDERS = ("hold", "release", "cancel")  # these share the file orders.py
+
+DONE = 0  # done; with --watch: the process is COMPLETED; with verify: all products are identical
+FAILED = 1  # it did not succeed; with --watch: the process is in ERROR, ABORTED or HELD
+WRONG = 2  # wrong use, or something wrong in a file that was given
+NOTHING = 3  # nothing was found: no such process, step, run or product, or an empty list
+INTERRUPTED = 130  # by Ctrl-C, as shells have it; what was handed over goes on
+
+
+class NothingFound(SpicaError):
+    """What was asked for is not there."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes
     parser = build_parser(_named(arguments))
     parsed = parser.parse_args(arguments)
     if parsed.config:
         os.environ["SPICA_CONF"] = parsed.config
     try:
-        return int(parsed.run(parsed))
+        status = int(parsed.run(parsed))
+        sys.stdout.flush()
     except BadInput as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return WRONG
+    except NothingFound as error:
+        print(f"spica: {error}", file=sys.stderr)
+        return NOTHING
     except SpicaError as error:
         print(f"spica: {error}", file=sys.stderr)
         return FAILED
@@ -44,23 +74,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    return status
 
 
 def _named(arguments: Sequence[str]) -> str:
-    return next((word for word in arguments if word in COMMANDS), "")
+    """The sub-command: the first word that is neither an option nor the value of --config."""
+    words = iter(arguments)
+    for word in words:
+        if word == "--config":
+            next(words, None)
+        elif not word.startswith("-"):
+            return word if word in COMMANDS else ""
+    return ""
 
 
-def build_parser(only: str = "") -> argparse.ArgumentParser:
-    """The parser of `spica`; with `only`, the arguments of that sub-command alone are loaded."""
-    parser = argparse.ArgumentParser(prog="spica", description="Reduce archived FITS images. See spica(1).")
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser of `spica`; with `only`, the arguments of that sub-command alone are loaded ('': of none)."""
+    parser = argparse.ArgumentParser(
+        prog="spica", description="Reduce archived FITS images. See spica(1).", allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"spica {__version__}")
     parser.add_argument("--config", metavar="FILE", help="the configuration file instead of the usual spica.conf")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for name, words in COMMANDS.items():
-        command = commands.add_parser(name, help=words)
-        if only in ("", name):
-            module = importlib.import_module(f"spicad.commands.{name}")
+        command = commands.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".")
+        if only in (None, name):
+            module = importlib.import_module(f"spicad.commands.{'orders' if name in IN_ORDERS else name}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser

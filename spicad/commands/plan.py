@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 from spicad import config, report
 from spicad.commands.lint import job_from, looked_over
-from spicad.commands.tables import print_json, print_table, styled
+from spicad.commands.printing import one_line, print_json, print_table, styled
 from spicad.desk import Vetted
 
 HELP = "show what a job would do, without running it"
@@ -64,10 +64,10 @@ def _print(vetted: Vetted) -> None:
     for step in plan.steps:
         after = ", ".join(map(str, step.needs[:6])) + (", ..." if len(step.needs) > 6 else "")
         rows.append([str(step.number), step.application, step.label, str(len(step.stems)), after or "-"])
-    print_table(rows, ("step", "application", "on", "exposures", "after"))
+    print_table(rows, ("step", "application", "on", "exposures", "after"), right=("step", "exposures"))
     print(f"\n{len(plan.labels)} exposures kept, {len({each.exposure for each in plan.dropped})} dropped")
     for each in plan.dropped:
-        print(f"  {each.exposure}: " + (f"not in {each.task}: " if each.task else "") + each.why)
+        print(one_line(f"{each.exposure}: " + (f"not in {each.task}: " if each.task else "") + each.why))
     for note in plan.notes:
-        print(f"note: {note}")
+        print(one_line(f"note: {note}"))
     print(f"disk forecast: at most about {report.size(plan.forecast_bytes)}")

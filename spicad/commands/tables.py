@@ -1,17 +1,20 @@
-"""How sub-commands read the tables, and how they print what they read: aligned columns, or JSON for programs."""
+"""How sub-commands read the tables: read-only, and which processes are meant by what a person typed."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 from spicad import tables
+from spicad.commands import NothingFound
 from spicad.config import Settings
+from spicad.tables import Process, Step
+from spicad.words import BadInput, Problem
+
+MOST_AT_ONCE = 10_000
+LARGEST = 2**31 - 1  # what an INTEGER column of MySQL holds
 
 
 @contextmanager
@@ -25,27 +28,53 @@ def open_tables(settings: Settings) -> Iterator[None]:
         opened.close()
 
 
-def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+def processid(word: str) -> int:
+    """12 or 000012. Raises BadInput."""
+    if not re.fullmatch(r"0*[1-9][0-9]{0,9}", word) or int(word) > LARGEST:
+        raise BadInput(Problem("spica", f"{word!r} is not a processid.", "It is a number such as 12; see: spica list"))
+    return int(word)
 
 
-def print_table(rows: Sequence[Sequence[str]], head: Sequence[str]) -> None:
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    print(styled("  ".join(word.ljust(width) for word, width in zip(head, widths, strict=True)).rstrip(), "1"))
-    for row in rows:
-        print("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
+def row_of(process: int) -> Process:
+    """The row; the tables are open. Raises NothingFound."""
+    row: Process | None = Process.get_or_none(Process.id == process)
+    if row is None:
+        raise NothingFound(f"there is no process {process}.")
+    return row
 
 
-def styled(text: str, code: str) -> str:
-    """In colour or bold on a terminal only, and not where NO_COLOR asks for none."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
-        return text
-    return f"\x1b[{code}m{text}\x1b[0m"
+def processids(words: Sequence[str]) -> list[int]:
+    """Numbers as typed, and of ranges such as 14-20 those that exist, each once; the tables are open."""
+    found: dict[int, None] = {}
+    for word in words:
+        first, dash, last = word.partition("-")
+        if not dash:
+            found[processid(word)] = None
+            continue
+        low, high = processid(first), processid(last)
+        rows: Any = Process.select(Process.id).where(Process.id.between(low, high)).order_by(Process.id)
+        known = [int(each) for (each,) in rows.limit(MOST_AT_ONCE + 1).tuples()]
+        if low > high or not known:
+            raise NothingFound(f"there is no process in {word}.")
+        if len(known) > MOST_AT_ONCE:
+            raise BadInput(Problem("spica", f"{word} are more than {MOST_AT_ONCE} processes.", "Ask for fewer."))
+        found.update(dict.fromkeys(known))
+    return list(found)
 
 
-def clock(seconds: float | None) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S") if seconds else "-"
+def steps_of(process: int, run: int) -> list[dict[str, Any]]:
+    """The steps of a run, in order, as the tables have them."""
+    query: Any = (
+        Step.select(
+            Step.number, Step.application, Step.label, Step.state, Step.node, Step.attempt,
+            Step.started, Step.ended, Step.why, Step.metrics,
+        )
+        .where((Step.process == process) & (Step.run == run))
+        .order_by(Step.number)
+    )  # fmt: skip
+    return list(query.dicts())
 
 
-def key_figures(figures: Sequence[Sequence[Any]]) -> Mapping[str, str]:
-    return {label: f"{value} {unit}".strip() for label, value, unit in figures}
+def step_folder(step: dict[str, Any]) -> str:
+    """The name of the step's folder in its capsule."""
+    return f"{step['number']:04d}-{step['application']}"
