@@ -250,7 +250,8 @@ def _missing_card(header: object, require: Require) -> str:
         value = cards.get(name)
         if value is None:
             return f"its header has no {name}."
-        if isinstance(value, float) and not math.isfinite(value):
+        is_odd = isinstance(value, float) and not math.isfinite(value)
+        if is_odd or (isinstance(value, str) and value.strip().lower().lstrip("+-") in ("nan", "inf", "infinity")):
             return f"its header has {name} = {value}."
     return ""
 
