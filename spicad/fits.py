@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, BinaryIO
 
 from spicad.words import SpicaError
 
@@ -116,6 +116,15 @@ def scan(path: Source, *, keys: Collection[str] | None = None, follow_links: boo
 def check_whole(path: Source, *, keys: Collection[str] | None = None, follow_links: bool = True) -> FitsFile:
     """As scan, and refuses a file that ends early; only padding may be missing, with a warning."""
     return _scanned(path, keys, follow_links, must_be_whole=True)
+
+
+def unpack(path: Source, out: BinaryIO) -> None:
+    """Writes what is inside of a gzip or bzip2 file, within the same caps as all reading here."""
+    with opened(path) as descriptor:
+        stream, at = _stream(path, descriptor), 0
+        while piece := stream.read(at, CHUNK):
+            out.write(piece)
+            at += len(piece)
 
 
 @contextmanager

@@ -176,9 +176,8 @@ def separation_deg(a: tuple[float, float], b: tuple[float, float]) -> float:
 def stem_of(path: Path) -> str:
     """The file's name without .fits, .fz, .gz and .bz2."""
     name = path.name
-    for ending in PACKED_NAMES:
-        if name.lower().endswith(ending):
-            name = name[: -len(ending)]
+    while os.path.splitext(name)[1].lower() in PACKED_NAMES:
+        name = os.path.splitext(name)[0]
     return NAMES_NOT_OF_FITS.sub("", name) or path.name
 
 
