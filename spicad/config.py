@@ -17,8 +17,19 @@ from spicad.words import BadInput, Problem, SpicaError, nearest
 
 OPTIONS: dict[str, tuple[Key, ...]] = {
     "paths": (
-        Key("spool", "text", "../spool", "The spool folder, see spica-spool(7)"),
-        Key("results", "text", "../results", "The folder that holds each user's results"),
+        Key(
+            "spool",
+            "text",
+            "",
+            "The spool folder, see spica-spool(7); empty: spool of the checkout, var/spool/spica of an installation",
+        ),
+        Key(
+            "results",
+            "text",
+            "",
+            "The folder that holds each user's results; empty: results of the checkout, var/lib/spica/results of an "
+            "installation",
+        ),
         Key(
             "archive",
             "list of texts",
@@ -117,7 +128,7 @@ class Settings:
 
 
 def load(path: Path | str | None = None) -> Settings:
-    """The settings of `path`, else of $SPICA_CONF, /etc/spica/spica.conf or the one beside this installation.
+    """The settings of `path`, else of $SPICA_CONF, else of the spica.conf that is nearest to this program.
 
     Raises BadInput naming each wrong line, SpicaError when the file cannot be read.
     """
@@ -151,6 +162,8 @@ def _section(document: Document, name: str, problems: list[Problem]) -> dict[str
 def _settled(values: dict[str, dict[str, Any]], source: Path) -> Settings:
     folder = source.parent
     paths = values["paths"]
+    for name, usual in _usual_folders(folder).items():
+        paths[name] = paths[name] or usual
     for name in PATH_OPTIONS:
         paths[name] = Path(os.path.normpath(folder / paths[name])) if paths[name] else None
     paths["archive"] = tuple(Path(os.path.normpath(folder / each)) for each in paths["archive"])
@@ -167,13 +180,20 @@ def _settled(values: dict[str, dict[str, Any]], source: Path) -> Settings:
     return Settings(source=source, **{name: Section(section) for name, section in values.items()})
 
 
+def _usual_folders(folder: Path) -> dict[str, str]:
+    """A checkout works in itself, an installation in var/ beside the etc/ that holds its spica.conf."""
+    if folder.parts[-2:] == ("etc", "spica"):
+        return {"spool": "../../var/spool/spica", "results": "../../var/lib/spica/results"}
+    return {"spool": "../spool", "results": "../results"}
+
+
 def _usual_place() -> Path:
     if os.environ.get("SPICA_CONF"):
         return Path(os.environ["SPICA_CONF"])
-    candidates = (
-        Path("/etc/spica/spica.conf"),
-        Path(sys.prefix) / "etc/spica/spica.conf",
-        Path(__file__).parent.parent / "etc/spica.conf",
+    here = Path(__file__).resolve().parents  # spicad; then, installed: site-packages, python3.N, lib, the prefix
+    prefixes = [Path(sys.prefix), *here[4:5], Path("/")]
+    candidates = list(
+        dict.fromkeys([here[1] / "etc/spica.conf", *(prefix / "etc/spica/spica.conf" for prefix in prefixes)])
     )
     for candidate in candidates:
         if candidate.exists():
