@@ -29,6 +29,7 @@ from spicad.orders import note_hand_moves
 from spicad.recovery import recover
 from spicad.spool import Spool
 from spicad.words import Phase, SpicaError
+from spicad.workbench import Floor
 from spicad.workshop import Workshop
 
 log = logging.getLogger("spicad")
@@ -37,6 +38,7 @@ THREADS = 4
 HOUR_S = 3600.0
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "afs", "9p")
 LOCK = "spicad.lock"
+LOCK_PATIENCE_S = 0.2
 REPORT_KEY = re.compile(r"(?P<process>\d+)-run\d+-(?P<phase>completed|error|aborted|held)")
 
 
@@ -62,13 +64,19 @@ class Daemon:
         self.poll.register(self.wake_in, select.EPOLLIN)
         self.background = Background(self.wake_out, THREADS)
         self.ledger = Ledger()
-        desk = Desk.of(settings)
-        self.workshop = Workshop(
-            settings, desk, self.spool, self.ledger, self.background, _is_sandboxed(settings), clock,
+        self.floor = Floor(
+            settings=settings,
+            desk=Desk.of(settings),
+            spool=self.spool,
+            ledger=self.ledger,
+            background=self.background,
+            is_sandboxed=_is_sandboxed(settings),
+            clock=clock,
             watch=lambda handle: self.poll.register(handle, select.EPOLLIN),
             unwatch=self.poll.unregister,
-        )  # fmt: skip
-        self.intake = Intake(settings, desk, self.spool, self.ledger, self.background, self.workshop, clock)
+        )
+        self.workshop = Workshop(self.floor)
+        self.intake = Intake(self.floor, self.workshop)
         self.observer: Any = None
         self.signals: list[int] = []
         self.is_stopping = False
@@ -80,7 +88,7 @@ class Daemon:
 
     # ------------------------------------------------------------------ life
 
-    def run(self) -> None:
+    def run(self, when_ready: Callable[[], None] = lambda: None) -> None:
         old = signal.set_wakeup_fd(self.wake_out, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, self._signalled)
@@ -90,7 +98,8 @@ class Daemon:
             outbox.try_all_now(self.spool.folder("outbox"))
             self._watch_incoming()
             self.notify("READY=1", f"MAINPID={os.getpid()}", self._status())
-            log.info("spicad is ready on %s, %d slots, spool %s", self.workshop.node, self._slots, self.spool.root)
+            log.info("spicad is ready on %s, %d slots, spool %s", self.floor.node, self._slots, self.spool.root)
+            when_ready()
             while not self.is_stopping:
                 self.once()
                 self._wait()
@@ -110,7 +119,7 @@ class Daemon:
         now = self.clock()
         self._obey_signals()
         self.background.hand_back()
-        self.workshop.look_at_steps(now)
+        self.workshop.bench.look_at_steps(now)
         self.intake.accept(now)
         is_look = now >= self.next_look
         if is_look or self.has_hint:
@@ -174,9 +183,9 @@ class Daemon:
         except SpicaError as error:
             log.error("reload refused, the old configuration stays: %s", error)
         else:
-            self.settings = self.workshop.settings = self.intake.settings = settings
-            self.workshop.desk = self.intake.desk = desk
-            self.workshop.is_sandboxed = _is_sandboxed(settings)
+            self.settings = self.floor.settings = settings
+            self.floor.desk = desk
+            self.floor.is_sandboxed = _is_sandboxed(settings)
             logging.getLogger().setLevel(settings.daemon.log_level.upper())
             outbox.try_all_now(self.spool.folder("outbox"))
             log.info("configuration reloaded from %s", settings.source)
@@ -185,14 +194,14 @@ class Daemon:
     def _stop(self) -> None:
         """Orderly: nothing new starts, rows are written. Steps go on and the next daemon adopts them."""
         self.notify("STOPPING=1")
-        log.info("spicad stops; %d steps go on by themselves", len(self.workshop.running))
+        log.info("spicad stops; %d steps go on by themselves", len(self.workshop.bench.running))
         self.workshop.is_draining = True
         if self.observer is not None:
             self.observer.stop()
             self.observer.join(2)
+        self.background.stop()  # the lock is kept until no thread works on a run any more
         self.background.hand_back()
         self.ledger.flush(self.clock())
-        self.background.stop()
         self.database.close()
         os.close(self.lock)
 
@@ -268,7 +277,7 @@ class Daemon:
 
     def _status(self) -> str:
         workshop = self.workshop
-        return f"STATUS={len(workshop.running)} steps run, {len(workshop.runs)} executing, {len(workshop.queue)} queued"
+        return f"STATUS={len(workshop.bench.running)} steps run, {len(workshop.runs)} executing, {len(workshop.queue)} queued"
 
 
 class Notify:
@@ -291,15 +300,26 @@ def hold_lock(settings: Settings) -> int:
     spool = Path(settings.paths.spool)
     spool.mkdir(parents=True, exist_ok=True)
     handle = os.open(spool / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _locked(handle):
         pid = os.read(handle, 20).decode().strip()
         os.close(handle)
-        raise AlreadyRunning(f"spicad already runs on {spool} (pid {pid}).") from None
+        raise AlreadyRunning(f"spicad already runs on {spool} (pid {pid}).")
     os.ftruncate(handle, 0)
     os.write(handle, f"{os.getpid()}\n".encode())
     return handle
+
+
+def _locked(handle: int) -> bool:
+    """Those who only ask who holds the lock (running_pid) have it for a moment: it is tried for a while."""
+    until = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(LOCK_PATIENCE_S / 20)
 
 
 def running_pid(settings: Settings) -> int | None:

@@ -6,23 +6,22 @@ A drop is looked over by the desk in a thread; until its durable copy and its ro
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from spicad import closing
-from spicad.background import Background
-from spicad.config import Settings
-from spicad.desk import Desk, Vetted, companions_of
+from spicad.desk import Vetted, companions_of
 from spicad.jobfile import Job, Order, parse
-from spicad.ledger import Ledger, NewProcess
+from spicad.ledger import NewProcess
 from spicad.orders import obey
 from spicad.people import Person, person
-from spicad.spool import Accepted, Drop, NotYet, Refused, Spool
+from spicad.spool import Accepted, Drop, NotYet, Refused
 from spicad.waiting import Waiting
 from spicad.words import IN_SPOOL, Phase, SpicaError
+from spicad.workbench import Floor
 from spicad.workshop import Workshop
 
 log = logging.getLogger("spicad")
@@ -42,78 +41,83 @@ class Passed:
 
 
 class Intake:
-    def __init__(
-        self,
-        settings: Settings,
-        desk: Desk,
-        spool: Spool,
-        ledger: Ledger,
-        background: Background,
-        workshop: Workshop,
-        clock: Callable[[], float],
-    ) -> None:
-        self.settings = settings
-        self.desk = desk
-        self.spool = spool
-        self.ledger = ledger
-        self.background = background
+    def __init__(self, floor: Floor, workshop: Workshop) -> None:
+        self.floor = floor
         self.workshop = workshop
-        self.clock = clock
         self.at_the_desk: set[str] = set()
         self.passed: list[Passed] = []
         self.unfinished: dict[str, float] = {}  # drops without [end]: since when
+        self.immovable: set[str] = set()  # refused drops that the daemon may not move away
         self.has_more = False
 
     def look(self, now: float) -> None:
         """Takes what lies in incoming/."""
-        names = [name for name in self.spool.drops() if name not in self.at_the_desk]
-        self.has_more = len(names) > MOST_AT_ONCE
-        for name in names[:MOST_AT_ONCE]:
-            try:
-                self._take(name, now)
-            except FileNotFoundError:
-                continue
-            except NotYet:
-                self._wait_for_the_rest(name, now)
-            except SpicaError as error:
-                self._refuse(name, str(error), now)
-            except OSError as error:
-                log.error("%s cannot be taken now: %s. It stays in incoming/.", name, error)
-        for name in set(self.unfinished) - set(names):
+        names = self.floor.spool.drops()
+        left = MOST_AT_ONCE
+        for name in names:
+            if left == 0:
+                break
+            if name not in self.at_the_desk and name not in self.immovable:
+                left -= self._look_at(name, now)
+        self.has_more = left == 0
+        self.immovable.intersection_update(names)
+        for name in set(self.unfinished).difference(names):
             del self.unfinished[name]
         self.accept(now)
 
-    def _wait_for_the_rest(self, name: str, now: float) -> None:
+    def _look_at(self, name: str, now: float) -> bool:
+        """Whether something came of the drop; one that is not whole yet must not keep others waiting."""
+        try:
+            self._take(name, now)
+        except FileNotFoundError:
+            return False
+        except NotYet:
+            return self._wait_for_the_rest(name, now)
+        except SpicaError as error:
+            self._refuse(name, str(error), now)
+        except OSError as error:
+            log.error("%s cannot be taken now: %s. It stays in incoming/.", name, error)
+            return False
+        except Exception as error:
+            log.exception("%s cannot be taken", name)
+            self._refuse(name, f"{name}: an error of Spica itself: {error}", now)
+        return True
+
+    def _wait_for_the_rest(self, name: str, now: float) -> bool:
         since = self.unfinished.setdefault(name, now)
-        if now - since > self.settings.daemon.incomplete_s:
-            del self.unfinished[name]
-            self._refuse(name, f"{name}: the last line is not [end]. Add it: half a copy is never taken.", now)
+        if now - since <= self.floor.settings.daemon.incomplete_s:
+            return False
+        del self.unfinished[name]
+        self._refuse(name, f"{name}: the last line is not [end]. Add it: half a copy is never taken.", now)
+        return True
 
     def _take(self, name: str, now: float) -> None:
-        drop = self.spool.read_drop(name)
-        owner = person(drop.uid, self.settings)
+        drop = self.floor.spool.read_drop(name)
+        owner = person(drop.uid, self.floor.settings)
         parsed = parse(drop.text, name)
         if isinstance(parsed, Order):
             self._order(drop, parsed, owner, now)
             return
-        texts = companions_of(parsed, lambda other: self.spool.read_companion(other, drop.uid))
+        texts = companions_of(parsed, lambda other: self.floor.spool.read_companion(other, drop.uid))
         job = replace(parsed, texts={**parsed.texts, **texts}) if texts else parsed
         self.at_the_desk.add(name)
-        self.background.do(
-            self.desk.vet,
+        self.floor.background.do(
+            self.floor.desk.vet,
             job,
             owner,
-            self.workshop.is_sandboxed,
+            self.floor.is_sandboxed,
             then=lambda answer: self._answered(drop, owner, job, texts, answer),
         )
 
     def _answered(self, drop: Drop, owner: Person, job: Job, texts: dict[str, str], answer: Any) -> None:
         self.at_the_desk.discard(drop.name)
-        if isinstance(answer, SpicaError):
-            self._refuse(drop.name, str(answer), self.clock(), job.mail)
+        if not self.floor.spool.is_still(drop):
+            log.info("%s: changed while it was looked over; it is looked at again", drop.name)
+        elif isinstance(answer, SpicaError):
+            self._refuse(drop.name, str(answer), self.floor.clock(), job.mail)
         elif isinstance(answer, BaseException):
             log.error("%s: the desk failed", drop.name, exc_info=answer)
-            self._refuse(drop.name, f"{drop.name}: an error of Spica itself: {answer}", self.clock(), job.mail)
+            self._refuse(drop.name, f"{drop.name}: an error of Spica itself: {answer}", self.floor.clock(), job.mail)
         else:
             self.passed.append(Passed(drop, owner, job, answer, texts))
 
@@ -126,62 +130,86 @@ class Intake:
         for each in batch:
             new = _new_process(each, now)
             try:
-                copy = self.spool.prepare_copy(each.drop.token, each.drop.text, new.accepted)
+                copy = self.floor.spool.prepare_copy(each.drop.token, each.drop.text, new.accepted)
             except OSError as error:
                 log.error("%s cannot be taken now: %s. It stays in incoming/.", each.drop.name, error)
                 continue
             prepared.append((each, new, copy))
-        numbers = self.ledger.accept([new for _, new, _ in prepared])
+        numbers = self.floor.ledger.accept([new for _, new, _ in prepared])
         if numbers is None:
             for _, _, copy in prepared:
                 copy.unlink(missing_ok=True)
             return
-        taken = [
+        placed = [
             (number, each, new)
             for number, (each, new, copy) in zip(numbers, prepared, strict=True)
-            if self._place(number, copy)
+            if self._place(number, copy, each.drop.name)
         ]
-        self.spool.sync(Phase.QUEUED)
-        for number, each, new in taken:
-            self.spool.discard_drop(each.drop.name)
-            self._forget_companions(each)
-            owner = each.owner
-            waiting = Waiting(
-                new.accepted.submitted, number, int(owner.rank), owner.user, owner.group, each.job.not_before
-            )
-            self.workshop.remember(number, each.vetted)
-            self.workshop.queue.add(waiting, now)
-            log.info("process %d %s: taken from %s, of %s", number, each.job.name, each.drop.name, owner.user)
+        if not self._is_synced():
+            return
+        for number, each, new in placed:
+            self._queue(number, each, new, now)
+            self._let_go(each.drop, each.texts)
 
-    def _place(self, number: int, copy: Path) -> bool:
-        """Puts the copy in place, unless an earlier life of the daemon has done so already."""
-        if any(self.spool.path(number, phase).exists() for phase in IN_SPOOL):
-            copy.unlink()
-            return number not in self.workshop.queue and self.spool.path(number, Phase.QUEUED).exists()
-        self.spool.place(copy, number)
+    def _place(self, number: int, copy: Path, name: str) -> bool:
+        """Puts the copy in place, unless an earlier try or life has done so already."""
+        try:
+            if self._phase_of(number) is None:
+                self.floor.spool.place(copy, number)
+            else:
+                copy.unlink(missing_ok=True)
+        except OSError as error:
+            log.error("%s cannot be taken now: %s. It stays in incoming/.", name, error)
+            copy.unlink(missing_ok=True)
+            return False
         return True
 
-    def _forget_companions(self, each: Passed) -> None:
-        for name in each.texts:
-            with suppress(OSError):
-                self.spool.discard_drop(name)
+    def _phase_of(self, number: int) -> Phase | None:
+        return next((phase for phase in IN_SPOOL if self.floor.spool.path(number, phase).exists()), None)
+
+    def _is_synced(self) -> bool:
+        try:
+            self.floor.spool.sync(Phase.QUEUED)
+        except OSError as error:
+            log.error("queued/ cannot be synced: %s. What was to be taken stays in incoming/ too.", error)
+            return False
+        return True
+
+    def _queue(self, number: int, each: Passed, new: NewProcess, now: float) -> None:
+        workshop, owner = self.workshop, each.owner
+        if number in workshop.queue or number in workshop.starting or self._phase_of(number) is not Phase.QUEUED:
+            return  # its drop was left over by an earlier life
+        workshop.remember(number, each.vetted)
+        workshop.queue.add(
+            Waiting(new.accepted.submitted, number, int(owner.rank), owner.user, owner.group, each.job.not_before), now
+        )
+        log.info("process %d %s: taken from %s, of %s", number, each.job.name, each.drop.name, owner.user)
+
+    def _let_go(self, drop: Drop, companions: Iterable[str] = ()) -> None:
+        try:
+            self.floor.spool.discard_drop(drop)
+            for name in companions:
+                self.floor.spool.discard(name)
+        except OSError as error:
+            self.immovable.add(drop.name)
+            log.error("%s was taken but cannot be removed: %s", drop.name, error)
 
     def _order(self, drop: Drop, order: Order, owner: Person, now: float) -> None:
         """Raises Refused with the reason when it cannot be obeyed."""
         why = obey(order, owner, self.workshop, now)
         if why:
             raise Refused(f"{drop.name}: {why}")
-        self.spool.discard_drop(drop.name)
+        self._let_go(drop)
 
     def _refuse(self, name: str, why: str, now: float, mail: str = "") -> None:
         log.warning("%s: refused: %s", name, why.splitlines()[0])
-        try:
-            self.spool.refuse(name, why)
-        except OSError as error:
-            log.error("%s cannot be put in rejected/: %s", name, error)
-            return
         with suppress(SpicaError, OSError):
-            closing.mail_refused(self.settings, self.spool, name, mail, why, now)
+            closing.mail_refused(self.floor.settings, self.floor.spool, name, mail, why, now)
+        try:
+            self.floor.spool.refuse(name, why)
+        except OSError as error:
+            self.immovable.add(name)
+            log.error("%s cannot be moved to rejected/: %s. It is left where it is.", name, error)
 
 
 def _new_process(each: Passed, now: float) -> NewProcess:

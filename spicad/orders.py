@@ -24,7 +24,7 @@ def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
     if phase is None:
         return f"there is no process {order.process}."
     try:
-        text, accepted = workshop.spool.read_copy(order.process, phase)
+        text, accepted = workshop.floor.spool.read_copy(order.process, phase)
     except (SpicaError, OSError) as error:
         return str(error)
     if not may(actor, order.order, accepted.owner, accepted.group):
@@ -35,7 +35,7 @@ def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
 
 
 def phase_of(process: int, workshop: Workshop) -> Phase | None:
-    return next((phase for phase in IN_SPOOL if workshop.spool.path(process, phase).exists()), None)
+    return next((phase for phase in IN_SPOOL if workshop.floor.spool.path(process, phase).exists()), None)
 
 
 def _hold(
@@ -83,14 +83,14 @@ def _rerun(
 ) -> str:
     if not phase.is_over:
         return f"process {order.process} is {phase.value}: it is not over yet."
-    spool = workshop.spool
+    spool = workshop.floor.spool
     again = replace(accepted, run=accepted.run + 1, fresh=order.fresh)
     copy = spool.prepare_copy(again.token, text, again)
     spool.place(copy, order.process)
     spool.sync(Phase.QUEUED)
     os.unlink(spool.path(order.process, phase))
     why = f"run {again.run} asked for by {actor.user}"
-    workshop.ledger.phase(
+    workshop.floor.ledger.phase(
         order.process, phase, Phase.QUEUED, actor.user, why, now, run=again.run, ended=None, started=None, steps_done=0
     )
     workshop.queue.add(waiting_of(order.process, text, again), now)
@@ -100,13 +100,13 @@ def _rerun(
 def _move(
     workshop: Workshop, process: int, before: Phase, after: Phase, actor: Person, why: str, now: float, **values: float
 ) -> str:
-    if not workshop.spool.move(process, before, after):
+    if not workshop.floor.spool.move(process, before, after):
         return f"process {process} has just changed. Try again."
-    workshop.spool.sync(after)
+    workshop.floor.spool.sync(after)
     if before is Phase.QUEUED:
         workshop.queue.remove(process)
         workshop.starting.pop(process, None)
-    workshop.ledger.phase(process, before, after, actor.user, why, now, **values)
+    workshop.floor.ledger.phase(process, before, after, actor.user, why, now, **values)
     return ""
 
 
@@ -121,20 +121,20 @@ def waiting_of(process: int, text: str, accepted: Accepted) -> Waiting:
 
 def note_hand_moves(workshop: Workshop, now: float) -> None:
     """Files moved by hand between queued/ and held/, or removed: the folder leads."""
-    spool = workshop.spool
+    spool = workshop.floor.spool
     queued, held = set(spool.copies(Phase.QUEUED)), set(spool.copies(Phase.HELD))
     known = {waiting.process for waiting in workshop.queue}
     for process in queued - known - set(workshop.starting) - set(workshop.runs):
         text, accepted = spool.read_copy(process, Phase.QUEUED)
         workshop.queue.add(waiting_of(process, text, accepted), now)
-        workshop.ledger.phase(process, Phase.HELD, Phase.QUEUED, "by hand", "moved to queued/", now)
+        workshop.floor.ledger.phase(process, Phase.HELD, Phase.QUEUED, "by hand", "moved to queued/", now)
         log.info("process %d: moved to queued/ by hand", process)
     for process in known - queued:
         workshop.queue.remove(process)
         if process in held:
-            workshop.ledger.phase(process, Phase.QUEUED, Phase.HELD, "by hand", "moved to held/", now)
+            workshop.floor.ledger.phase(process, Phase.QUEUED, Phase.HELD, "by hand", "moved to held/", now)
             log.info("process %d: moved to held/ by hand", process)
         else:
             why = "its job file was taken out of queued/ by hand"
-            workshop.ledger.phase(process, Phase.QUEUED, Phase.ABORTED, "by hand", why, now, ended=now)
+            workshop.floor.ledger.phase(process, Phase.QUEUED, Phase.ABORTED, "by hand", why, now, ended=now)
             log.warning("process %d: %s", process, why)

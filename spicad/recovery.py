@@ -41,7 +41,7 @@ class Row:
 
 def recover(workshop: Workshop, now: float) -> None:
     """Agreement of folders and rows, the queue in memory, executing runs adopted."""
-    spool = workshop.spool
+    spool = workshop.floor.spool
     places = _one_place_each(spool)
     rows = _rows(places)
     with database.atomic():
@@ -144,7 +144,7 @@ def _waiting(spool: Spool, process: int, row: Row | None) -> Waiting:
 
 
 def _adopt(workshop: Workshop, process: int, now: float) -> None:
-    spool = workshop.spool
+    spool = workshop.floor.spool
     text, accepted = spool.read_copy(process, Phase.EXECUTING)
     try:
         capsule = _capsule(workshop, process, text, accepted)
@@ -155,7 +155,7 @@ def _adopt(workshop: Workshop, process: int, now: float) -> None:
     if run is None or capsule is None:
         # Killed between the rename and the capsule: nothing had begun.
         spool.move(process, Phase.EXECUTING, Phase.QUEUED)
-        workshop.ledger.phase(process, Phase.EXECUTING, Phase.QUEUED, "spicad", "nothing of it had begun", now)
+        workshop.floor.ledger.phase(process, Phase.EXECUTING, Phase.QUEUED, "spicad", "nothing of it had begun", now)
         workshop.queue.add(waiting_of(process, text, accepted), now)
         return
     workshop.adopt(run, capsule, now)

@@ -17,7 +17,17 @@ from spicad.words import SpicaError
 
 LINKS_OF_ROOT = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 ETC_OF_LIBRARIES = ("/etc/alternatives", "/etc/ld.so.cache")  # BLAS is found through both
-ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/job", "LC_ALL": "C", "TZ": "UTC"}
+PACKAGE = Path(__file__).resolve().parent
+ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/job",
+    "LC_ALL": "C",
+    "TZ": "UTC",
+    "PYTHONPATH": str(PACKAGE.parent),  # for our own programs run from a checkout
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 
 
 @cache
@@ -87,5 +97,5 @@ def _root_links() -> tuple[str, ...]:
 @cache
 def python_places() -> tuple[Path, ...]:
     """Folders that our own programs need beside /usr: the virtual environment, its base, and this package."""
-    wanted = [Path(sys.prefix), Path(sys.base_prefix), Path(__file__).resolve().parent]
+    wanted = [Path(sys.prefix), Path(sys.base_prefix), PACKAGE]
     return tuple(dict.fromkeys(path for path in wanted if not path.is_relative_to("/usr")))

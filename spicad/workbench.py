@@ -1,0 +1,363 @@
+"""The workbench: one step at a time is looked over, replaced by an earlier one, started, followed and judged.
+
+Which step comes next, and what its end means for the run, is the workshop's affair; what needs a thread is in steps.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import select
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spicad import steps
+from spicad.backends import local
+from spicad.background import Background
+from spicad.capsule import Capsule, outcome_from
+from spicad.config import Settings
+from spicad.desk import Desk
+from spicad.ledger import AWAY, Ledger
+from spicad.plan import PlannedStep
+from spicad.run import Outcome, Run
+from spicad.sandbox import python_places
+from spicad.spool import Spool
+from spicad.tables import Digest, Step
+from spicad.words import Ending, StepState
+
+log = logging.getLogger("spicad")
+
+MOST_DIGESTS = 20_000
+
+Key = tuple[int, int]  # process, step
+
+
+@dataclass
+class Floor:
+    """What the workshop and its bench share; a reload puts other settings here."""
+
+    settings: Settings
+    desk: Desk
+    spool: Spool
+    ledger: Ledger
+    background: Background
+    is_sandboxed: bool
+    clock: Callable[[], float]
+    watch: Callable[[int], None] = lambda handle: None
+    unwatch: Callable[[int], None] = lambda handle: None
+
+    @property
+    def node(self) -> str:
+        return str(self.settings.daemon.node)
+
+    @property
+    def slots(self) -> int:
+        return int(self.settings.daemon.slots)
+
+
+@dataclass
+class Running:
+    """A step that runs. `handle` is a pidfd: readable when the process ends, whoever its parent is."""
+
+    run: Run
+    step: PlannedStep
+    folder: Path
+    launched: local.Launched
+    handle: int
+    slots: int
+    key: str
+    attempt: int
+    deadline: float
+    timed_out: bool = False
+    killed: bool = False
+
+
+class Workbench:
+    """`ended` is told each end of an attempt, `put_back` each step that a stopping run leaves undone."""
+
+    def __init__(
+        self, floor: Floor, ended: Callable[[Run, PlannedStep, Outcome, float], None], put_back: Callable[[Run], None]
+    ) -> None:
+        self.floor = floor
+        self.ended = ended
+        self.put_back = put_back
+        self.runs: dict[int, Run] = {}
+        self.capsules: dict[int, Capsule] = {}
+        self.running: dict[Key, Running] = {}
+        self.ready: dict[Key, tuple[steps.Question, steps.Looked]] = {}
+        self.looking: set[Key] = set()
+        self._digests: OrderedDict[str, tuple[str, str]] = OrderedDict()
+
+    @property
+    def slots_used(self) -> int:
+        return sum(running.slots for running in self.running.values())
+
+    def look_over(self, run: Run, step: PlannedStep) -> None:
+        key = (run.process, step.number)
+        run.in_hand.add(step.number)
+        self.looking.add(key)
+        question = self._question(run, step)
+        if not question.files and not question.application.before:
+            self._looked(key, question, steps.look_over(question))  # nothing to read: no thread is worth it
+            return
+        self.floor.background.do(steps.look_over, question, then=lambda looked: self._looked(key, question, looked))
+
+    def _question(self, run: Run, step: PlannedStep) -> steps.Question:
+        capsule = self.capsules[run.process]
+        files = []
+        for name, planned in run.files(step).items():
+            for file in planned:
+                files.append(self._step_file(run, capsule, name, file))
+        originals = [str(file.prepared_from or file.path) for file in files if not file.identity]
+        known = {path: found for path in originals if (found := self._known_digest(path))}
+        return steps.Question(
+            step,
+            run.application(step),
+            run.setup(step),
+            tuple(files),
+            run.stems(step),
+            run.plan.exposures,
+            max(step.threads, 1),
+            known,
+            run.outputs_read_later(step),
+        )
+
+    def _step_file(self, run: Run, capsule: Capsule, name: str, file: Any) -> steps.StepFile:
+        if not file.source.step:
+            exposure = run.plan.exposures.get(file.stem)
+            is_it = exposure is not None and str(exposure.path) == file.source.path
+            packing = exposure.packing if exposure and is_it else "fits"
+            return steps.StepFile(
+                name, file.stem, Path(file.source.path), packing, exposure=exposure if is_it else None
+            )
+        maker = run.step(file.source.step)
+        made = run.made_by(file)
+        if maker.is_lazy:
+            output = run.application(maker).outputs[file.source.output]
+            path = capsule.folder / made.path if made else capsule.work / output.file_for(maker.stems[0])
+            source = next(iter(maker.files.values()))[0].source.path
+            return steps.StepFile(name, file.stem, path, prepared_from=Path(source))
+        assert made is not None
+        return steps.StepFile(name, file.stem, capsule.folder / made.path, identity=made.digest)
+
+    def _known_digest(self, path: str) -> tuple[str, str] | None:
+        if path in self._digests:
+            return self._digests[path]
+        with suppress(*AWAY):
+            row = Digest.select(Digest.identity, Digest.sha256).where(Digest.path == path_key(path)).tuples().first()
+            if row:
+                self._digests[path] = (row[0], row[1])
+                return self._digests[path]
+        return None
+
+    def _learn(self, path: str, digest: tuple[str, str]) -> None:
+        self._digests[path] = digest
+        self.floor.ledger.digest(path_key(path), *digest)
+        while len(self._digests) > MOST_DIGESTS:
+            self._digests.popitem(last=False)
+
+    def _looked(self, key: Key, question: steps.Question, looked: Any) -> None:
+        now = self.floor.clock()
+        self.looking.discard(key)
+        run = self.runs.get(key[0])
+        if run is None:
+            return
+        step = run.step(key[1])
+        if isinstance(looked, BaseException):
+            log.error("process %d %s: cannot be looked over", run.process, step.folder, exc_info=looked)
+            why = f"an error of Spica itself: {looked}. See the daemon's log."
+            self.ended(run, step, Outcome(StepState.FAILED, Ending.NEVER_AGAIN, why), now)
+            return
+        for path, digest in looked.digests.items():
+            self._learn(path, digest)
+        if run.is_stopping:
+            run.in_hand.discard(step.number)
+            self.put_back(run)
+            return
+        if looked.refused:
+            outcome = Outcome(
+                StepState.FAILED, Ending.NEVER_AGAIN, looked.refused, looked.culprit, stems=question.stems, ended=now
+            )
+            self.ended(run, step, outcome, now)
+            return
+        if self._reused(run, step, question, looked, now):
+            return
+        lazy = run.lazy_needs(step)
+        if lazy:
+            run.wanted.update(lazy)
+            run.in_hand.discard(step.number)  # it comes again when they are over
+            return
+        self.ready[key] = (question, looked)
+
+    def _reused(self, run: Run, step: PlannedStep, question: steps.Question, looked: steps.Looked, now: float) -> bool:
+        """Whether a finished step of the same owner and content key could stand in."""
+        if run.is_fresh or step.is_lazy or not question.application.outputs:
+            return False
+        if step.number in run.wanted:
+            return False
+        with suppress(*AWAY):
+            rows = (
+                Step.select(Step.outputs)
+                .where(
+                    (Step.content_key == looked.key)
+                    & (Step.owner == run.owner.user)
+                    & (Step.state == StepState.DONE.value)
+                )
+                .order_by(Step.id.desc())
+                .limit(3)
+                .tuples()
+            )
+            for text in [str(row[0]) for row in rows]:  # type: ignore[index]
+                record = json.loads(text)
+                if not isinstance(record, dict):
+                    continue
+                earlier = steps.Earlier(outcome_from(record["outcome"]), Path(record["folder"]))
+                outcome = steps.reuse(earlier, question, looked.key, self._place(run, step), now)
+                if outcome:
+                    self.ended(run, step, outcome, now)
+                    return True
+        return False
+
+    def start(self, run: Run, step: PlannedStep, slots: int) -> None:
+        key = (run.process, step.number)
+        question, looked = self.ready.pop(key)
+        capsule, now = self.capsules[run.process], self.floor.clock()
+        assert looked.command is not None
+        try:
+            folder, attempt = capsule.open_step(step)
+            run.attempt[step.number] = run.attempt.get(step.number, 0) + 1
+            steps.lay_out(folder, looked, question.setup, question.application)
+            (folder / "key").write_text(looked.key)
+            limits = self._step_limits(step)
+            launched = local.start(
+                folder, looked.command.argv, looked.inputs, limits, self.floor.is_sandboxed, now, self._places(question)
+            )
+        except OSError as error:
+            why = f"it cannot be started: {error}"
+            outcome = Outcome(
+                StepState.WAITING, Ending.TRY_AGAIN, why, attempt=run.attempt.get(step.number, 1), ended=now
+            )
+            self.ended(run, step, outcome, now)
+            return
+        run.state[step.number] = StepState.RUNNING
+        running = Running(run, step, folder, launched, -1, slots, looked.key, attempt, now + limits.time_s)
+        self.follow(running)
+        log.info(
+            "process %d %s %s on %s: started, pid %d",
+            run.process,
+            step.folder,
+            step.label,
+            self.floor.node,
+            launched.pid,
+        )
+        self.floor.ledger.step(
+            run.process, run.number, step.number, StepState.RUNNING, node=self.floor.node, attempt=attempt, started=now
+        )
+
+    def _step_limits(self, step: PlannedStep) -> local.Limits:
+        limits = self.floor.settings.limits
+        memory = min(step.memory_mb, limits.memory_mb) if limits.memory_mb else step.memory_mb
+        time_s = min(step.time_s, limits.time_s) if limits.time_s else step.time_s
+        return local.Limits(memory, limits.disk_mb, time_s, max(step.threads, 1))
+
+    def _places(self, question: steps.Question) -> tuple[Path, ...]:
+        """Folders outside /usr that this tool needs to see in its sandbox."""
+        if question.application.is_our_own:
+            return python_places()
+        program = Path(question.setup.tool.program[0])
+        places = {program.parent, question.setup.tool.path.parent}
+        return tuple(sorted(place for place in places if not place.is_relative_to("/usr")))
+
+    def follow(self, running: Running) -> None:
+        try:
+            running.handle = os.pidfd_open(running.launched.pid)
+        except ProcessLookupError:
+            running.handle = -1
+        self.running[(running.run.process, running.step.number)] = running
+        running.run.state[running.step.number] = StepState.RUNNING
+        running.run.in_hand.add(running.step.number)
+        if running.handle >= 0:
+            self.floor.watch(running.handle)
+
+    def look_at_steps(self, now: float) -> None:
+        """Steps that have ended, and those that take too long."""
+        waiting = {running.handle: key for key, running in self.running.items() if running.handle >= 0}
+        poll = select.poll()
+        for handle in waiting:
+            poll.register(handle, select.POLLIN)
+        ended = [waiting[handle] for handle, _ in poll.poll(0)]
+        ended += [key for key, running in self.running.items() if running.handle < 0]
+        for key in ended:
+            self._step_ended(self.running.pop(key), now)
+        for running in list(self.running.values()):
+            if now > running.deadline and not running.killed:
+                running.timed_out = running.killed = True
+                log.warning("process %d %s: stopped, its time is over", running.run.process, running.step.folder)
+                local.kill(running.folder)
+
+    def _step_ended(self, running: Running, now: float) -> None:
+        if running.handle >= 0:
+            self.floor.unwatch(running.handle)
+            os.close(running.handle)
+        status = None
+        with suppress(ChildProcessError):
+            _, status = os.waitpid(running.launched.pid, os.WNOHANG)
+        code = local.exit_code(running.folder)
+        if code is None and not running.launched.sandboxed and status is not None:
+            code = os.waitstatus_to_exitcode(status)
+            code = 128 - code if code < 0 else code
+        interrupted = ""
+        if code is None and not running.killed:
+            local.kill(running.folder)  # the sandbox was killed from outside: nothing of it may go on
+            interrupted = "it was killed from outside"
+        self.judge(running, interrupted, now, code)
+
+    def judge(self, running: Running, interrupted: str, now: float, code: int | None = None) -> None:
+        run, step = running.run, running.step
+        if code is None:
+            code = local.exit_code(running.folder)
+        if run.cancelled_by or (running.killed and not running.timed_out):
+            why = f"cancelled by {run.cancelled_by}" if run.cancelled_by else "stopped: the run had failed"
+            self.ended(run, step, Outcome(StepState.SKIPPED, Ending.NEVER_AGAIN, why), now)
+            return
+        exposures = run.plan.exposures
+        evidence = steps.Evidence(
+            step=step,
+            application=run.application(step),
+            folder=running.folder,
+            place=self._place(run, step),
+            stems=run.stems(step),
+            ccds={stem: len(exposures[stem].ccds) for stem in step.stems if stem in exposures},
+            key=running.key,
+            attempt=run.attempt.get(step.number) or running.attempt,
+            started=running.launched.time,
+            ended=now,
+            exit_code=code,
+            timed_out=running.timed_out,
+            interrupted=interrupted,
+        )
+        if not evidence.application.outputs and not interrupted and code == 0:
+            self._judged(run, step, steps.judge(evidence))
+            return
+        self.floor.background.do(steps.judge, evidence, then=lambda outcome: self._judged(run, step, outcome))
+
+    def _place(self, run: Run, step: PlannedStep) -> steps.Place:
+        return steps.Place(self.capsules[run.process].folder, step.label, run.plan.labels)
+
+    def _judged(self, run: Run, step: PlannedStep, outcome: Any) -> None:
+        now = self.floor.clock()
+        if isinstance(outcome, BaseException):
+            log.error("process %d %s: cannot be judged", run.process, step.folder, exc_info=outcome)
+            why = f"an error of Spica itself: {outcome}. See the daemon's log."
+            outcome = Outcome(StepState.FAILED, Ending.NEVER_AGAIN, why, ended=now)
+        self.ended(run, step, outcome, now)
+
+
+def path_key(path: str) -> str:
+    return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
