@@ -14,12 +14,13 @@ from spicad import config
 from spicad.applications.logs import MAX_LOG, plain
 from spicad.commands import DONE, NothingFound
 from spicad.commands.capsules import RunFolder, run_folder
-from spicad.commands.printing import printable
+from spicad.commands.printing import printable_line
 from spicad.commands.tables import open_tables, processid, row_of, step_folder, steps_of
 from spicad.config import Settings
-from spicad.words import SpicaError, nearest
+from spicad.words import Phase, SpicaError, nearest
 
 LOOK_S = 0.2
+MOST_NAMES = 4
 HELD_BACK = 4  # lines at the end that a running tool may still overwrite
 
 
@@ -42,14 +43,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings, process = config.load(), processid(arguments.process)
     with open_tables(settings):
-        capsule = run_folder(row_of(process), arguments.of_run)
+        row = row_of(process)
+        capsule = run_folder(row, arguments.of_run)
         steps = steps_of(process, capsule.number)
+    if not arguments.of_run and row.run > capsule.number and row.phase == Phase.ERROR:
+        raise NothingFound(f"run {row.run} was not started: {row.why} For the run before: --run {capsule.number}")
     step = chosen(steps, arguments.step)
     path = log_of(capsule, step)
     if arguments.path:
         print(path)
         return DONE
-    print(f"==> {step_folder(step)}, {step['label']}: {step['state']} <==", file=sys.stderr, flush=True)
+    where = f"process {process}, run {capsule.number}, {step_folder(step)}"
+    print(f"==> {where}, {step['label']}: {step['state']} <==", file=sys.stderr, flush=True)
+    if names := _names(capsule, step):
+        print(f"==> {names} <==", file=sys.stderr, flush=True)
     if arguments.follow and step["state"] == "running":
         _follow(settings, process, capsule.number, step["number"], path)
     elif arguments.raw:
@@ -104,6 +111,15 @@ def log_of(capsule: RunFolder, step: dict[str, Any]) -> Path:
     raise NothingFound(f"{folder.name} is {step['state']}{why}. It was not started, so it has no log.")
 
 
+def _names(capsule: RunFolder, step: dict[str, Any]) -> str:
+    """Which exposures the tool knows as img0001 and so on."""
+    plan = capsule.seen("plan.json") or {}
+    planned: dict[str, Any] = next((each for each in plan.get("steps", ()) if each["number"] == step["number"]), {})
+    stems = [stem for stem in planned.get("stems", ()) if stem in plan["labels"]]
+    names = [f"{stem} is {plan['labels'][stem]}" for stem in stems[:MOST_NAMES]]
+    return ", ".join(names) + (f", {len(stems) - MOST_NAMES} more" if len(stems) > MOST_NAMES else "")
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
@@ -126,7 +142,7 @@ def _print(lines: Sequence[str]) -> None:
     while lines and not lines[-1]:
         lines = lines[:-1]
     for line in lines:
-        print(printable(line))
+        print(printable_line(line))
 
 
 def _follow(settings: Settings, process: int, run: int, number: int, path: Path) -> None:
@@ -138,7 +154,7 @@ def _follow(settings: Settings, process: int, run: int, number: int, path: Path)
         lines = plain(_read(path).decode("utf-8", "replace")) if path.exists() else []
         settled = len(lines) - HELD_BACK if state == "running" else len(lines)
         for line in lines[shown:settled]:
-            print(printable(line))
+            print(printable_line(line))
         sys.stdout.flush()
         shown = max(shown, settled)
         if state != "running":

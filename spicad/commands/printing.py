@@ -68,13 +68,17 @@ def clipped(text: str, width: int) -> str:
 
 
 def one_line(text: str) -> str:
-    """Without line ends and control characters."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()
+    """Without line ends and control characters, nor spaces around."""
+    return printable_line(text).strip()
+
+
+def printable_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def printable(text: str) -> str:
     """Without control characters but line ends."""
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+    return "\n".join(printable_line(line) for line in text.split("\n"))
 
 
 def has_colours() -> bool:

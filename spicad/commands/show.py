@@ -20,6 +20,7 @@ from spicad.commands.printing import (
     one_line,
     print_json,
     print_table,
+    printable_line,
     styled,
     took,
 )
@@ -251,7 +252,7 @@ def _print_some(title: str, lines: Sequence[str], is_all: bool) -> None:
         return
     print("\n" + styled(f"{title} ({len(lines)})", BOLD))
     for line in lines if is_all else lines[:MOST_LISTED]:
-        print(f"  {one_line(line)}")
+        print("  " + printable_line(line))
     if len(lines) > MOST_LISTED and not is_all:
         print(f"  ... and {len(lines) - MOST_LISTED} more; all with --all")
 

@@ -105,7 +105,8 @@ class View:
         print(f"process {row.id} {row.name}: {coloured(row.phase)}{_after(row)}")
         if row.why:
             print(f"  {one_line(row.why)}")
-        if next_command := NEXT.get(row.phase):
+        has_begun = row.capsule.endswith(f"/run-{row.run}")
+        if has_begun and (next_command := NEXT.get(row.phase)):
             print(f"  next: spica {next_command} {row.id}")
         sys.stdout.flush()
 
