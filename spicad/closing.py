@@ -5,6 +5,7 @@ Also what later runs take from it: the record by which a finished step is reused
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -16,9 +17,9 @@ from spicad.capsule import Capsule, outcome_record
 from spicad.config import Settings
 from spicad.desk import Vetted
 from spicad.jobfile import Job, parse
+from spicad.key_figures import key_figures
 from spicad.people import Person
-from spicad.plan import PlannedStep
-from spicad.report import Figure, Product, Report, Steps
+from spicad.report import Product, Report, Steps
 from spicad.rules import Rules
 from spicad.run import GOOD_STATES, Made, Outcome, Run
 from spicad.spool import Accepted, Spool
@@ -121,7 +122,7 @@ def _report(run: Run, capsule: Capsule, phase: Phase, why: str, node: str, now: 
             run.count((StepState.FAILED,)),
             run.count((StepState.SKIPPED,)),
         ),
-        figures=tuple(figures(run)),
+        figures=tuple(key_figures(run)),
         products=tuple(Product(each.path, each.bytes) for each in made[:MOST_NAMED]),
         folder=str(capsule.folder),
         failure=_failure(run, capsule, phase, why),
@@ -151,49 +152,6 @@ def _failure(run: Run, capsule: Capsule, phase: Phase, why: str) -> report.Failu
         exposure=run.plan.labels.get(culprit, ""),
         log=str(capsule.step(step) / "log"),
     )
-
-
-def figures(run: Run) -> list[Figure]:
-    """Each application's metrics over its steps, in the words of its descriptor; numbers of one step as they are."""
-    found = []
-    for task in sorted({step.task for step in run.plan.steps if step.task >= 0}):
-        steps = [step for step in run.plan.steps if step.task == task and run.state[step.number] in GOOD_STATES]
-        if not steps:
-            continue
-        application = run.application(steps[0])
-        for name, metric in application.metrics.items():
-            values = [(step, run.outcome[step.number].metrics.get(name)) for step in steps]
-            found += _figure(application.title, name, metric.help, [(s, v) for s, v in values if v is not None])
-    return found
-
-
-def _figure(title: str, name: str, words: str, values: list[tuple[PlannedStep, Any]]) -> list[Figure]:
-    label, unit = _label_and_unit(words) or (name.replace("_", " "), "")
-    numbers = [value for _, value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if not values:
-        return []
-    if (
-        len(values) == 1
-        or len(numbers) < len(values)
-        or len({step.stems for step, _ in values}) <= 4
-        and len(values[0][0].stems) > 1
-    ):
-        return [
-            Figure(f"{title}: {label}" + (f", {step.label}" if len(values) > 1 else ""), value, unit)
-            for step, value in values
-        ]
-    if name in ("sources", "detections", "rows"):
-        return [Figure(f"{title}: {label}, all exposures", sum(numbers), unit)]
-    return [Figure(f"{title}: {label}, median", sorted(numbers)[len(numbers) // 2], unit)]
-
-
-def _label_and_unit(words: str) -> tuple[str, str] | None:
-    """'Seeing of the stars, arcsec' -> ('seeing of the stars', 'arcsec')."""
-    head, comma, unit = words.rstrip(".").rpartition(", ")
-    known = ("arcsec", "mag", "pixels", "pixel", "deg", "s", "MB", "ADU", "e-", "sources", "exposures")
-    if comma and unit in known:
-        return head[:1].lower() + head[1:], unit
-    return words.rstrip(".")[:1].lower() + words.rstrip(".")[1:], ""
 
 
 def reusable(outcome: Outcome, folder: Path) -> dict[str, Any]:
@@ -248,7 +206,7 @@ def mail_refused(settings: Settings, spool: Spool, name: str, to: str, why: str,
         return
     text = f"Your job file {name} was not taken.\n\n{why}\n\nMend it and drop it again.\n"
     message = outbox.compose(settings, to, f"Spica: {name} was not taken", text)
-    key = f"refused-{abs(hash((name, to, why))) % 10**12}"
+    key = f"refused-{hashlib.sha256(repr((name, to, why)).encode()).hexdigest()[:12]}"
     outbox.put(spool.folder("outbox"), key, message, now)
 
 

@@ -21,6 +21,7 @@ PACKINGS = ("fits", "fits.fz", "fits.gz", "fits.bz2")
 TAKES = ("first", "sum", "least", "most", "mean", "median", "rms", "rows")
 FUNCTIONS = ("ccds_astray", "reference_matches")  # those of figures.py
 BEFORE_CHECKS = ("usable_detections", "stars_on_field", "readable_positions")  # those of before.py
+TOLD = ("", "sum", "median", "least", "most", "each")
 STORED_KINDS = ("columns", "numbers", "cards", "text", "binary")
 
 TOP_KEYS = (
@@ -113,7 +114,9 @@ METRIC_KEYS = (
     Key("over", "text", "", "A field of the same row to divide by"),
     Key("scale", "number", 1.0, "Factor"),
     Key("function", "text", "", "A named function instead", choices=("", *FUNCTIONS)),
-    Key("help", "text", REQUIRED, "What the figure says, with its unit"),
+    Key("help", "text", REQUIRED, "What the figure says"),
+    Key("unit", "text", "", "Its unit"),
+    Key("report", "text", "", "How reports tell it over all steps of a task; empty: not", choices=TOLD),
 )
 CHECK_KEYS = (
     Key("metric", "text", REQUIRED, "The figure"),
@@ -244,6 +247,8 @@ class Metric:
     scale: float
     function: str
     help: str
+    unit: str
+    report: str
 
 
 @dataclass(frozen=True)
