@@ -35,7 +35,12 @@ COMMANDS = {
     "database": "show or upgrade the tables",
     "completion": "print a completion script for bash, zsh or fish",
 }
-IN_ORDERS = ("hold", "release", "cancel")  # these share the file orders.py
+FILES = {  # those whose file is not called as they are; a file called list.py would hide the word `list` here
+    "list": "listing",
+    "hold": "orders",
+    "release": "orders",
+    "cancel": "orders",
+}
 
 DONE = 0  # done; with --watch: the process is COMPLETED; with verify: all products are identical
 FAILED = 1  # it did not succeed; with --watch: the process is in ERROR, ABORTED or HELD
@@ -100,7 +105,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     for name, words in COMMANDS.items():
         command = commands.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".")
         if only in (None, name):
-            module = importlib.import_module(f"spicad.commands.{'orders' if name in IN_ORDERS else name}")
+            module = importlib.import_module(f"spicad.commands.{FILES.get(name, name)}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser
