@@ -679,6 +679,8 @@ VOLATILE = (
     )
 )
 LDAC_HEADER = "Field Header Card"
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_DATE = re.compile(rb"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d")
 _XML_RUN_FACTS = re.compile(
     rb'<PARAM name="(Date|Time|Duration|User|Host|Path)"[^>]*>|\d{4}-\d\d-\d\d|\d\d/\d\d/\d{4}|\d\d:\d\d:\d\d(\.\d+)?'
 )
@@ -694,7 +696,8 @@ def science_digest(path: Source) -> str:
     """sha256 of what two equal runs of a tool must give equally.
 
     Of FITS files: data and cards, without dates, checksums and history (also in the header copies of an LDAC, and
-    without gzip's own header). Of .head files: the cards. Of VOTables: without the facts of the run. Else all bytes.
+    without gzip's own header). Of .head files: the cards. Of VOTables: without the facts of the run. Of TIFF: without
+    its date. Else all bytes.
     """
     with opened(path) as descriptor:
         start = os.pread(descriptor, CHUNK, 0)
@@ -710,7 +713,21 @@ def science_digest(path: Source) -> str:
                 if line[:8].strip().decode("ascii", "replace") not in VOLATILE:
                     digest.update(line.rstrip() + b"\n")
             return digest.hexdigest()
+        if start[:4] in TIFF:
+            return _tiff_digest(descriptor)
         return _sha256_of(descriptor).hexdigest()
+
+
+def _tiff_digest(descriptor: int) -> str:
+    """Without the date and time that STIFF writes."""
+    digest, at, held = hashlib.sha256(), 0, b""
+    while piece := os.pread(descriptor, CHUNK, at):
+        at += len(piece)
+        held = _TIFF_DATE.sub(b"", held + piece)
+        digest.update(held[:-19])
+        held = held[-19:]
+    digest.update(held)
+    return digest.hexdigest()
 
 
 def _sha256_of(descriptor: int) -> Any:
