@@ -276,8 +276,8 @@ class Daemon:
                         path.unlink()
 
     def _status(self) -> str:
-        workshop = self.workshop
-        return f"STATUS={len(workshop.bench.running)} steps run, {len(workshop.runs)} executing, {len(workshop.queue)} queued"
+        shop = self.workshop
+        return f"STATUS={len(shop.bench.running)} steps run, {len(shop.runs)} executing, {len(shop.queue)} queued"
 
 
 class Notify:
