@@ -49,9 +49,12 @@ class Background:
             future, then = self._ended.popleft()
             self.under_way -= 1
             count += 1
+            if future.cancelled():
+                continue
             error = future.exception()
             then(error if error is not None else future.result())
         return count
 
     def stop(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Returns when nothing is under way any more; what has not begun never will."""
+        self._threads.shutdown(wait=True, cancel_futures=True)

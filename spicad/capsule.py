@@ -150,6 +150,23 @@ class Capsule:
             )
         return setups, applications
 
+    # ------------------------------------------------------------------ told to stop
+
+    def let_stand(self, order: str, who: str) -> None:
+        """A run ends its steps before it is held or aborted: until then the order outlives the daemon here."""
+        _write_record(self.folder / "order.json", {"order": order, "who": who}, is_durable=True)
+
+    def standing_order(self) -> tuple[str, str]:
+        """("hold" or "cancel", who), or two empty texts."""
+        try:
+            record = self.read_json("order.json")
+            return str(record["order"]), str(record["who"])
+        except (SpicaError, KeyError, TypeError):
+            return "", ""
+
+    def withdraw_order(self) -> None:
+        (self.folder / "order.json").unlink(missing_ok=True)
+
     # ------------------------------------------------------------------ steps
 
     def open_step(self, step: PlannedStep) -> tuple[Path, int]:

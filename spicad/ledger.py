@@ -35,6 +35,7 @@ class NewProcess:
 class Ledger:
     def __init__(self) -> None:
         self._waiting: list[Callable[[], None]] = []
+        self.above = 0  # new numbers are higher than this, whatever the database remembers
         self.away_since: float | None = None
 
     # ------------------------------------------------------------------ acceptance: at once
@@ -56,7 +57,11 @@ class Ledger:
         known = Process.select(Process.id).where(Process.token == new.accepted.token).tuples().first()
         if known:
             return int(known[0])
-        return insert_process(new, Phase.QUEUED, f"taken from {new.accepted.drop}")
+        highest = int(Process.select(peewee.fn.MAX(Process.id)).scalar() or 0) if self.above else 0
+        number = self.above + 1 if highest < self.above else None
+        made = insert_process(new, Phase.QUEUED, f"taken from {new.accepted.drop}", number)
+        self.above = 0 if number is None else self.above
+        return made
 
     # ------------------------------------------------------------------ everything else: in batches
 
@@ -124,11 +129,22 @@ class Ledger:
                 log.error("The database is away (%s). Work goes on; rows are written when it is back.", error)
             self._reconnect()
             return False
+        except peewee.PeeweeException:
+            self._write_one_by_one(batch)
         del self._waiting[: len(batch)]
         if self.away_since is not None:
             log.warning("The database is back after %.0f s.", now - self.away_since)
             self.away_since = None
         return True
+
+    def _write_one_by_one(self, batch: Sequence[Callable[[], None]]) -> None:
+        """One row that the database will not have must not keep all others, or the daemon, from going on."""
+        for write in batch:
+            try:
+                with database.atomic():
+                    write()
+            except peewee.PeeweeException:
+                log.exception("A row was not written; the spool and the capsules know better.")
 
     def _reconnect(self) -> None:
         try:

@@ -45,6 +45,7 @@ def _hold(
         return ""
     why = f"held by {actor.user}" + (f": {order.why}" if order.why else "")
     if phase is Phase.EXECUTING and order.process in workshop.runs:
+        workshop.capsules[order.process].let_stand(order.order, actor.user)
         workshop.hold(order.process, actor.user)
         return ""
     if phase is not Phase.QUEUED:
@@ -56,6 +57,7 @@ def _release(
     order: Order, actor: Person, workshop: Workshop, phase: Phase, text: str, accepted: Accepted, now: float
 ) -> str:
     if phase is Phase.EXECUTING and order.process in workshop.runs:
+        workshop.capsules[order.process].withdraw_order()
         workshop.runs[order.process].held_why = ""
         return ""
     if phase is not Phase.HELD:
@@ -71,6 +73,7 @@ def _cancel(
     order: Order, actor: Person, workshop: Workshop, phase: Phase, text: str, accepted: Accepted, now: float
 ) -> str:
     if phase is Phase.EXECUTING and order.process in workshop.runs:
+        workshop.capsules[order.process].let_stand(order.order, actor.user)
         workshop.cancel(order.process, actor.user)
         return ""
     if phase not in (Phase.QUEUED, Phase.HELD):
@@ -123,14 +126,19 @@ def note_hand_moves(workshop: Workshop, now: float) -> None:
     """Files moved by hand between queued/ and held/, or removed: the folder leads."""
     spool = workshop.floor.spool
     queued, held = set(spool.copies(Phase.QUEUED)), set(spool.copies(Phase.HELD))
-    known = {waiting.process for waiting in workshop.queue}
-    for process in queued - known - set(workshop.starting) - set(workshop.runs):
-        text, accepted = spool.read_copy(process, Phase.QUEUED)
+    known = {waiting.process for waiting in workshop.queue} | set(workshop.starting)
+    for process in queued - known - set(workshop.runs):
+        try:
+            text, accepted = spool.read_copy(process, Phase.QUEUED)
+        except (SpicaError, OSError) as error:
+            log.error("process %d: %s", process, error)
+            continue
         workshop.queue.add(waiting_of(process, text, accepted), now)
         workshop.floor.ledger.phase(process, Phase.HELD, Phase.QUEUED, "by hand", "moved to queued/", now)
         log.info("process %d: moved to queued/ by hand", process)
     for process in known - queued:
         workshop.queue.remove(process)
+        workshop.starting.pop(process, None)
         if process in held:
             workshop.floor.ledger.phase(process, Phase.QUEUED, Phase.HELD, "by hand", "moved to held/", now)
             log.info("process %d: moved to held/ by hand", process)

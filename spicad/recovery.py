@@ -9,6 +9,7 @@ import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from spicad.capsule import Capsule, folder_of
@@ -16,7 +17,7 @@ from spicad.jobfile import Job, parse
 from spicad.ledger import NewProcess, insert_process
 from spicad.orders import waiting_of
 from spicad.people import person_named
-from spicad.spool import Accepted, Spool
+from spicad.spool import Accepted, NotYet, Spool
 from spicad.tables import Event, Process, database
 from spicad.waiting import Waiting
 from spicad.words import IN_SPOOL, Phase, SpicaError
@@ -24,6 +25,7 @@ from spicad.workshop import Workshop
 
 log = logging.getLogger("spicad")
 
+LIVE = ("QUEUED", "EXECUTING", "HELD")
 LATEST_FIRST = (Phase.ABORTED, Phase.ERROR, Phase.COMPLETED, Phase.HELD, Phase.EXECUTING, Phase.QUEUED)
 
 
@@ -37,6 +39,7 @@ class Row:
     submitted: float
     not_before: float
     run: int
+    token: str
 
 
 def recover(workshop: Workshop, now: float) -> None:
@@ -44,16 +47,19 @@ def recover(workshop: Workshop, now: float) -> None:
     spool = workshop.floor.spool
     places = _one_place_each(spool)
     rows = _rows(places)
+    _set_damaged_aside(spool, places, rows, now)
+    workshop.floor.ledger.above = max(_highest_of(workshop.results), max(places, default=0))
     with database.atomic():
         for process, phase in places.items():
             row = rows.get(process)
             if row is None:
                 _make_row(spool, process, phase, now)
             elif row.phase != phase.value:
-                _follow(process, row.phase, phase, now)
-        for process, row in rows.items():
-            if process not in places and row.phase in ("QUEUED", "EXECUTING", "HELD"):
-                _lost(spool, row, now)
+                _follow(spool, process, row.phase, phase, now)
+        lost = [row for process, row in rows.items() if process not in places and row.phase in LIVE]
+        to_be_taken = _tokens(spool) if lost else frozenset()
+        for row in lost:
+            _lost(row, to_be_taken, now)
     for process, phase in places.items():
         if phase is Phase.QUEUED:
             workshop.queue.add(_waiting(spool, process, rows.get(process)), now)
@@ -76,21 +82,57 @@ def _one_place_each(spool: Spool) -> dict[int, Phase]:
 
 
 def _keep_newer(spool: Spool, process: int, one: Phase, other: Phase) -> Phase:
-    runs = {phase: spool.read_copy(process, phase)[1].run for phase in (one, other)}
-    keep = max((one, other), key=lambda phase: runs[phase])
+    keep = max((one, other), key=lambda phase: _run_of(spool, process, phase))
     gone = other if keep is one else one
     log.warning("process %d: also in %s/, with an earlier run: that copy is removed", process, gone.folder)
     os.unlink(spool.path(process, gone))
     return keep
 
 
+def _run_of(spool: Spool, process: int, phase: Phase) -> int:
+    try:
+        return spool.read_copy(process, phase)[1].run
+    except SpicaError:
+        return 0
+
+
+def _set_damaged_aside(spool: Spool, places: dict[int, Phase], rows: dict[int, Row], now: float) -> None:
+    """Copies that are to go on, or that have no row, are read at start: one that cannot be must not stop the others."""
+    for process, phase in list(places.items()):
+        if phase.is_over and process in rows:
+            continue
+        try:
+            spool.read_copy(process, phase)
+        except SpicaError as error:
+            del places[process]
+            why = f"{error} Mend it and drop it again without its [accepted] part."
+            log.error("process %d: %s It is set aside as %s", process, error, spool.set_aside(process, phase, why))
+            if row := rows.pop(process, None):
+                _note(process, row.phase, Phase.ERROR, str(error), now)
+
+
+def _highest_of(results: Path) -> int:
+    """The highest processid that has a folder: a database that was lost must not give its number away again."""
+    found = (path.name.partition("-")[0] for path in results.glob("*/*-*"))
+    return max((int(number) for number in found if number.isdecimal()), default=0)
+
+
+def _tokens(spool: Spool) -> frozenset[str]:
+    """Of the drops that can be read now."""
+    found = set()
+    for name in spool.drops():
+        with suppress(SpicaError, NotYet, OSError):
+            found.add(spool.read_drop(name).token)
+    return frozenset(found)
+
+
 def _rows(places: dict[int, Phase]) -> dict[int, Row]:
     """Rows of what is in the spool, and of what should be."""
     query = Process.select(
         Process.id, Process.phase, Process.rank, Process.owner, Process.group, Process.submitted,
-        Process.not_before, Process.run,
+        Process.not_before, Process.run, Process.token,
     )  # fmt: skip
-    live = query.where(Process.phase.in_(["QUEUED", "EXECUTING", "HELD"]))
+    live = query.where(Process.phase.in_(LIVE))
     rows = _by_process(live)
     missing = [process for process in places if process not in rows]
     for start in range(0, len(missing), 500):
@@ -116,25 +158,27 @@ def _make_row(spool: Spool, process: int, phase: Phase, now: float) -> None:
     insert_process(new, phase, f"row made anew from the spool's {phase.folder}/", number=process)
 
 
-def _follow(process: int, before: str, phase: Phase, now: float) -> None:
+def _follow(spool: Spool, process: int, before: str, phase: Phase, now: float) -> None:
     log.info("process %d: the row said %s, the spool says %s", process, before, phase.value)
     why = "brought into line with the spool at start"
-    values = {"ended": now} if phase.is_over else {}
-    Process.update(phase=phase.value, **values).where(Process.id == process).execute()
+    run = {} if phase.is_over else {"run": spool.read_copy(process, phase)[1].run}
+    _note(process, before, phase, why, now, **run)
+
+
+def _note(process: int, before: str, phase: Phase, why: str, now: float, **values: Any) -> None:
+    values["ended"] = now if phase.is_over else None
+    Process.update(phase=phase.value, why=why, **values).where(Process.id == process).execute()
     Event.insert(process=process, time=now, who="spicad", before=before, phase=phase.value, why=why).execute()
 
 
-def _lost(spool: Spool, row: Row, now: float) -> None:
+def _lost(row: Row, to_be_taken: frozenset[str], now: float) -> None:
     """A row without a file: its drop is still there (killed between row and copy), or somebody removed the file."""
-    if row.phase == "QUEUED" and spool.drops():
+    if row.phase == "QUEUED" and row.token in to_be_taken:
         log.info("process %d: no copy in the spool yet; taken with its drop", row.process)
         return
     why = "its job file is gone from the spool"
     log.error("process %d: %s", row.process, why)
-    Process.update(phase=Phase.ABORTED.value, why=why, ended=now).where(Process.id == row.process).execute()
-    Event.insert(
-        process=row.process, time=now, who="spicad", before=row.phase, phase=Phase.ABORTED.value, why=why
-    ).execute()
+    _note(row.process, row.phase, Phase.ABORTED, why, now)
 
 
 def _waiting(spool: Spool, process: int, row: Row | None) -> Waiting:
@@ -158,7 +202,12 @@ def _adopt(workshop: Workshop, process: int, now: float) -> None:
         workshop.floor.ledger.phase(process, Phase.EXECUTING, Phase.QUEUED, "spicad", "nothing of it had begun", now)
         workshop.queue.add(waiting_of(process, text, accepted), now)
         return
+    order, who = capsule.standing_order()
+    run.cancelled_by = who if order == "cancel" else ""
+    run.held_why = f"held by {who}" if order == "hold" else ""
     workshop.adopt(run, capsule, now)
+    if run.cancelled_by and process in workshop.runs:
+        workshop.cancel(process, run.cancelled_by)
 
 
 def _capsule(workshop: Workshop, process: int, text: str, accepted: Accepted) -> Capsule | None:

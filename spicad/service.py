@@ -20,7 +20,7 @@ from spicad.daemon import AlreadyRunning, Daemon, running_pid
 from spicad.words import SpicaError
 
 OK, FAILED, USAGE, NOT_RUNNING = 0, 1, 2, 3  # 3 as the Linux Standard Base asks of `status`
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0  # as systemd has: a mail on its way to a slow relay is not cut
 VERBS = {
     "start": "start the daemon in the background",
     "stop": "stop it; steps that run go on and are taken up by the next start",
@@ -101,8 +101,7 @@ def _detach(settings: Settings, log_file: str, answer: int) -> None:
                 os.unlink(pid_file.path)
             with suppress(OSError):
                 pid_file.acquire(timeout=0)
-            _tell(answer, "ready")
-            life.run()
+            life.run(lambda: _tell(answer, "ready"))
             with suppress(OSError):
                 os.unlink(pid_file.path)
         except SpicaError as error:
@@ -116,9 +115,12 @@ def _detach(settings: Settings, log_file: str, answer: int) -> None:
 
 
 def _tell(answer: int, words: str) -> None:
+    """To the starter, if it still waits. The handle stays open: its number must never come to mean another file."""
     with suppress(OSError):
         os.write(answer, words.encode())
-        os.close(answer)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, answer, inheritable=False)
+        os.close(null)
 
 
 def stop(settings: Settings) -> int:

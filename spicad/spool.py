@@ -35,6 +35,9 @@ class NotYet(Exception):
     """A drop that may still be being written."""
 
 
+Identity = tuple[int, int, int, int, int]  # device, inode, both times, owner: another for any other or later file
+
+
 @dataclass(frozen=True)
 class Drop:
     """A file from incoming/, read once."""
@@ -44,7 +47,7 @@ class Drop:
     uid: int
     gid: int
     token: str  # the same for the same drop after a crash, another for any other drop
-    changed: float
+    identity: Identity
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,9 @@ class Spool:
             raise Refused(f"{name}, line {line}: this is not UTF-8 text. Save the file as UTF-8.") from None
         if not is_whole(text):
             raise NotYet
-        identity = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_uid)
+        identity = _identity(status)
         token = hashlib.sha256(repr(identity).encode() + data).hexdigest()[:40]
-        return Drop(name, text, status.st_uid, status.st_gid, token, status.st_ctime)
+        return Drop(name, text, status.st_uid, status.st_gid, token, identity)
 
     def read_companion(self, name: str, uid: int) -> str:
         """A configuration or rules file dropped beside a job file by the same owner."""
@@ -129,28 +132,63 @@ class Spool:
                 raise Refused(f"{name} is not a regular file. Drop a plain file.")
             if status.st_nlink != 1:
                 raise Refused(f"{name} has {status.st_nlink} names (hard links). Copy the file instead of linking it.")
-            if status.st_size > most:
-                raise Refused(f"{name} has {status.st_size} bytes; a job file has at most {most}.")
-            return os.read(handle, most + 1), status
+            data = b"" if status.st_size > most else os.read(handle, most + 1)
+            if max(status.st_size, len(data)) > most:
+                size = max(status.st_size, len(data))
+                raise Refused(f"{name} has {size} bytes; a file dropped here has at most {most}.")
+            return data, status
         finally:
             os.close(handle)
 
-    def discard_drop(self, name: str) -> None:
+    def is_still(self, drop: Drop) -> bool:
+        """Whether the very file that was read lies there: its owner may have put another in its place meanwhile."""
+        try:
+            return _identity(os.lstat(self.folder("incoming") / drop.name)) == drop.identity
+        except OSError:
+            return False
+
+    def discard_drop(self, drop: Drop) -> None:
+        if self.is_still(drop):
+            self.discard(drop.name)
+
+    def discard(self, name: str) -> None:
         with suppress(FileNotFoundError):
             os.unlink(self.folder("incoming") / name)
 
     def refuse(self, name: str, why: str) -> Path:
-        """Moves a drop to rejected/ with its .why beside, overwriting nothing there. Returns the new path."""
-        rejected = self.folder("rejected")
-        stem, number = name.removesuffix(SUFFIX)[: LONGEST_NAME - 20], 1
+        """Moves a drop to rejected/ with its .why beside, overwriting nothing there. Returns the new path.
+
+        Raises OSError when the drop cannot be moved; its .why stands in rejected/ then, and is not written again.
+        """
+        rejected, text = self.folder("rejected"), why.rstrip() + "\n"
+        stem, number = _shortened(name.removesuffix(SUFFIX)), 1
         target = rejected / f"{stem}{SUFFIX}"
-        while target.exists() or target.is_symlink() or Path(f"{target}.why").exists():
+        while os.path.lexists(target) or not _is_absent_or(Path(f"{target}.why"), text):
             number += 1
             target = rejected / f"{stem}-{number}{SUFFIX}"
-        self.write(Path(f"{target}.why"), why.rstrip() + "\n")
+        self.explain(target, text)
         with suppress(FileNotFoundError):
             os.rename(self.folder("incoming") / name, target)
         sync_folder(rejected)
+        return target
+
+    def explain(self, target: Path, text: str) -> None:
+        """The .why beside a refused file: for all to read who may look into rejected/."""
+        why = Path(f"{target}.why")
+        if not why.exists():
+            self.write(why, text)
+        why.chmod(0o644)
+
+    def set_aside(self, process: int, phase: Phase, why: str) -> Path:
+        """A durable copy that cannot be read any more goes to rejected/, so that the others can go on."""
+        path, number = self.path(process, phase), 1
+        target = self.folder("rejected") / path.name
+        while os.path.lexists(target):
+            number += 1
+            target = target.with_name(f"{process:06d}-{number}{SUFFIX}")
+        self.explain(target, why.rstrip() + "\n")
+        os.rename(path, target)
+        sync_folder(target.parent)
         return target
 
     # ------------------------------------------------------------------ the durable copies
@@ -193,11 +231,31 @@ class Spool:
     def read_copy(self, process: int, phase: Phase) -> tuple[str, Accepted]:
         """The user's words and the daemon's. Raises SpicaError when the copy is damaged."""
         path = self.path(process, phase)
-        return split_accepted(path.read_text(encoding="utf-8"), str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise SpicaError(f"{path}: this is not UTF-8 text any more.") from None
+        return split_accepted(text, str(path))
 
     def write(self, path: Path, text: str) -> None:
         """A whole new file at `path`, by way of tmp/."""
-        os.rename(write_tmp(self.folder("tmp"), path.name[-100:], text.encode(), is_synced=True), path)
+        os.rename(write_tmp(self.folder("tmp"), "text", text.encode(errors="surrogateescape"), is_synced=True), path)
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_uid
+
+
+def _shortened(stem: str) -> str:
+    """Room for -NUMBER.spica.why and for the random end of a name in tmp/: file names have at most 255 bytes."""
+    return os.fsdecode(os.fsencode(stem)[:LONGEST_NAME])
+
+
+def _is_absent_or(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode(errors="surrogateescape")
+    except FileNotFoundError:
+        return True
 
 
 def _cannot_open(name: str, error: OSError) -> Exception:

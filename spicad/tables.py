@@ -25,6 +25,12 @@ class Table(peewee.Model):
         database = database
 
 
+class LongText(peewee.TextField):
+    """MySQL's TEXT ends at 64 KiB; the outputs of a step that works on thousands of exposures do not."""
+
+    field_type = "LONGTEXT"
+
+
 class Process(Table):
     """What a user asked for. `token` is made by the client, so that a retried insert cannot make a second row."""
 
@@ -41,7 +47,7 @@ class Process(Table):
     started = peewee.DoubleField(null=True)
     ended = peewee.DoubleField(null=True)
     mail = peewee.CharField(254, default="")
-    why = peewee.TextField(default="")
+    why = LongText(default="")
     capsule = peewee.TextField(default="")
     steps_done = peewee.IntegerField(default=0)
     steps_total = peewee.IntegerField(default=0)
@@ -57,7 +63,7 @@ class Event(Table):
     who = peewee.CharField(64)
     before = peewee.CharField(12, default="")
     phase = peewee.CharField(12)
-    why = peewee.TextField(default="")
+    why = LongText(default="")
 
 
 class Step(Table):
@@ -76,9 +82,9 @@ class Step(Table):
     content_key = peewee.CharField(64, default="")
     started = peewee.DoubleField(null=True)
     ended = peewee.DoubleField(null=True)
-    why = peewee.TextField(default="")
-    metrics = peewee.TextField(default="{}")
-    outputs = peewee.TextField(default="[]")
+    why = LongText(default="")
+    metrics = LongText(default="{}")
+    outputs = LongText(default="[]")
 
     class Meta:
         indexes = ((("process", "run", "number"), True), (("content_key", "owner"), False))
@@ -97,7 +103,11 @@ class SchemaVersion(Table):
 
 
 def _first_tables() -> None:
-    database.create_tables([SchemaVersion, Process, Event, Step, Digest])
+    made = [SchemaVersion, Process, Event, Step, Digest]
+    database.create_tables(made)
+    if isinstance(database.obj, peewee.MySQLDatabase):  # whatever the server's own default is
+        for table in made:
+            database.execute_sql(f"ALTER TABLE `{table._meta.table_name}` CONVERT TO CHARACTER SET utf8mb4")
 
 
 MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = ((1, "processes, events, steps, digests", _first_tables),)
@@ -118,6 +128,9 @@ def connect(url: str, password_file: str = "", read_only: bool = False) -> peewe
         opened.connect()
     except peewee.OperationalError as error:
         raise SpicaError(f"The database {_shown(url)} cannot be opened: {error}") from None
+    except peewee.DatabaseError as error:
+        mend = "Move it away and start spicad: rows are made anew from the spool."
+        raise SpicaError(f"The database {_shown(url)} is damaged: {error}. {mend}") from None
     return opened
 
 

@@ -246,6 +246,7 @@ class Workshop:
         ):
             return
         capsule = Capsule(folder_of(self.results, run.owner.user, process, run.name, run.number))
+        capsule.withdraw_order()
         for number in run.attempt:
             run.attempt[number] = 0  # a person released it: it gets its attempts anew
         self._take_up(run, capsule, f"run {run.number} goes on on {self.floor.node}", now)
@@ -276,6 +277,8 @@ class Workshop:
             folder = capsule.step(step)
             launched = local.launched_in(folder)
             if launched is None or (folder / "interrupted.json").exists():
+                if launched is None and folder.exists():
+                    local.kill(folder)  # begun without a sandbox, and killed before it was noted
                 continue
             run.in_hand.add(step.number)
             running = Running(
