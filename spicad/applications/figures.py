@@ -22,6 +22,7 @@ from spicad.applications.kinds import object_tables, votable
 Files = Sequence[tuple[str, str | None, Path]]  # output's name, stem, path
 
 FEWEST_EXPECTED = 5  # reference stars on a CCD below which its share of matches says nothing
+NEARLY_NOTHING = 0.1  # of the usual matches
 CHANCE = 1e-6  # that so few matches are bad luck, with Poisson's noise
 POSITION_COLUMNS = (  # of a reference catalogue, the first pair that is there
     ("X_WORLD", "Y_WORLD"),
@@ -185,17 +186,24 @@ def ccds_astray(step: Step, metric: Metric) -> Figure:
     if not shares:
         return Figure(None)
     everywhere = median(share for each in shares.values() for share in each)
-    astray: dict[str, list[str]] = defaultdict(list)
-    for (exposure, ccd), count in sorted(counts.items()):
+    astray = []
+    for (exposure, ccd), count in counts.items():
         share = max(median(shares[exposure]) if shares[exposure] else 0.0, everywhere / 2)
         usual = min(count.expected, count.detections) * share
         if count.matched < usual / 2 and _chance_of_at_most(count.matched, usual) < CHANCE:
-            stem = step.stem(exposure)
-            astray[stem].append(f"CCD {ccd} of {stem}: {count.matched} of {count.expected} reference stars")
-    words = [each for several in astray.values() for each in several]
-    detail = "; ".join(words[:4]) + (f"; and {len(words) - 4} more" if len(words) > 4 else "")
-    each = tuple((float(len(astray[stem])), stem) for stem in step.stems)
-    return Figure(float(len(words)), each, detail)
+            words = f"CCD {ccd} of {step.stem(exposure)}: {count.matched} of {count.expected} reference stars"
+            astray.append((count.matched / usual, step.stem(exposure), words))
+    astray.sort()
+    detail = "; ".join(words for _, _, words in astray[:4]) + (f"; and {len(astray) - 4} more" if astray[4:] else "")
+    return Figure(float(len(astray)), _blamed(step, astray), detail)
+
+
+def _blamed(step: Step, astray: Sequence[tuple[float, str, str]]) -> tuple[tuple[float, str | None], ...]:
+    """CCDs astray by exposure. One that is quite off drags its like along, since exposures share polynomials: where
+    some match nearly nothing, those that match in part are not blamed."""
+    lost = [stem for share, stem, _ in astray if share < NEARLY_NOTHING]
+    blamed = lost or [stem for _, stem, _ in astray]
+    return tuple((float(blamed.count(stem)), stem) for stem in step.stems)
 
 
 def reference_matches(step: Step, metric: Metric) -> Figure:
