@@ -120,7 +120,8 @@ class Lines(View):
     def show(self, seen: Seen, is_first: bool) -> None:
         row = seen.row
         if is_first:
-            print(f"process {row.id} {row.name}: {row.phase}, {_count(row)}", flush=True)
+            if not seen.is_over:
+                print(f"process {row.id} {row.name}: {row.phase}, {_count(row)}", flush=True)
             return
         changes = [(event.time, _event_words(event)) for event in seen.new_events]
         changes += [(_moment(step), _words(step)) for step in seen.new_steps]
