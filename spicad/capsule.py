@@ -217,12 +217,12 @@ def folder_of(results: Path, user: str, process: int, name: str, run: int) -> Pa
 
 
 def _setup_name(task: int, application: str) -> str:
-    return f"{task:02d}-{application}" if task >= 0 else f"prepare-{application}"
+    return f"{task:02d}-{application}" if task >= 0 else f"p{-task}-{application}"
 
 
 def _task_of(name: str) -> int:
     number = name.partition("-")[0]
-    return int(number) if number.isdecimal() else -1
+    return -int(number[1:]) if number.startswith("p") else int(number)
 
 
 def _write_record(path: Path, record: Any, is_durable: bool) -> None:

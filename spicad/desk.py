@@ -11,18 +11,18 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spicad.applications import configuration as configurations
 from spicad.applications.configuration import Configuration, Effective
 from spicad.applications.descriptor import Application, load_applications
 from spicad.applications.tools import Tool, find_tool, tool_columns, tool_keywords
-from spicad.archive.headers import Exposure, read_exposure, stem_of
+from spicad.archive.headers import Exposure, odd_beside_others, read_exposure, stem_of
 from spicad.config import Settings
 from spicad.jobfile import Job, unknown_applications
 from spicad.people import Person, permitted
-from spicad.plan import PREPARE, Dropped, Ingredients, Plan, plan
+from spicad.plan import PREPARERS, Dropped, Ingredients, Plan, plan
 from spicad.rules import Rules, Task, load_rules, parse_rules
 from spicad.words import BadInput, Problem, Rank, SpicaError, nearest
 
@@ -46,7 +46,7 @@ class Vetted:
     job: Job
     rules: Rules
     plan: Plan
-    setups: Mapping[int, Setup]  # by task; -1 prepares
+    setups: Mapping[int, Setup]  # by task, or by number of PREPARERS
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,10 @@ class Desk:
             Ingredients(job.name, rules, chosen, pool, [*dropped, *unusable], weights, reference, job.source),
             self.applications,
         )
-        if any(step.application == PREPARE for step in made.steps):
-            setups[-1] = self._setup(self.applications[PREPARE], [], [], [])
+        for task in {step.task for step in made.steps} & PREPARERS.keys():
+            setups[task] = self._setup(self.applications[PREPARERS[task]], [], [], [])
+        odd = [f"{path.name}: {words}" for path, found in odd_beside_others(chosen).items() for words in found]
+        made = replace(made, notes=(*made.notes, *odd))
         return Vetted(job, rules, made, setups)
 
     # ------------------------------------------------------------------ rules and configurations

@@ -15,7 +15,9 @@ from spicad.archive.headers import Exposure, needs_preparing, separation_deg
 from spicad.rules import GATHER_FIELDS, GRADES, Rules, Task, Widen, condition
 from spicad.words import BadInput, Problem, nearest
 
-PREPARE = "prepare"  # the application that makes an exposure readable by the tools
+# The applications that make a file readable by the tools, by the task number of their steps.
+PREPARERS = {-1: "prepare", -2: "prepare-map"}
+OF_EXPOSURES, OF_MAPS = PREPARERS
 BYTES_PER_PIXEL = 4
 CATALOGUE_SHARE = 0.05  # of the pixels' bytes; measured 0.01 to 0.04 on the made sky
 
@@ -38,7 +40,7 @@ class PlannedFile:
 @dataclass(frozen=True)
 class PlannedStep:
     number: int  # from 1
-    task: int  # index into the rules' tasks; -1 for preparing
+    task: int  # index into the rules' tasks; one of PREPARERS for preparing
     application: str
     label: str  # for people and for names of products
     stems: tuple[str, ...]  # the exposures it works on
@@ -293,11 +295,13 @@ def _add_step(draft: _Draft, number: int, task: Task, words: str, stems: list[st
 def _sources(draft: _Draft, number: int, task: Task, wanted: Input, stems: list[str]) -> list[PlannedFile]:
     ingredients = draft.ingredients
     if wanted.kind == "exposure":
-        return [PlannedFile(stem, _readable(draft, stem, draft.exposures[stem], wanted)) for stem in stems]
+        return [
+            PlannedFile(stem, _readable(draft, stem, draft.exposures[stem], wanted, OF_EXPOSURES)) for stem in stems
+        ]
     if wanted.kind == "weight":
         weights = {stem: ingredients.weights.get(str(draft.exposures[stem].path)) for stem in stems}
         return [
-            PlannedFile(stem, _readable(draft, f"weight of {stem}", weight, wanted))
+            PlannedFile(stem, _readable(draft, "", weight, wanted, OF_MAPS))
             for stem, weight in weights.items()
             if weight
         ]
@@ -328,20 +332,20 @@ def _made(draft: _Draft, maker: int, product: str, stems: list[str], per_exposur
     return [PlannedFile(f"part{step:04d}", Source(step=step, output=product)) for step in steps]
 
 
-def _readable(draft: _Draft, label: str, exposure: Exposure, wanted: Input) -> Source:
-    """The exposure itself, or the step that makes it readable."""
+def _readable(draft: _Draft, stem: str, exposure: Exposure, wanted: Input, preparer: int) -> Source:
+    """The file itself, or the step that makes it readable: one for each file, run only when it is needed."""
     path = str(exposure.path)
-    why = needs_preparing(exposure, wanted.reads)
-    if not why or PREPARE not in draft.applications:
+    if not needs_preparing(exposure, wanted.reads):
         return Source(path=path)
+    application = draft.applications[PREPARERS[preparer]]
+    (output,) = application.outputs
     if path not in draft.prepared:
-        application = draft.applications[PREPARE]
-        stem = label if label in draft.exposures else f"wht{len(draft.prepared) + 1:04d}"
+        stem = stem or f"map{len(draft.prepared) + 1:04d}"
         (input_name,) = application.inputs
         step = PlannedStep(
             number=len(draft.steps) + 1,
-            task=-1,
-            application=PREPARE,
+            task=preparer,
+            application=application.name,
             label=draft.labels.get(stem, clean(exposure.stem)),
             stems=(stem,),
             files={input_name: (PlannedFile(stem, Source(path=path)),)},
@@ -354,9 +358,6 @@ def _readable(draft: _Draft, label: str, exposure: Exposure, wanted: Input) -> S
         draft.steps.append(step)
         draft.prepared[path] = step.number
         draft.forecast += _pixel_bytes(exposure)
-        note = f"{exposure.path.name} is prepared first: {why}"
-        draft.notes.append(note)
-    (output,) = draft.applications[PREPARE].outputs
     return Source(step=draft.prepared[path], output=output)
 
 
