@@ -1,4 +1,4 @@
-"""Processes of one step that does nothing, in two slots, beside xargs, task-spooler, at and huey; then kill -9 half way.
+"""One-step processes that do nothing, in two slots, beside xargs, task-spooler, at and huey; then kill -9 half way.
 
     python tests/benchmarks/throughput.py [--jobs 1000] [--rounds 1] [--only spicad,at] [--no-kill]
 
