@@ -24,6 +24,40 @@ from spicad.words import IN_SPOOL
 PATIENCE_S = 20.0
 
 
+# Holds its exposure's lock until the file `go` appears beside its outputs: a second one at the same time fails.
+WAIT = """\
+title = "wait"
+summary = "Waits until it is told to go on"
+command = ["flock"]
+version = ""
+arguments = ["-n", "-E", "99", "{exposure}", "sh", "-c", "until [ -e go ]; do sleep 0.02; done; echo > went"]
+memory_mb = 256
+
+[input.exposure]
+kind = "exposure"
+file = "{stem}.fits"
+"""
+
+
+def made_ready(folder: Path) -> RunningSpica:
+    """A spool of its own without a daemon, with `wait` among its applications."""
+    spica = RunningSpica(folder)
+    spica.application("wait", WAIT)
+    return spica
+
+
+def steps(spica: RunningSpica) -> list[Path]:
+    """The folders of all attempts."""
+    return sorted(spica.results.glob("*/*/run-*/steps/*"))
+
+
+def let_go(spica: RunningSpica) -> None:
+    """Ends the steps of `wait` that run now."""
+    for folder in steps(spica):
+        if (folder / "job").is_dir():
+            (folder / "job" / "go").touch()
+
+
 class Clock:
     """The time of day, put forward at will."""
 
@@ -114,7 +148,7 @@ def places(spica: RunningSpica) -> dict[int, list[str]]:
 
 
 def rows() -> dict[int, str]:
-    return {process: phase for process, phase in Process.select(Process.id, Process.phase).tuples()}
+    return dict(Process.select(Process.id, Process.phase).tuples())
 
 
 def events(process: int) -> list[tuple[str, str, str]]:
