@@ -30,6 +30,7 @@ from spicad.applications.configuration import (
     stored_target,
 )
 from spicad.applications.descriptor import (
+    ADJUST_KEYS,
     BEFORE_CHECKS,
     BEFORE_KEYS,
     CHECK_KEYS,
@@ -134,7 +135,7 @@ def problems_of(name: str, text: str) -> list[str]:
 
 def test_seven_tools_and_our_own_program_are_described():
     assert set(TOOLS) == set(DANGEROUS)
-    assert {name for name, each in APPLICATIONS.items() if each.is_our_own} == {"prepare"}
+    assert {name for name, each in APPLICATIONS.items() if each.is_our_own} == {"prepare", "prepare-map"}
 
 
 def test_no_tool_is_named_in_the_code():
@@ -155,7 +156,7 @@ def test_no_tool_is_named_in_the_code():
 def test_the_manual_names_every_key_of_a_descriptor():
     manual = (ROOT / "man/spica-application.5").read_text()
     tables = (TOP_KEYS, INPUT_KEYS, OUTPUT_KEYS, REQUIRE_KEYS, OWNED_KEYS, STORED_KEYS, RANGE_KEYS, COLUMN_KEYS)
-    keys = {key.name for table in (*tables, METRIC_KEYS, CHECK_KEYS, BEFORE_KEYS) for key in table}
+    keys = {key.name for table in (*tables, METRIC_KEYS, CHECK_KEYS, BEFORE_KEYS, ADJUST_KEYS) for key in table}
 
     words = set(re.findall(r"\w+", manual))
 
