@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import DESCRIPTOR, ROOT, RunningSpica, wait_until, write_exposure
+from conftest import COMPILED, DESCRIPTOR, ROOT, RunningSpica, wait_until, write_exposure
 
 NEVER = "not_before = 2999-01-01 00:00:00"
 CHATTY = ('["printf"]', r"""['first\nprogress 1\033[1A\n\033[1M\rprogress 2\n\033[31mlast\033[0m\n']""", "")
@@ -71,7 +71,7 @@ def shown(spica: RunningSpica, process: int) -> dict:  # type: ignore[type-arg]
 def on_terminal(spica: RunningSpica, *arguments: object, env: dict[str, str] | None = None) -> tuple[int, str]:
     """What an 80-column terminal gets."""
     leader, follower = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", **(env or {})}
+    environment = {**os.environ, **COMPILED, "TERM": "xterm", "COLUMNS": "80", **(env or {})}
     environment.pop("NO_COLOR", None) if not env else None
     process = subprocess.Popen(
         spica.command(*arguments), stdin=follower, stdout=follower, stderr=follower, env=environment
@@ -192,6 +192,7 @@ def test_watching_on_a_terminal_draws_a_bar_and_clears_it(spica: RunningSpica) -
     assert re.search(r"\r\x1b\[Kprocess \d+ bar: \x1b\[32mCOMPLETED", screen)
 
 
+@pytest.mark.slow
 def test_interrupting_the_watching_leaves_the_process_alone(spica: RunningSpica, idling: int) -> None:
     watching = subprocess.Popen(spica.command("show", "--watch", idling), stdout=subprocess.PIPE, text=True)
     assert watching.stdout is not None
@@ -258,6 +259,7 @@ def test_a_queued_process_is_held_explained_released_and_cancelled(spica: Runnin
     assert "It is over" in spica.spica("explain", process).stdout
 
 
+@pytest.mark.slow
 def test_several_processes_and_ranges_are_cancelled_at_once(spica: RunningSpica) -> None:
     first, second, third = (spica.submit("noop", name=f"many{n}", more=NEVER) for n in range(3))
 
@@ -267,6 +269,7 @@ def test_several_processes_and_ranges_are_cancelled_at_once(spica: RunningSpica)
     assert len(done.stdout.splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_what_can_be_done_is_done_and_the_rest_named(spica: RunningSpica, copied: int) -> None:
     waits = spica.submit("noop", name="waits", more=NEVER)
 
@@ -285,12 +288,14 @@ def test_a_running_process_is_cancelled_and_its_tool_ended(spica: RunningSpica, 
     assert spica.spica("show", "--watch", idling, status=1).stdout.count("ABORTED") == 1
 
 
+@pytest.mark.slow
 def test_a_hold_of_a_running_process_says_what_will_happen(spica: RunningSpica, idling: int) -> None:
     done = spica.spica("hold", idling)
 
     assert "will be HELD when the steps that run now have ended" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_score_has_each_of_its_terms_and_how_many_are_ahead(spica: RunningSpica) -> None:
     first, second = (spica.submit("noop", name=f"score{n}", more=NEVER) for n in range(2))
 
@@ -302,6 +307,7 @@ def test_the_score_has_each_of_its_terms_and_how_many_are_ahead(spica: RunningSp
     assert record["slots"] == 2
 
 
+@pytest.mark.slow
 def test_full_slots_are_named_as_what_holds_the_next_steps(spica: RunningSpica) -> None:
     busy = spica.submit("idle", name="busy")
     wait_until(
@@ -329,6 +335,7 @@ def test_a_rerun_reuses_what_is_finished_and_a_fresh_one_does_not(spica: Running
     assert "its last is run-3" in spica.spica("show", process, "--run", 9, status=3).stderr
 
 
+@pytest.mark.slow
 def test_the_log_of_a_reused_step_is_that_of_the_run_that_made_it(spica: RunningSpica) -> None:
     process = spica.submit("copy", name="reusing", exposures=[write_exposure(spica.archive / "reusing.fits", 5)])
     spica.wait_for(process)
@@ -367,6 +374,7 @@ def test_a_process_is_verified_by_another_run(spica: RunningSpica, copied: int) 
     assert done.stdout.splitlines()[-1].startswith("3 of 3 products are identical")
 
 
+@pytest.mark.slow
 def test_products_that_differ_are_named_and_the_status_is_1(spica: RunningSpica) -> None:
     process = spica.submit("random", name="random")
     assert spica.wait_for(process) == "COMPLETED"
@@ -403,6 +411,7 @@ def test_a_job_with_mistakes_is_refused_before_and_after_it_is_dropped(spica: Ru
     assert "gone.fits" in after.stderr
 
 
+@pytest.mark.slow
 def test_a_stopped_daemon_is_named_by_submit_and_explain(running_spica: RunningSpica) -> None:
     process = running_spica.submit("noop", more=NEVER)
     running_spica.stop()

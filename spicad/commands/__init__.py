@@ -75,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpicaError as error:
         print(f"spica: {error}", file=sys.stderr)
         return FAILED
+    except PermissionError as error:
+        print(f"spica: {error.filename}: {error.strerror}", file=sys.stderr)
+        return FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from spicad import tables
 from spicad.commands import NothingFound
 from spicad.config import Settings
 from spicad.tables import Process, Step
-from spicad.words import BadInput, Problem
+from spicad.words import BadInput, Problem, SpicaError
 
 MOST_AT_ONCE = 10_000
 LARGEST = 2**31 - 1  # what an INTEGER column of MySQL holds
@@ -19,13 +22,21 @@ LARGEST = 2**31 - 1  # what an INTEGER column of MySQL holds
 
 @contextmanager
 def open_tables(settings: Settings) -> Iterator[None]:
-    """Read-only. Raises SpicaError when there is no database or it is of another version."""
+    """Read-only. Raises SpicaError when there is no database, it may not be read, or it is of another version."""
+    _require_readable(settings.database.url)
     opened = tables.connect(settings.database.url, settings.database.password_file, read_only=True)
     try:
         tables.require_current()
         yield
     finally:
         opened.close()
+
+
+def _require_readable(url: str) -> None:
+    if url.startswith("sqlite:"):
+        path = Path(unquote(urlsplit(url).path.removeprefix("/")))
+        if path.exists() and not os.access(path, os.R_OK):
+            raise SpicaError(f"{path}: you may not read it. Its Unix group, {path.group()}, may: ask to be in it.")
 
 
 def processid(word: str) -> int:
