@@ -20,6 +20,8 @@ from spicad.words import Phase, StepState
 log = logging.getLogger("spicad.ledger")
 
 AWAY = (peewee.OperationalError, peewee.InterfaceError)
+# MySQL's errors that PyMySQL calls operational although the row is at fault: no default, cut, wrong value, wrong letter
+OF_THE_ROW = (1364, 1265, 1292, 1366)
 
 
 @dataclass(frozen=True)
@@ -120,17 +122,20 @@ class Ledger:
             return True
         batch = list(self._waiting)
         try:
-            with database.atomic():
-                for write in batch:
-                    write()
+            try:
+                with database.atomic():
+                    for write in batch:
+                        write()
+            except (peewee.PeeweeException, ValueError) as error:
+                if _is_away(error):
+                    raise
+                self._write_one_by_one(batch)
         except AWAY as error:
             if self.away_since is None:
                 self.away_since = now
                 log.error("The database is away (%s). Work goes on; rows are written when it is back.", error)
             self._reconnect()
             return False
-        except peewee.PeeweeException:
-            self._write_one_by_one(batch)
         del self._waiting[: len(batch)]
         if self.away_since is not None:
             log.warning("The database is back after %.0f s.", now - self.away_since)
@@ -143,7 +148,9 @@ class Ledger:
             try:
                 with database.atomic():
                     write()
-            except peewee.PeeweeException:
+            except (peewee.PeeweeException, ValueError) as error:
+                if _is_away(error):
+                    raise
                 log.exception("A row was not written; the spool and the capsules know better.")
 
     def _reconnect(self) -> None:
@@ -152,6 +159,10 @@ class Ledger:
             database.connect(reuse_if_open=True)
         except (peewee.PeeweeException, OSError) as error:
             log.debug("still away: %s", error)
+
+
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, AWAY) and not (error.args and error.args[0] in OF_THE_ROW)
 
 
 def insert_process(new: NewProcess, phase: Phase, why: str, number: int | None = None) -> int:
