@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from astropy.io import fits as astropy_fits
 
-from spicad.applications.before import precheck
+from spicad.applications.before import adjusted, precheck
+from spicad.applications.command import command_line
 from spicad.applications.configuration import effective
 from spicad.applications.descriptor import Application, Require, load_applications, parse_application
 from spicad.applications.figures import figures, reference_positions
@@ -553,6 +554,46 @@ def test_a_reference_catalogue_without_positions_is_refused_with_the_columns_loo
 
     assert "has no table with positions. Columns looked for: X_WORLD/Y_WORLD" in why
     assert culprit == ""
+
+
+ADJUST = """
+free = ["ZERO_OUT"]
+any_word = ["ZERO_KEY"]
+arguments = ["{catalogue}"]
+[input.catalogue]
+kind = "product"
+product = "catalogue"
+file = "{stem}.ldac"
+[[adjust]]
+input = "catalogue"
+card = "{ZERO_KEY}"
+set = { ZERO_OUT = "0.0" }
+words = "no zero point"
+"""
+
+
+@pytest.mark.parametrize(
+    ("cards", "layers", "value"),
+    [
+        ("CRVAL1  = 1.0|END", [], "0.0"),
+        ("PHOT_C  = 25.0|END", [], "30.0"),
+        ("CRVAL1  = 1.0|END", [("job file", {"ZERO_OUT": "25.0"})], "25.0"),
+        ("MAGZPT  = 25.0|END", [("job file", {"ZERO_KEY": "MAGZPT"})], "30.0"),
+    ],
+)
+def test_a_default_is_adjusted_when_the_headers_lack_a_card_and_nobody_chose_otherwise(tmp_path, cards, layers, value):
+    head = 'title = "Tool"\nsummary = "x"\ncommand = ["tool"]\n'
+    tool = parse_application(head + ADJUST, Path("tool.toml"))
+    keywords = parse_keywords("ZERO_KEY PHOT_C\nZERO_OUT 0.0\n")
+    settings = effective(tool, keywords, [("system: default", {"ZERO_OUT": "30.0"}), *layers])
+    catalogue = write_ldac(tmp_path / "img0001.ldac", cards=cards)
+
+    changed = adjusted(tool, {"catalogue": [(STEM, catalogue)]}, settings)
+    argv = command_line(tool, ("tool",), {"catalogue": [(STEM, "../in/img0001.ldac")]}, changed).argv
+
+    assert changed.value("ZERO_OUT") == value
+    assert ("-ZERO_OUT" in argv) is (value == "0.0")
+    assert settings.value("ZERO_OUT") in ("30.0", "25.0")
 
 
 def test_the_descriptors_that_are_shipped_look_before_they_leap():

@@ -9,7 +9,7 @@ import math
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -75,6 +75,26 @@ def precheck(
     except fits.FitsProblem as problem:
         return f"{application.title} cannot be started: {problem}", ""
     return "", ""
+
+
+def adjusted(application: Application, files: Mapping[str, Given], settings: Effective) -> Effective:
+    """The settings of this step: some keywords mean something else when a card is in none of the headers.
+
+    What rules, a job or a configuration of the user's own choice set stays: only defaults are adjusted.
+    """
+    changed: dict[str, tuple[str, str]] = {}
+    for adjust in application.adjust:
+        card = settings.value(adjust.card.strip("{}")) if adjust.card.startswith("{") else adjust.card
+        copies = [cards for _, path in files.get(adjust.input, ()) for cards in header_copies(path)]
+        if copies and not any(card in cards for cards in copies):
+            origin = f"{adjust.words} ({card})"
+            changed |= {name: (value, origin) for name, value in adjust.set.items() if _is_default(settings, name)}
+    return replace(settings, settings=dict(settings.settings) | changed, forced=settings.forced | frozenset(changed))
+
+
+def _is_default(settings: Effective, keyword: str) -> bool:
+    _, origin = settings.settings.get(keyword, ("", ""))
+    return origin.startswith(("system: default", "the tool's default"))
 
 
 def _unfit_table(input_: Input, path: Path, settings: Effective | None) -> str:

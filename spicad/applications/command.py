@@ -102,6 +102,9 @@ def _forced(
     for keyword in application.stored:
         if settings is not None and settings.value(keyword):
             argv += [f"-{keyword}", f"../cfg/{stored_target(application, keyword)}"]
+    if settings is not None:
+        for keyword in sorted(settings.forced):
+            argv += [f"-{keyword}", settings.value(keyword)]
     return tuple(argv)
 
 

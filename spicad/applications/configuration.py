@@ -71,6 +71,7 @@ class Effective:
     application: str
     settings: Mapping[str, tuple[str, str]]  # keyword: (value, origin)
     written: frozenset[str] = field(repr=False)  # those that go to the tool's file
+    forced: frozenset[str] = frozenset()  # those that a step sets otherwise, on the command line
 
     def value(self, keyword: str) -> str:
         return self.settings[keyword][0] if keyword in self.settings else ""

@@ -54,6 +54,7 @@ TOP_KEYS = (
     Key("metrics", "table of tables", {}, "Figures harvested from the outputs"),
     Key("check", "list of tables", [], "Limits on metrics, with the words said when one is broken"),
     Key("before", "list of tables", [], "What must hold before the tool is started"),
+    Key("adjust", "list of tables", [], "Keywords set otherwise when a card is missing in the headers"),
 )
 PLAIN_KEYS = [key.name for key in TOP_KEYS].index("free")  # those that go into the record as they are
 INPUT_KEYS = (
@@ -134,6 +135,12 @@ BEFORE_KEYS = (
     Key("ratio", "text", "0", "Least ratio of the two columns, or {KEYWORD}"),
     Key("values", "list of texts", [], "What is taken"),
     Key("words", "text", REQUIRED, "What is said when it does not hold"),
+)
+ADJUST_KEYS = (
+    Key("input", "text", REQUIRED, "The catalogues looked at"),
+    Key("card", "text", REQUIRED, "The card that none of their headers has, or {KEYWORD}"),
+    Key("set", "table of texts", REQUIRED, "Keywords and values for that case, unless the process sets them itself"),
+    Key("words", "text", REQUIRED, "Why, for the report"),
 )
 
 
@@ -273,6 +280,14 @@ class Before:
 
 
 @dataclass(frozen=True)
+class Adjust:
+    input: str
+    card: str
+    set: Mapping[str, str]
+    words: str
+
+
+@dataclass(frozen=True)
 class Application:
     name: str
     title: str
@@ -303,6 +318,7 @@ class Application:
     metrics: Mapping[str, Metric]
     checks: tuple[Check, ...]
     before: tuple[Before, ...]
+    adjust: tuple[Adjust, ...]
     source: Path = field(compare=False)
 
     @property
@@ -375,6 +391,7 @@ def parse_application(text: str, source: Path) -> Application:
         "metrics": tables("metrics", METRIC_KEYS),
     }
     checks, before = listed("check", CHECK_KEYS), listed("before", BEFORE_KEYS)
+    adjust = listed("adjust", ADJUST_KEYS)
     allowed = _allowed(document, top, problems)
     if problems:
         raise BadInput(problems)
@@ -396,6 +413,7 @@ def parse_application(text: str, source: Path) -> Application:
         metrics={name: Metric(name, **values) for name, values in read["metrics"].items()},
         checks=tuple(Check(**values) for values in checks),
         before=tuple(Before(**_tuples(values)) for values in before),
+        adjust=tuple(Adjust(**values) for values in adjust),
         source=source,
     )
     problems.extend(_inconsistencies(document, application))
@@ -518,10 +536,12 @@ def _unknown_references(document: Document, application: Application) -> list[Pr
     for name in application.passed_over - application.owned.keys():
         what = f'"{name}" is passed over but not owned.'
         problems.append(document.problem(("passed_over",), what, nearest(name, application.owned)))
-    for number, before in enumerate(application.before):
-        if before.input not in application.inputs:
-            what = f'"{before.input}" is not an input of this application.'
-            problems.append(document.problem(("before", number), what, nearest(before.input, application.inputs)))
+    looked_at = [("before", number, each.input) for number, each in enumerate(application.before)]
+    looked_at += [("adjust", number, each.input) for number, each in enumerate(application.adjust)]
+    for table, number, word in looked_at:
+        if word not in application.inputs:
+            what = f'"{word}" is not an input of this application.'
+            problems.append(document.problem((table, number), what, nearest(word, application.inputs)))
     return problems
 
 

@@ -15,14 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spicad import fits
-from spicad.applications.before import precheck
 from spicad.applications.descriptor import Application, Check, Output
 from spicad.applications.figures import Figure, figures
 from spicad.applications.kinds import fault_of
 from spicad.applications.logs import culprit_in, last_words
 from spicad.words import Ending, SpicaError
-
-__all__ = ["Produced", "Verdict", "precheck", "tidy", "verify"]
 
 SENT_BY_PEOPLE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL, signal.SIGQUIT)
 MAX_FILES = 20_000
