@@ -80,7 +80,7 @@ def precheck(
 def adjusted(application: Application, files: Mapping[str, Given], settings: Effective) -> Effective:
     """The settings of this step: some keywords mean something else when a card is in none of the headers.
 
-    What rules, a job or a configuration of the user's own choice set stays: only defaults are adjusted.
+    What rules, a job, or a user's or group's configuration set stays: only what the system set is adjusted.
     """
     changed: dict[str, tuple[str, str]] = {}
     for adjust in application.adjust:
@@ -94,7 +94,7 @@ def adjusted(application: Application, files: Mapping[str, Given], settings: Eff
 
 def _is_default(settings: Effective, keyword: str) -> bool:
     _, origin = settings.settings.get(keyword, ("", ""))
-    return origin.startswith(("system: default", "the tool's default"))
+    return origin.startswith(("system:", "the tool's default"))
 
 
 def _unfit_table(input_: Input, path: Path, settings: Effective | None) -> str:
