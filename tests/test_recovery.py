@@ -1,0 +1,391 @@
+"""What a new daemon finds and mends: one test for each line of the table of states in spica-spool(7).
+
+The states are made by hand here; that kills lead to these and to no others is told in test_crash.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from conftest import RunningSpica, wait_until
+from life import (
+    Life,
+    drop,
+    events,
+    job_text,
+    let_go,
+    made_ready,
+    order_text,
+    places,
+    rows,
+    step_states,
+    steps,
+    why,
+)  # fmt: skip
+
+from spicad.backends import local
+from spicad.spool import Accepted
+from spicad.tables import Process
+from spicad.words import Phase
+
+Lives = Callable[[], Life]
+
+
+@pytest.fixture
+def spica(tmp_path: Path) -> RunningSpica:
+    return made_ready(tmp_path)
+
+
+@pytest.fixture
+def live(spica: RunningSpica) -> Iterator[Lives]:
+    """Each call ends the daemon that was, steps go on, and begins another."""
+    lives: list[Life] = []
+
+    def another() -> Life:
+        if lives:
+            lives.pop().stop()
+        lives.append(Life(spica))
+        return lives[0]
+
+    yield another
+    if lives:
+        lives[0].stop()
+    spica.end()
+
+
+def accepted(token: str = "t", run: int = 1) -> Accepted:
+    return Accepted(token, "root", "root", 2, 1_080_000_000.0, "try.spica", run)
+
+
+def copy(life: Life, process: int, phase: Phase, text: str, run: int = 1) -> None:
+    """A durable copy as if an earlier life had made it."""
+    prepared = life.daemon.spool.prepare_copy("t", text, accepted(f"t{process}", run))
+    life.daemon.spool.place(prepared, process, phase)
+
+
+def row(process: int, phase: str, token: str = "") -> None:
+    Process.insert(
+        id=process, token=token or f"t{process}", name="try", owner="root", group="root", rank=2, phase=phase,
+        submitted=1_080_000_000.0,
+    ).execute()  # fmt: skip
+
+
+# Files and rows
+
+
+def test_a_copy_without_a_row_gets_its_row_and_is_worked_off(spica: RunningSpica, live: Lives) -> None:
+    copy(live(), 5, Phase.QUEUED, job_text(spica))
+
+    life = live()
+
+    assert rows() == {5: "QUEUED"}
+    assert life.until_over(5) == "COMPLETED"
+    life.passes(1)
+    assert rows() == {5: "COMPLETED"}
+
+
+@pytest.mark.parametrize("phase", [Phase.HELD, Phase.COMPLETED, Phase.ERROR, Phase.ABORTED])
+def test_a_database_that_was_lost_is_made_anew_from_the_spool(spica: RunningSpica, live: Lives, phase: Phase) -> None:
+    life = live()
+    copy(life, 5, phase, job_text(spica, name="kept"))
+    life.stop()
+    for path in spica.spool.glob("spica.db*"):
+        path.unlink()
+
+    life.daemon = Life(spica).daemon
+
+    assert rows() == {5: phase.value}
+    assert Process.get_by_id(5).name == "kept"
+
+
+def test_a_number_of_which_only_results_are_left_is_not_given_again(spica: RunningSpica, live: Lives) -> None:
+    (spica.results / "root" / "000041-try" / "run-1").mkdir(parents=True)
+    life = live()
+    drop(spica, "try.spica", job_text(spica))
+
+    life.until_quiet()
+
+    assert list(places(spica)) == [42]
+
+
+def test_a_row_whose_drop_is_still_there_is_taken_with_it(spica: RunningSpica, live: Lives) -> None:
+    life = live()
+    drop(spica, "try.spica", job_text(spica))
+    row(7, "QUEUED", life.daemon.spool.read_drop("try.spica").token)
+
+    life = live()
+    life.until_quiet()
+
+    assert life.until_over(7) == "COMPLETED"
+    assert rows() == {7: "COMPLETED"}
+
+
+def test_a_row_whose_file_is_gone_is_aborted_whatever_else_lies_in_incoming(spica: RunningSpica, live: Lives) -> None:
+    live()
+    row(7, "QUEUED")
+    row(8, "EXECUTING")
+    drop(spica, "another.spica", job_text(spica))
+
+    live()
+
+    assert rows() == {7: "ABORTED", 8: "ABORTED"}
+    assert Process.get_by_id(7).why == "its job file is gone from the spool"
+
+
+def test_a_drop_that_was_taken_before_the_crash_goes_and_is_not_taken_twice(spica: RunningSpica, live: Lives) -> None:
+    life = live()
+    drop(spica, "try.spica", job_text(spica))
+    token = life.daemon.spool.read_drop("try.spica").token
+    row(7, "QUEUED", token)
+    life.daemon.spool.place(life.daemon.spool.prepare_copy(token, job_text(spica), accepted(token)), 7)
+
+    life = live()
+    life.until_quiet()
+
+    assert life.until_over(7) == "COMPLETED"
+    assert list((spica.spool / "incoming").iterdir()) == []
+    assert places(spica) == {7: ["COMPLETED"]}
+    assert len(list(spica.results.glob("*/*/run-*"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"), [(Phase.COMPLETED, "EXECUTING"), (Phase.HELD, "QUEUED"), (Phase.QUEUED, "COMPLETED")]
+)
+def test_a_row_that_says_otherwise_follows_the_folder(
+    spica: RunningSpica, live: Lives, folder: Phase, said: str
+) -> None:
+    copy(live(), 5, folder, job_text(spica), run=2)
+    row(5, said)
+
+    live()
+
+    found = Process.get_by_id(5)
+    assert (found.phase, found.ended is None) == (folder.value, not folder.is_over)
+    assert found.run == (1 if folder.is_over else 2)
+    assert events(5)[-1] == (said, folder.value, "spicad")
+
+
+def test_of_two_copies_the_later_run_stays(spica: RunningSpica, live: Lives) -> None:
+    life = live()
+    copy(life, 5, Phase.COMPLETED, job_text(spica), run=1)
+    copy(life, 5, Phase.QUEUED, job_text(spica), run=2)
+
+    life = live()
+
+    assert places(spica) == {5: ["QUEUED"]}
+    assert life.until_over(5) == "COMPLETED"
+    assert [path.name for path in spica.results.glob("*/*/run-*")] == ["run-2"]
+
+
+@pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.EXECUTING, Phase.HELD])
+def test_a_damaged_copy_is_set_aside_with_its_reason_and_stops_nobody(
+    spica: RunningSpica, live: Lives, phase: Phase
+) -> None:
+    life = live()
+    copy(life, 6, Phase.QUEUED, job_text(spica))
+    (spica.spool / phase.folder / "000005.spica").write_bytes(b"\xff\xfe\0 not a job")
+    row(5, phase.value)
+
+    life = live()
+
+    assert rows()[5] == "ERROR"
+    assert "not UTF-8" in why(spica, "000005.spica")
+    assert life.until_over(6) == "COMPLETED"
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_a_process_that_had_not_begun_is_queued_again(spica: RunningSpica, live: Lives, is_begun: bool) -> None:
+    """Killed between the rename to executing/ and the seal of its capsule."""
+    copy(live(), 5, Phase.EXECUTING, job_text(spica, "copy"))
+    row(5, "QUEUED")
+    if is_begun:
+        (spica.results / "root" / "000005-try" / "run-1" / "products").mkdir(parents=True)
+        (spica.results / "root" / "000005-try" / "run-1" / "run.json").write_text("{")
+
+    life = live()
+
+    assert places(spica) == {5: ["QUEUED"]}
+    assert life.until_over(5) == "COMPLETED"
+
+
+# Runs
+
+
+def running(life: Life, spica: RunningSpica, exposures: int = 1, more: str = "") -> int:
+    """A process whose steps run until they are let go."""
+    drop(spica, "try.spica", job_text(spica, "wait", exposures=exposures, more=more))
+    life.until(lambda: len(life.daemon.workshop.bench.running) == exposures, "the steps to run")
+    (process,) = places(spica)
+    return process
+
+
+def launched(spica: RunningSpica) -> local.Launched:
+    """Of the one step that runs."""
+    found = [each for folder in steps(spica) if (each := local.launched_in(folder)) and local.is_alive(each)]
+    assert len(found) == 1
+    return found[0]
+
+
+def is_gone(pid: int) -> bool:
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    return not Path(f"/proc/{pid}").exists()
+
+
+def test_a_step_outlives_its_daemon_and_is_adopted_by_the_next(spica: RunningSpica, live: Lives) -> None:
+    process = running(live(), spica)
+    pid = launched(spica).pid
+
+    life = live()
+    assert [each.launched.pid for each in life.daemon.workshop.bench.running.values()] == [pid]
+    let_go(spica)
+
+    assert life.until_over(process) == "COMPLETED"
+    assert [folder.name for folder in steps(spica)] == ["0001-wait"]
+
+
+def test_a_step_that_ended_while_no_daemon_ran_is_judged_and_not_repeated(spica: RunningSpica, live: Lives) -> None:
+    life = live()
+    process = running(life, spica)
+    pid = launched(spica).pid
+    life.daemon.workshop.bench.look_at_steps = lambda now: None  # type: ignore[method-assign]
+    let_go(spica)
+    wait_until(lambda: is_gone(pid), "the step to end")
+
+    life = live()
+
+    assert life.until_over(process) == "COMPLETED"
+    assert [folder.name for folder in steps(spica)] == ["0001-wait"]
+
+
+def test_a_step_killed_while_no_daemon_ran_is_tried_again_alone(spica: RunningSpica, live: Lives) -> None:
+    life = live()
+    process = running(life, spica)
+    pid = launched(spica).pid
+    life.daemon.workshop.bench.look_at_steps = lambda now: None  # type: ignore[method-assign]
+    os.kill(pid, signal.SIGKILL)  # bwrap alone: the tool inside goes on
+    wait_until(lambda: is_gone(pid), "bwrap to be gone")
+
+    life = live()
+    life.until(lambda: life.daemon.workshop.bench.running, "the second attempt")
+    let_go(spica)
+
+    assert life.until_over(process) == "COMPLETED"  # the tool's lock would have refused a second one beside the first
+    assert [folder.name for folder in steps(spica)] == ["0001-wait", "0001-wait.attempt-1"]
+
+
+def test_a_step_without_a_sandbox_is_ended_and_begun_anew(spica: RunningSpica, live: Lives) -> None:
+    spica.conf.write_text(spica.conf.read_text() + '[sandbox]\nkind = "none"\n')
+    process = running(live(), spica)
+    pid = launched(spica).pid
+
+    life = live()
+    life.until(lambda: life.daemon.workshop.bench.running, "the second attempt")
+    assert is_gone(pid)
+    let_go(spica)
+
+    assert life.until_over(process) == "COMPLETED"
+
+
+def test_a_step_without_a_sandbox_that_nobody_noted_is_ended_too(spica: RunningSpica, live: Lives) -> None:
+    spica.conf.write_text(spica.conf.read_text() + '[sandbox]\nkind = "none"\n')
+    process = running(live(), spica)
+    pid = launched(spica).pid
+    next(spica.results.glob("*/*/run-1/steps/*/launch.json")).unlink()  # killed right after the start
+
+    life = live()
+    life.until(lambda: life.daemon.workshop.bench.running, "the second attempt")
+    assert is_gone(pid)
+    let_go(spica)
+
+    assert life.until_over(process) == "COMPLETED"
+
+
+def test_a_third_interruption_holds_the_process_and_mails(spica: RunningSpica, live: Lives) -> None:
+    life = live()
+    process = running(life, spica, more='mail = "alice@example.org"')
+
+    for attempt in (1, 2, 3):
+        life.until(lambda: life.daemon.workshop.bench.running, f"attempt {attempt}")
+        os.kill(launched(spica).pid, signal.SIGKILL)
+        life.until(lambda: not life.daemon.workshop.bench.running, "its end to be noticed")
+
+    life.until(lambda: spica.phase(process) == "HELD", "the process to be held")
+    life.until(lambda: list((spica.spool / "mail" / "new").glob("*")), "the mail")
+    assert len(steps(spica)) == 3
+    mail = next((spica.spool / "mail" / "new").iterdir()).read_text()
+    assert "held" in mail.lower()
+    assert "was interrupted 3 times" in mail.replace("=\n", "").replace("\n", " ")
+    life.passes(1)
+    assert rows() == {process: "HELD"}
+
+
+def interrupted_three_times(spica: RunningSpica, live: Lives) -> Life:
+    process = running(live(), spica)
+    for _ in range(3):
+        life = live()
+        life.until(life.daemon.workshop.bench.running.values, "the step to run")
+        pid = launched(spica).pid
+        life.daemon.workshop.bench.look_at_steps = lambda now: None  # type: ignore[method-assign]
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: is_gone(pid), "it to be gone")
+    life = live()
+    life.until(lambda: spica.phase(process) == "HELD", "the process to be held")
+    return life
+
+
+def test_interruptions_are_counted_over_daemons(spica: RunningSpica, live: Lives) -> None:
+    interrupted_three_times(spica, live)
+
+    assert len(steps(spica)) == 3
+
+
+def test_a_held_process_that_is_released_has_its_attempts_anew(spica: RunningSpica, live: Lives) -> None:
+    life = interrupted_three_times(spica, live)
+
+    drop(spica, "go.spica", order_text("release", 1))
+    life.until(lambda: life.daemon.workshop.bench.running, "the fourth attempt")
+    let_go(spica)
+
+    assert life.until_over(1) == "COMPLETED"
+
+
+@pytest.mark.parametrize(("verb", "end"), [("hold", "HELD"), ("cancel", "ABORTED")])
+def test_an_order_to_a_running_process_outlives_the_daemon(
+    spica: RunningSpica, live: Lives, monkeypatch: pytest.MonkeyPatch, verb: str, end: str
+) -> None:
+    life = live()
+    process = running(life, spica)
+    with monkeypatch.context() as patched:
+        patched.setattr(local, "kill", lambda folder: None)  # as if the daemon were killed before it could
+        drop(spica, "order.spica", order_text(verb, process))
+        life.until_quiet()
+    life = live()
+    if verb == "hold":
+        assert spica.phase(process) == "EXECUTING"
+        let_go(spica)
+
+    life.until(lambda: spica.phase(process) == end, f"it to be {end}")
+
+    life.passes(1)
+    assert rows() == {process: end}
+    assert step_states(process)
+
+
+def test_what_was_ready_is_started_by_the_next_daemon(spica: RunningSpica, live: Lives) -> None:
+    life = live()
+    drop(spica, "try.spica", job_text(spica, "wait", exposures=3))
+    life.until(lambda: len(life.daemon.workshop.bench.running) == 2, "two steps to run")
+
+    life = live()
+    let_go(spica)
+    life.until(lambda: (let_go(spica), spica.phase(1) == "COMPLETED")[1], "the third to be done")
+    life.passes(1)
+
+    assert step_states(1) == ["done"] * 3
+    assert len(steps(spica)) == 3
