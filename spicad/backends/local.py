@@ -182,7 +182,7 @@ def _status_words(folder: Path) -> list[dict[str, int]]:
 
 
 def kill(folder: Path) -> None:
-    """Ends everything that runs in the step of `folder`, whatever has become of bwrap or of the daemon that began it."""
+    """Ends everything that runs in the step of `folder`, whatever became of bwrap or the daemon that began it."""
     launched = launched_in(folder)
     if launched and launched.boot == boot():
         for words in _status_words(folder):
