@@ -5,12 +5,16 @@ What the daemon does with a job is told by the tests that use it.
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -195,6 +199,58 @@ class RunningSpica:
             local.kill(launch.parent)
 
 
+class SpicaWithTools(RunningSpica):
+    """With the shipped applications, rules and configurations too, copied so that a test may add to them.
+
+    `drop` puts a job file into incoming/ as a user does and returns its processid; `refused` returns the reason.
+    """
+
+    def __init__(self, folder: Path, slots: int = 2, conf: str = "") -> None:
+        super().__init__(folder, slots, conf)
+        for name in ("applications", "rules", "configurations"):
+            shutil.copytree(ROOT / "etc" / name, folder / name, dirs_exist_ok=True)
+
+    def drop(self, text: str, name: str) -> int:
+        answer = self._answer_to(text, name)
+        assert isinstance(answer, int), answer
+        return answer
+
+    def refused(self, text: str, name: str) -> str:
+        answer = self._answer_to(text, name)
+        assert isinstance(answer, str), f"{name} was taken as process {answer}:\n{text}"
+        return answer
+
+    def _answer_to(self, text: str, name: str) -> int | str:
+        (self.spool / "incoming" / f"{name}.spica").write_text(text)
+        wait_until(lambda: self._taken_as(name) or self._why(name), f"{name}.spica to be taken or refused")
+        return self._taken_as(name) or self._why(name)
+
+    def _taken_as(self, name: str) -> int:
+        for path in self.spool.glob("*/[0-9]*.spica"):
+            with suppress(FileNotFoundError):
+                if f'drop = "{name}.spica"' in path.read_text():
+                    return int(path.stem)
+        return 0
+
+    def _why(self, name: str) -> str:
+        path = self.spool / "rejected" / f"{name}.spica.why"
+        return path.read_text() if path.exists() else ""
+
+    def run_folder(self, process: int, run: int = 1) -> Path:
+        return next(self.results.glob(f"*/{process:06d}-*/run-{run}"))
+
+    def outcome(self, process: int, run: int = 1) -> dict[str, Any]:
+        return dict(json.loads((self.run_folder(process, run) / "outcome.json").read_text()))
+
+    def report(self, process: int, run: int = 1) -> str:
+        """On one line, so that a test may look for a sentence."""
+        return " ".join((self.run_folder(process, run) / "report.txt").read_text().split())
+
+    def product(self, process: int, name: str, run: int = 1) -> Path:
+        (path,) = (self.run_folder(process, run) / "products").glob(name)
+        return path
+
+
 def wait_until(holds: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
     until = time.monotonic() + patience_s
     while not holds():
@@ -209,3 +265,7 @@ def running_spica(tmp_path: Path) -> Iterator[RunningSpica]:
     spica.start()
     yield spica
     spica.end()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-crash-points", action="store_true", help="end the daemon at every system call, no sample")
