@@ -9,11 +9,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
-from typing import Any
 
 from spicad.outbox import address_problem
-from spicad.rules import Rules, rules_from
-from spicad.schema import REQUIRED, Document, Key, checked, read_toml
+from spicad.rules import Rules, keyword_settings, rules_from
+from spicad.schema import LARGEST, REQUIRED, Document, Key, checked, read_toml, shown
 from spicad.words import BadInput, Problem, nearest
 
 MOST_BYTES = 64 * 1024
@@ -42,7 +41,7 @@ JOB_KEYS = (
 ORDERS = ("hold", "release", "cancel", "rerun")
 ORDER_KEYS = (
     Key("order", "text", REQUIRED, "What to do", choices=ORDERS),
-    Key("process", "integer", REQUIRED, "The processid", minimum=1),
+    Key("process", "integer", REQUIRED, "The processid", minimum=1, maximum=LARGEST),
     Key("fresh", "yes or no", False, "For rerun: from the recipe of the last run, reusing no finished step"),
     Key("why", "text", "", "The reason, kept with the event"),
     Key("end", "table", REQUIRED, "The last line of a whole file is [end]"),
@@ -124,7 +123,10 @@ def _job(document: Document) -> Job:
             own_rules = rules_from(document, title=values["name"], summary="")
         except BadInput as error:
             problems += error.problems
-    settings = _keyword_settings(document, values["set"], problems)
+    settings = {
+        application: keyword_settings(document, ("set", application), table, problems)
+        for application, table in values["set"].items()
+    }
     if problems:
         raise BadInput(problems)
     return Job(
@@ -149,51 +151,27 @@ def _name_problems(document: Document, name: str) -> list[Problem]:
     if NAME.fullmatch(name):
         return []
     mend = "Use letters, digits and . _ + -, starting with a letter or digit, at most 100."
-    return [document.problem(("name",), f"the name {name[:120]!r} cannot be used.", mend)]
+    return [document.problem(("name",), f"the name {shown(name)} cannot be used.", mend)]
 
 
-def _keyword_settings(
-    document: Document, tables: dict[str, dict[str, Any]], problems: list[Problem]
-) -> dict[str, dict[str, str]]:
-    """[set.swarp] values as the tools write them: texts, numbers, yes/no as Y/N, lists joined by commas."""
-    settings: dict[str, dict[str, str]] = {}
-    for application, table in tables.items():
-        settings[application] = {}
-        for keyword, value in table.items():
-            try:
-                settings[application][keyword] = _tool_value(value)
-            except ValueError:
-                what = f"{keyword} must be a text, a number, true, false, or a list of these."
-                problems.append(document.problem(("set", application, keyword), what))
-    return settings
-
-
-def _tool_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "Y" if value else "N"
-    if isinstance(value, str | int | float):
-        return str(value)
-    if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
-        return ",".join(_tool_value(item) for item in value)
-    raise ValueError
-
-
-def _seconds(moment: Any) -> float:
+def _seconds(moment: date | None) -> float:
     """Seconds since 1970 of a TOML date or date and time; UTC unless it says otherwise."""
     if moment is None:
         return 0.0
-    if isinstance(moment, datetime):
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    if isinstance(moment, date):
-        return datetime.combine(moment, time(), UTC).timestamp()
-    raise BadInput(Problem("not_before", f"{moment} is not a date.", "For example: 2026-11-22 21:30:00"))
+    if not isinstance(moment, datetime):
+        moment = datetime.combine(moment, time())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def unknown_applications(job: Job, known: Mapping[str, object]) -> list[Problem]:
     """[configuration] and [set] tables that name no application."""
     document = Document(job.source, job.text, {})
     return [
-        document.problem((section, name), f'unknown application "{name}".', nearest(name, known))
+        document.problem(
+            (section, name),
+            f"unknown application {shown(name)}.",
+            nearest(name, known) or f"Known: {', '.join(sorted(known))}.",
+        )
         for section, table in (("configuration", job.configuration), ("set", job.set))
         for name in table
         if name not in known

@@ -9,10 +9,11 @@ import ast
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from spicad.schema import REQUIRED, Document, Key, checked, read_toml
+from spicad.schema import REQUIRED, Document, Key, checked, read_toml, shown
 from spicad.words import BadInput, Problem, nearest
 
 GATHER_FIELDS = {
@@ -21,10 +22,23 @@ GATHER_FIELDS = {
     "run": "runid",
     "instrument": "instrument",
 }
-CONDITION_FIELDS = (
-    "instrument", "filter", "object", "runid", "t_exptime", "airmass", "mjd",
-    "s_ra", "s_dec", "seeing", "grade", "size",
-)  # fmt: skip
+CONDITION_FIELDS = {
+    "instrument": "text",
+    "filter": "text",
+    "object": "text",
+    "runid": "text",
+    "t_exptime": "number",
+    "airmass": "number",
+    "mjd": "number",
+    "s_ra": "number",
+    "s_dec": "number",
+    "seeing": "number",
+    "grade": "text",
+    "size": "number",
+}
+MOST_CONDITION = 1000  # characters; also keeps the nesting within what Python can walk
+MOST_MEMORY_MB = 1 << 24  # 16 TiB
+MOST_TIME_S = 100 * 86_400
 GRADES = ("A", "B", "C", "D")
 
 RULES_KEYS = (
@@ -42,12 +56,26 @@ TASK_KEYS = (
         "Run once for all exposures that share these: filter, object, run, instrument; or all",
     ),
     Key("select", "text", "", "Only exposures for which this condition holds"),
-    Key("widen", "table", {}, "Further exposures for this task alone"),
+    Key("widen", "table", None, "Further exposures for this task alone"),
     Key("configuration", "text", "", "Name of the configuration unless the job names another"),
     Key("set", "table", {}, "Single keywords, on top of the configuration"),
     Key("threads", "integer", 0, "Threads of a step; 0: what the application asks for", minimum=0, maximum=256),
-    Key("memory_mb", "integer", 0, "Memory of a step, MiB; 0: what the application asks for", minimum=0),
-    Key("time_s", "number", 0, "Seconds a step may take; 0: what the application asks for", minimum=0),
+    Key(
+        "memory_mb",
+        "integer",
+        0,
+        "Memory of a step, MiB; 0: what the application asks for",
+        minimum=0,
+        maximum=MOST_MEMORY_MB,
+    ),
+    Key(
+        "time_s",
+        "number",
+        0,
+        "Seconds a step may take; 0: what the application asks for",
+        minimum=0,
+        maximum=MOST_TIME_S,
+    ),
     Key(
         "on_bad_exposure",
         "text",
@@ -55,7 +83,7 @@ TASK_KEYS = (
         "When one exposure fails: go on without it, or end in error",
         choices=("drop", "stop"),
     ),
-    Key("least", "integer", 1, "Fewest exposures that this task makes sense with", minimum=1),
+    Key("least", "integer", 1, "Fewest exposures that a group makes sense with", minimum=1, maximum=1_000_000),
 )
 WIDEN_KEYS = (
     Key("within_deg", "number", 1.0, "Farthest from any chosen exposure, degrees", minimum=0, maximum=180),
@@ -133,12 +161,19 @@ def _task(document: Document, number: int, problems: list[Problem]) -> Task:
         return Task(application=str(values.get("application")))
     if bool(values["each"]) == bool(values["gather"]):
         what = 'needs one of each = "exposure" and gather = [...].'
-        problems.append(document.problem(path, f"the task {values['application']} {what}"))
+        mend = 'For example: gather = ["object", "filter"]'
+        problems.append(document.problem(path, f"the task {shown(values['application'])} {what}", mend))
     for word in values["gather"]:
         if word not in GATHER_FIELDS and word != "all":
             known = (*GATHER_FIELDS, "all")
             mend = nearest(word, known) or f"Known: {', '.join(known)}."
-            problems.append(document.problem((*path, "gather"), f'cannot gather by "{word}".', mend))
+            problems.append(document.problem((*path, "gather"), f"cannot gather by {shown(word)}.", mend))
+    if "all" in values["gather"] and len(values["gather"]) > 1:
+        what = 'cannot gather by "all" and something else.'
+        problems.append(document.problem((*path, "gather"), what, 'Write gather = ["all"], or leave "all" out.'))
+    if values["each"] and values["least"] > 1:
+        what = f'"least" is {values["least"]}, but each step of this task has one exposure.'
+        problems.append(document.problem((*path, "least"), what, '"least" belongs to a task with gather.'))
     if values["select"]:
         try:
             condition(values["select"])
@@ -148,9 +183,9 @@ def _task(document: Document, number: int, problems: list[Problem]) -> Task:
         application=values["application"],
         gather=tuple(values["gather"]),
         select=values["select"],
-        widen=_widen(document, path, problems) if values["widen"] else None,
+        widen=_widen(document, path, problems) if values["widen"] is not None else None,
         configuration=values["configuration"],
-        set={keyword: str(value) for keyword, value in values["set"].items()},
+        set=keyword_settings(document, (*path, "set"), values["set"], problems),
         threads=values["threads"],
         memory_mb=values["memory_mb"],
         time_s=values["time_s"],
@@ -164,8 +199,36 @@ def _widen(document: Document, path: tuple[str | int, ...], problems: list[Probl
     for word in values["same"]:
         if word not in GATHER_FIELDS:
             mend = nearest(word, GATHER_FIELDS) or f"Known: {', '.join(GATHER_FIELDS)}."
-            problems.append(document.problem((*path, "widen"), f'"same" cannot hold "{word}".', mend))
+            problems.append(document.problem((*path, "widen"), f'"same" cannot hold {shown(word)}.', mend))
     return Widen(values["within_deg"], tuple(values["same"]), values["grade"])
+
+
+def keyword_settings(
+    document: Document, path: tuple[str | int, ...], table: Mapping[str, Any], problems: list[Problem]
+) -> dict[str, str]:
+    """Keywords set in TOML as the tools write them: texts, numbers, yes/no as Y/N, lists joined by commas."""
+    settings: dict[str, str] = {}
+    for keyword, value in table.items():
+        try:
+            text = _tool_value(value)
+        except ValueError:
+            what = f"{shown(keyword)} must be a text, a number, true, false, or a list of these."
+            problems.append(document.problem((*path, keyword), what, f'For example: {keyword[:40]} = "value"'))
+            continue
+        if keyword.upper() in settings:
+            problems.append(document.problem((*path, keyword), f"{keyword} is set twice.", "Keep one of them."))
+        settings[keyword.upper()] = text
+    return settings
+
+
+def _tool_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "Y" if value else "N"
+    if isinstance(value, str | int | float):
+        return str(value)
+    if isinstance(value, list) and not any(isinstance(item, list | dict) for item in value):
+        return ",".join(_tool_value(item) for item in value)
+    raise ValueError
 
 
 COMPARE: dict[type, Callable[[Any, Any], bool]] = {
@@ -184,11 +247,17 @@ def condition(text: str) -> Callable[[Any], bool]:
     Columns are compared with numbers or texts, joined by and, or, not, and parentheses; nothing else is understood.
     An exposure whose value is unknown does not fulfil a comparison. Raises ValueError saying what is wrong.
     """
+    refusal = f"{shown(text)} is not a condition. For example: \"seeing < 0.9 and filter == 'r'\"."
+    if len(text) > MOST_CONDITION:
+        raise ValueError(f"the condition is longer than {MOST_CONDITION} characters.")
     try:
-        tree = ast.parse(text, mode="eval")
+        tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ValueError(f"{text!r} is not a condition. For example: \"seeing < 0.9 and filter == 'r'\".") from None
-    return _compiled(tree.body)
+        raise ValueError(refusal) from None
+    try:
+        return _compiled(tree.body)
+    except RecursionError:
+        raise ValueError(refusal) from None
 
 
 def _compiled(node: ast.AST) -> Callable[[Any], bool]:
@@ -200,35 +269,52 @@ def _compiled(node: ast.AST) -> Callable[[Any], bool]:
         inner = _compiled(node.operand)
         return lambda exposure: not inner(exposure)
     if isinstance(node, ast.Compare):
-        values = [_value(part) for part in (node.left, *node.comparators)]
-        for kind in node.ops:
-            if type(kind) not in COMPARE:
-                raise ValueError("only <, <=, >, >=, == and != compare.")
-        compares = [COMPARE[type(kind)] for kind in node.ops]
-        return lambda exposure: _holds(compares, [value(exposure) for value in values])
-    raise ValueError(f"{ast.unparse(node)!r} is not a comparison of a column.")
+        return _comparison(node)
+    raise ValueError(f"{shown(ast.unparse(node))} is not a comparison of a column.")
 
 
-def _value(node: ast.AST) -> Callable[[Any], Any]:
+def _comparison(node: ast.Compare) -> Callable[[Any], bool]:
+    sides = [node.left, *node.comparators]
+    kinds = [_kind(side) for side in sides]
+    for (one, kind), (other, its) in pairwise(zip(sides, kinds, strict=True)):
+        if kind != its:
+            raise ValueError(f"{ast.unparse(one)} is a {kind} and {ast.unparse(other)} is a {its}.")
+    if any(type(op) not in COMPARE for op in node.ops):
+        raise ValueError("only <, <=, >, >=, == and != compare.")
+    compares = [COMPARE[type(op)] for op in node.ops]
+    values = [_value(side) for side in sides]
+    return lambda exposure: _holds(compares, [value(exposure) for value in values])
+
+
+def _kind(node: ast.AST) -> str:
+    """ "number" or "text"."""
     if isinstance(node, ast.Name):
         if node.id not in CONDITION_FIELDS:
             mend = nearest(node.id, CONDITION_FIELDS) or f"Known: {', '.join(CONDITION_FIELDS)}."
-            raise ValueError(f'unknown column "{node.id}". {mend}')
-        name = node.id
-        return lambda exposure: getattr(exposure, name)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-        negative = -node.operand.value  # type: ignore[operator]
-        return lambda exposure: negative
-    if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float):
-        constant = node.value
-        return lambda exposure: constant
-    raise ValueError(f"{ast.unparse(node)!r} is neither a column nor a value.")
+            raise ValueError(f"unknown column {shown(node.id)}. {mend}")
+        return CONDITION_FIELDS[node.id]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and _is_number(node.operand):
+        return "number"
+    if _is_number(node):
+        return "number"
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return "text"
+    raise ValueError(f"{shown(ast.unparse(node))} is neither a column nor a value.")
+
+
+def _is_number(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) in (int, float)
+
+
+def _value(node: ast.AST) -> Callable[[Any], Any]:
+    """Of a node that _kind knows."""
+    if isinstance(node, ast.Name):
+        return operator.attrgetter(node.id)
+    constant = ast.literal_eval(node)  # type: ignore[arg-type]
+    return lambda exposure: constant
 
 
 def _holds(compares: list[Callable[[Any, Any], bool]], values: list[Any]) -> bool:
     if any(value is None or value == "" for value in values):
         return False
-    try:
-        return all(compare(a, b) for compare, a, b in zip(compares, values, values[1:], strict=False))
-    except TypeError:  # a text beside a number
-        return False
+    return all(compare(a, b) for compare, (a, b) in zip(compares, pairwise(values), strict=True))

@@ -6,10 +6,13 @@ the affair of the module that lists them; `KEYS` tables are also what the manual
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import date, time
+from functools import cached_property
 from typing import Any
 
 from spicad.words import BadInput, Problem, nearest
@@ -18,18 +21,26 @@ REQUIRED = object()
 
 KINDS: dict[str, Callable[[Any], bool]] = {
     "text": lambda v: isinstance(v, str),
-    "number": lambda v: isinstance(v, int | float) and not isinstance(v, bool),
+    "number": lambda v: (isinstance(v, int) and not isinstance(v, bool)) or (isinstance(v, float) and math.isfinite(v)),
     "integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
     "yes or no": lambda v: isinstance(v, bool),
     "list of texts": lambda v: isinstance(v, list) and all(isinstance(item, str) for item in v),
     "text or list of texts": lambda v: isinstance(v, str) or KINDS["list of texts"](v),
-    "date and time": lambda v: hasattr(v, "isoformat"),
+    "date and time": lambda v: isinstance(v, date),  # a datetime is one too, a time of day is not
     "table": lambda v: isinstance(v, dict),
     "table of texts": lambda v: isinstance(v, dict) and all(isinstance(item, str) for item in v.values()),
     "table of tables": lambda v: isinstance(v, dict) and all(isinstance(item, dict) for item in v.values()),
     "list of tables": lambda v: isinstance(v, list) and all(isinstance(item, dict) for item in v),
     "anything": lambda v: True,
 }
+IN_WORDS = {
+    "yes or no": "true or false",
+    "integer": "a whole number",
+    "date and time": "a date, with or without a time",
+}
+MOST_TOLD = 20  # unknown keys
+MOST_PARTS = 100  # of a dotted key
+LARGEST = 1 << 53  # what every float, database column and system call on the way can hold
 
 
 @dataclass(frozen=True)
@@ -54,8 +65,14 @@ class Document:
     table: dict[str, Any] = field(repr=False)
 
     def line_of(self, *path: str | int) -> int | None:
-        """The line (from 1) where the key or table `path` is written; an int picks one of an array of tables."""
-        return _line_of(self.text, path)
+        """The line (from 1) where `path`, or what holds it, is written; an int picks one of an array of tables."""
+        wanted = tuple(map(str, path))
+        depths = range(len(wanted), 0, -1)
+        return next((self._lines[wanted[:depth]] for depth in depths if wanted[:depth] in self._lines), None)
+
+    @cached_property
+    def _lines(self) -> dict[tuple[str, ...], int]:
+        return _lines(self.text)
 
     def problem(self, path: Sequence[str | int], what: str, mend: str = "") -> Problem:
         return Problem(self.source, what, mend, self.line_of(*path))
@@ -63,6 +80,8 @@ class Document:
 
 def read_toml(text: str, source: str) -> Document:
     """Raises BadInput that names the line when `text` is not TOML."""
+    if _has_endless_key(text):
+        raise BadInput(Problem(source, "this is not TOML that a person wrote: a key has too many parts."))
     try:
         return Document(source, text, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -74,6 +93,14 @@ def read_toml(text: str, source: str) -> Document:
         ) from None
     except RecursionError:
         raise BadInput(Problem(source, "this is not TOML that a person wrote: nested too deeply.")) from None
+    except ValueError:  # Python turns no text of more than 4300 digits into a number
+        raise BadInput(Problem(source, "this is not TOML that a person wrote: a number is too long.")) from None
+
+
+def _has_endless_key(text: str) -> bool:
+    """tomllib takes 15 s for a key of 30,000 parts, which fits into a job file."""
+    pieces = (piece.split(".") for piece in re.split(r"[={},\n]", text))
+    return any(len(parts) > MOST_PARTS and sum(bool(each.strip()) for each in parts) > MOST_PARTS for parts in pieces)
 
 
 def checked(
@@ -89,11 +116,13 @@ def checked(
     for part in path:
         table = table[part]
     by_name = {key.name: key for key in keys}
-    for name in table:
-        if name not in by_name:
-            where = f" in [{path[0]}]" if path else ""
-            mend = nearest(name, by_name) or f"Known here: {', '.join(by_name)}."
-            found.append(document.problem((*path, name), f'unknown key "{name}"{where}.', mend))
+    unknown = [name for name in table if name not in by_name]
+    where = f" in [{'.'.join(part for part in path if isinstance(part, str))}]" if path else ""
+    for name in unknown[:MOST_TOLD]:
+        mend = nearest(name, by_name) or f"Known here: {', '.join(by_name)}."
+        found.append(document.problem((*path, name), f"unknown key {shown(name)}{where}.", mend))
+    if len(unknown) > MOST_TOLD:
+        found.append(document.problem(path, f"{len(unknown) - MOST_TOLD} more unknown keys{where}."))
     values = {}
     for key in keys:
         if key.name in table:
@@ -114,42 +143,84 @@ def checked(
 
 def _what_is_wrong(key: Key, value: Any) -> str:
     if not KINDS[key.kind](value):
-        return f"is {value!r} but must be a {key.kind}"
+        return f"is {shown(value)} but must be {IN_WORDS.get(key.kind, f'a {key.kind}')}"
     if key.choices and value not in key.choices:
-        return f"is {value!r} but must be one of {', '.join(map(str, key.choices))}"
+        return (
+            f"is {shown(value)} but must be one of {', '.join(str(choice) for choice in key.choices if choice != '')}"
+        )
     if key.minimum is not None and value < key.minimum:
-        return f"is {value} but must be at least {key.minimum:g}"
+        return f"is {shown(value)} but must be at least {key.minimum:g}"
     if key.maximum is not None and value > key.maximum:
-        return f"is {value} but must be at most {key.maximum:g}"
+        return f"is {shown(value)} but must be at most {key.maximum:.15g}"
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return "is a huge number, more than anything here can hold"
     return ""
 
 
-def _line_of(text: str, path: Sequence[str | int]) -> int | None:
-    """A plain scan for table headers and `key =`; good enough to point a person at the line."""
-    wanted = [str(part) for part in path]
+def shown(value: Any) -> str:
+    """A value as a person may have written it, and never long."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return "a huge number"
+    if isinstance(value, date | time):
+        return str(value)
+    if isinstance(value, str):
+        return f'"{_short(repr(value)[1:-1])}"'
+    try:
+        return _short(repr(value))
+    except ValueError:  # a huge number inside
+        return f"a {type(value).__name__}"
+
+
+def _short(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+PART = r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|[A-Za-z0-9_-]+)"""
+DOTTED = rf"\s*({PART}(?:\s*\.\s*{PART})*)\s*"
+
+
+def _lines(text: str) -> dict[tuple[str, ...], int]:
+    """The first line of each table and key, by a plain scan: good enough to point a person at it."""
+    found: dict[tuple[str, ...], int] = {}
     here: list[str] = []
-    counts: dict[str, int] = {}
-    best: int | None = None
-    for number, raw in enumerate(text.splitlines(), 1):
-        header = re.match(r"\s*(\[\[?)\s*([^\]]+?)\s*\]\]?", raw)
-        if header:
-            here = [_bare(part) for part in header[2].split(".")]
-            if header[1] == "[[":
-                name = ".".join(here)
-                counts[name] = counts.get(name, -1) + 1
-                here.append(str(counts[name]))
-            if here == wanted[: len(here)]:
-                best = number
-            if here == wanted:
-                return number
+    counts: dict[tuple[str, ...], int] = {}
+    for number, line in _lines_outside_texts(text):
+        if header := re.match(rf"\s*(\[\[?){DOTTED}\]", line):
+            here = full = _numbered(_parts(header[2]), counts, header[1] == "[[")
+        elif assignment := re.match(DOTTED + "=", line):
+            full = here + _parts(assignment[1])
+        else:
             continue
-        assignment = re.match(r"\s*([^=#]+?)\s*=", raw)
-        if assignment:
-            full = here + [_bare(part) for part in assignment[1].split(".")]
-            if full == wanted[: len(full)]:
-                return number
-    return best
+        for depth in range(1, len(full) + 1):
+            found.setdefault(tuple(full[:depth]), number)
+    return found
 
 
-def _bare(part: str) -> str:
-    return part.strip().strip("\"'")
+def _lines_outside_texts(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that may hold a header or a key: not those inside a text of several lines."""
+    quote = ""
+    for number, line in enumerate(text.split("\n"), 1):
+        was_inside = bool(quote)
+        for mark in re.findall(r"\"\"\"|\'\'\'", line):
+            quote = mark if not quote else "" if mark == quote else quote
+        if not was_inside:
+            yield number, line
+
+
+def _numbered(header: list[str], counts: dict[tuple[str, ...], int], is_array: bool) -> list[str]:
+    """The path of a table, with the number of each array of tables that it goes through."""
+    here: list[str] = []
+    for depth, part in enumerate(header, 1):
+        here.append(part)
+        name = tuple(here)
+        if is_array and depth == len(header):
+            counts[name] = counts.get(name, -1) + 1
+        if name in counts:
+            here.append(str(counts[name]))
+    return here
+
+
+def _parts(dotted: str) -> list[str]:
+    return [part[1:-1] if part[0] in "\"'" else part for part in re.findall(PART, dotted)]
