@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spicad.schema import Document, Key, checked, read_toml
+from spicad.schema import Document, Key, checked, read_toml, shown
 from spicad.words import BadInput, Problem, SpicaError, nearest
 
 OPTIONS: dict[str, tuple[Key, ...]] = {
@@ -108,6 +108,9 @@ class Section:
     def __getattr__(self, name: str) -> Any:  # tells type checkers that options are attributes
         raise AttributeError(f"spica.conf has no such option: {name}")
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Section) and self.__dict__ == other.__dict__
+
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError("settings are read-only")
 
@@ -143,13 +146,22 @@ def load(path: Path | str | None = None) -> Settings:
 def parse(text: str, source: Path) -> Settings:
     document = read_toml(text, str(source))
     problems: list[Problem] = []
-    for name in document.table:
+    for name, value in document.table.items():
         if name not in OPTIONS:
-            problems.append(document.problem((name,), f"unknown section [{name}].", nearest(name, OPTIONS)))
+            problems.append(document.problem((name,), *_unknown(name, isinstance(value, dict))))
     values = {name: _section(document, name, problems) for name in OPTIONS}
     if problems:
         raise BadInput(problems)
     return _settled(values, source.absolute())
+
+
+def _unknown(name: str, is_section: bool) -> tuple[str, str]:
+    """What is wrong, and the mend."""
+    if is_section:
+        return f"unknown section [{shown(name)[1:-1]}].", nearest(name, OPTIONS) or f"Known: {', '.join(OPTIONS)}."
+    homes = [section for section, keys in OPTIONS.items() if name in (key.name for key in keys)]
+    mend = f"It belongs below [{'] or ['.join(homes)}]." if homes else f"The sections are {', '.join(OPTIONS)}."
+    return f"{shown(name)} stands outside of any section.", mend
 
 
 def _section(document: Document, name: str, problems: list[Problem]) -> dict[str, Any]:
