@@ -6,7 +6,7 @@ Classes (rank, user) keep their processes by age, so that a choice looks at the 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 
@@ -68,22 +68,46 @@ class Queue:
     def remove(self, process: int) -> Waiting | None:
         return self._members.pop(process, None)
 
-    def heads(self, now: float) -> list[Waiting]:
-        """The first of each class."""
+    def in_order(self, now: float, may_start: Callable[[Waiting], bool]) -> Iterator[Waiting]:
+        """The highest score first, as far as one asks. A class whose next one may not start yields no more."""
+        self._bring_in(now)
+        front = []
+        for number, key in enumerate(list(self._classes)):
+            members = self._of_class(key)
+            if first := next(members, None):
+                front.append((_place(first, now), number, first, members))
+        heapq.heapify(front)
+        while front:
+            _, number, waiting, members = heapq.heappop(front)
+            if not may_start(waiting):
+                continue
+            yield waiting
+            if following := next(members, None):
+                heapq.heappush(front, (_place(following, now), number, following, members))
+
+    def _bring_in(self, now: float) -> None:
+        """Those whose time has come."""
         while self._later and self._later[0][0] <= now:
             _, process = heapq.heappop(self._later)
             if waiting := self._members.get(process):
                 heapq.heappush(self._classes.setdefault((waiting.rank, waiting.user), []), waiting)
-        found = []
-        for key in list(self._classes):
-            heap = self._classes[key]
-            while heap and self._members.get(heap[0].process) is not heap[0]:
-                heapq.heappop(heap)
-            if heap:
-                found.append(heap[0])
-            else:
-                del self._classes[key]
-        return found
+
+    def _of_class(self, key: tuple[int, str]) -> Iterator[Waiting]:
+        """The members of a class by age; its heap stays as it is but for the heads that are gone."""
+        heap = self._classes[key]
+        while heap and self._members.get(heap[0].process) is not heap[0]:
+            heapq.heappop(heap)
+        if not heap:
+            del self._classes[key]
+            return
+        front = [(heap[0], 0)]
+        while front:
+            waiting, at = heapq.heappop(front)
+            for child in (2 * at + 1, 2 * at + 2):
+                if child < len(heap):
+                    heapq.heappush(front, (heap[child], child))
+            if self._members.get(waiting.process) is waiting:
+                yield waiting
 
     @property
     def next_time(self) -> float | None:
@@ -93,7 +117,16 @@ class Queue:
 
 def order(candidates: Collection[Waiting], now: float) -> list[Waiting]:
     """Who goes first: the highest score, the older of equals."""
-    return sorted(candidates, key=lambda each: (-sum(score(each.rank, each.submitted, now).values()), each.process))
+    return sorted(candidates, key=lambda each: _place(each, now))
+
+
+def merged(active: Collection[Waiting], queued: Iterator[Waiting], now: float) -> Iterator[Waiting]:
+    """Two lines that are each in order, as one."""
+    return heapq.merge(active, queued, key=lambda each: _place(each, now))
+
+
+def _place(waiting: Waiting, now: float) -> tuple[float, int]:
+    return -sum(score(waiting.rank, waiting.submitted, now).values()), waiting.process
 
 
 def binding_limit(

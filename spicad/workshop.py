@@ -25,7 +25,7 @@ from spicad.people import Person, person_named
 from spicad.plan import PlannedStep
 from spicad.run import Outcome, Run
 from spicad.spool import Accepted
-from spicad.waiting import Limits, Queue, Waiting, binding_limit, order
+from spicad.waiting import Limits, Queue, Waiting, binding_limit, merged, order
 from spicad.words import Phase, SpicaError, StepState
 from spicad.workbench import Floor, Running, Workbench
 
@@ -66,17 +66,20 @@ class Workshop:
         reserved = 0  # slots kept free for steps of a higher rank that are being looked over
         last_rank: int | None = None
         pending = 0
-        for candidate in order(self._candidates(now), now):
+
+        def may_start(waiting: Waiting) -> bool:
+            return budget > 0 and not held_up and not self._limit(waiting.user, waiting.group, 1, by_user, by_group)
+
+        for candidate in merged(order(self._active(), now), self.queue.in_order(now, may_start), now):
             if last_rank is not None and candidate.rank < last_rank:
                 reserved, pending = reserved + pending, 0
             last_rank = candidate.rank
+            if candidate.process in self.starting:
+                budget -= 1
+                pending += 1
+                continue
             run = self.runs.get(candidate.process)
-            if (
-                run is None
-                and budget > 0
-                and not held_up
-                and not self._limit(candidate.user, candidate.group, 1, by_user, by_group)
-            ):
+            if run is None and may_start(candidate):
                 self._activate(candidate, now)
                 budget -= 1
                 pending += 1
@@ -87,12 +90,12 @@ class Workshop:
             if budget <= 0 and not self.bench.ready:
                 break
 
-    def _candidates(self, now: float) -> list[Waiting]:
-        active = [
+    def _active(self) -> list[Waiting]:
+        executing = [
             Waiting(run.submitted, run.process, int(run.owner.rank), run.owner.user, run.owner.group)
             for run in self.runs.values()
         ]
-        return [*active, *self.queue.heads(now), *self.starting.values()]
+        return [*executing, *self.starting.values()]
 
     def _slots_in_use(self) -> tuple[Counter[str], Counter[str]]:
         by_user: Counter[str] = Counter()
