@@ -27,7 +27,7 @@ from spicad.intake import Intake
 from spicad.ledger import Ledger
 from spicad.orders import note_hand_moves
 from spicad.recovery import recover
-from spicad.spool import Spool
+from spicad.spool import SUFFIX, Spool
 from spicad.words import Phase, SpicaError
 from spicad.workbench import Floor
 from spicad.workshop import Workshop
@@ -214,19 +214,26 @@ class Daemon:
         if wanted == "looks" or (wanted == "auto" and is_on_network(incoming)):
             log.info("%s is looked at every %g s", incoming, self.settings.daemon.look_s)
             return
-        from watchdog.events import FileSystemEvent, FileSystemEventHandler
+        from watchdog.events import (
+            FileClosedEvent,
+            FileCreatedEvent,
+            FileMovedEvent,
+            FileSystemEvent,
+            FileSystemEventHandler,
+        )
         from watchdog.observers import Observer
 
         wake = self.wake_out
 
         class Hint(FileSystemEventHandler):
             def on_any_event(self, event: FileSystemEvent) -> None:
-                if event.event_type in ("closed", "moved", "created"):
+                if os.fsdecode(event.dest_path or event.src_path).endswith(SUFFIX):
                     with suppress(BlockingIOError, OSError):
                         os.write(wake, b"w")
 
+        wanted_events: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent, FileMovedEvent]
         self.observer = Observer()
-        self.observer.schedule(Hint(), str(incoming), recursive=False)
+        self.observer.schedule(Hint(), str(incoming), recursive=False, event_filter=wanted_events)
         try:
             self.observer.start()
         except OSError as error:
