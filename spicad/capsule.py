@@ -78,8 +78,7 @@ class Capsule:
     def _write_setup(self, task: int, setup: Setup, application: Application) -> None:
         folder = self.folder / "configuration" / _setup_name(task, setup.application)
         folder.mkdir(exist_ok=True)
-        with suppress(OSError):
-            shutil.copyfile(application.source, folder / "descriptor.toml")
+        (folder / "descriptor.toml").write_text(application.text, encoding="utf-8")
         record: dict[str, Any] = {"application": setup.application, "tool": as_record(setup.tool)}
         if setup.effective is not None:
             record["settings"] = setup.effective.settings

@@ -151,8 +151,9 @@ class Desk:
         if name:
             name = name.removesuffix(configurations.SUFFIX)
             level, path = configurations.find_configuration(name, application, folders)
-            source = path.name if level == "job file" else str(path)
-            read = configurations.parse(path.read_bytes().decode("latin-1"), source)
+            read = configurations.read_configuration(path)
+            if level == "job file":
+                read = replace(read, source=path.name.removesuffix(configurations.SUFFIX))
             layers.append((f"{level}: {name}", read))
         if task.set:
             layers.append(("rules", Configuration.of(task.set, f"rules, {task.application}")))

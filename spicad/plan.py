@@ -1,18 +1,21 @@
 """Decides, from a job, its rules and the exposures' records, which steps run on what: a pure function of values.
 
-Nothing is read or written here; job_desk.py collects what goes in, run.py works off what comes out.
+Nothing is read or written here; desk.py collects what goes in, run.py works off what comes out.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
 
 from spicad.applications.descriptor import Application, Input
 from spicad.archive.headers import Exposure, needs_preparing, separation_deg
 from spicad.rules import GATHER_FIELDS, GRADES, Rules, Task, Widen, condition
+from spicad.schema import shown
 from spicad.words import BadInput, Problem, nearest
 
 # The applications that make a file readable by the tools, by the task number of their steps.
@@ -50,7 +53,8 @@ class PlannedStep:
     memory_mb: int
     time_s: float
     least: int = 1
-    stops_run: bool = False  # a failure ends the run, rather than dropping the exposure
+    gathers: bool = False  # works for a group: its failure is the run's, and others go on without what it makes
+    stops_run: bool = False  # a failure ends the run at once, and no exposure is dropped for it
     is_lazy: bool = False  # runs only when a step that needs it really runs
 
     @property
@@ -122,19 +126,40 @@ def plan(ingredients: Ingredients, applications: Mapping[str, Application]) -> P
     _require_known(tasks, applications, ingredients.source)
     groups = _groups_of_all_tasks(draft)
     for number, task in enumerate(tasks):
-        for words, stems in groups[number]:
-            _add_step(draft, number, task, words, stems, is_only=len(groups[number]) == 1)
+        supplied = [(words, _supplied(draft, number, task, stems)) for words, stems in groups[number]]
+        left = [group for group in supplied if _is_enough(draft, task, group)]
+        for words, stems in left:
+            _add_step(draft, number, task, words, stems, is_only=len(left) == 1)
     if not any(step.task >= 0 for step in draft.steps):
         raise BadInput(Problem(ingredients.source, "no step is left to run.", _first_reasons(draft.dropped)))
     used = {stem for step in draft.steps for stem in step.stems}
     return Plan(
-        tuple(draft.steps),
-        {stem: draft.labels[stem] for stem in used if stem in draft.labels},
+        _with_stops(draft.steps),
+        {stem: label for stem, label in draft.labels.items() if stem in used},
         {stem: exposure for stem, exposure in exposures.items() if stem in used},
         tuple(draft.dropped),
         tuple(draft.notes),
         int(draft.forecast),
     )
+
+
+def _with_stops(steps: Sequence[PlannedStep]) -> tuple[PlannedStep, ...]:
+    """Preparing an exposure ends the run where the task that wants it would."""
+    wanted = {number for step in steps if step.stops_run for number in step.needs}
+    return tuple(replace(step, stops_run=True) if step.is_lazy and step.number in wanted else step for step in steps)
+
+
+def _supplied(draft: _Draft, number: int, task: Task, stems: list[str]) -> list[str]:
+    """Those of `stems` for which the earlier tasks make what this one reads: a stack never holds unsolved exposures."""
+    tasks = draft.ingredients.rules.tasks
+    for wanted in draft.applications[task.application].inputs.values():
+        maker = _maker_of(number, wanted.product, tasks, draft.applications) if wanted.kind == "product" else None
+        if maker is not None:
+            why = f"the task {tasks[maker].application} makes no {wanted.product} for it"
+            missing = [stem for stem in stems if (maker, stem) not in draft.makers]
+            draft.dropped += [Dropped(draft.labels[stem], why, task.application) for stem in missing]
+            stems = [stem for stem in stems if (maker, stem) in draft.makers]
+    return stems
 
 
 def _first_reasons(dropped: Sequence[Dropped]) -> str:
@@ -143,7 +168,11 @@ def _first_reasons(dropped: Sequence[Dropped]) -> str:
 
 def _require_known(tasks: Sequence[Task], applications: Mapping[str, Application], source: str) -> None:
     problems = [
-        Problem(source, f'unknown application "{task.application}".', nearest(task.application, applications))
+        Problem(
+            source,
+            f"unknown application {shown(task.application)}.",
+            nearest(task.application, applications) or f"Known: {', '.join(sorted(applications))}.",
+        )
         for task in tasks
         if task.application not in applications
     ]
@@ -152,13 +181,16 @@ def _require_known(tasks: Sequence[Task], applications: Mapping[str, Application
             if _maker_of(number, wanted.product, tasks, applications) is None and not wanted.optional:
                 makers = sorted(name for name, each in applications.items() if wanted.product in each.outputs)
                 what = f"the task {task.application} needs a {wanted.product}, which no earlier task makes."
-                problems.append(Problem(source, what, f"Put one of these before it: {', '.join(makers)}."))
+                mend = (
+                    f"Put one of these before it: {', '.join(makers)}." if makers else "No application here makes it."
+                )
+                problems.append(Problem(source, what, mend))
     if problems:
         raise BadInput(problems)
 
 
 def _products_of(application: Application | None) -> list[Input]:
-    return [each for each in application.inputs.values() if each.kind == "product"] if application else []
+    return [each for each in application.inputs.values() if each.product] if application else []
 
 
 def _maker_of(number: int, product: str, tasks: Sequence[Task], applications: Mapping[str, Application]) -> int | None:
@@ -180,7 +212,7 @@ def _groups_of_all_tasks(draft: _Draft) -> list[list[Group]]:
     wanted: list[set[str]] = [set() for _ in tasks]
     for number in reversed(range(len(tasks))):
         task = tasks[number]
-        chosen = _selected(draft, task)
+        chosen, left_out = _selected(draft, task)
         extra = _widened(draft, chosen, task.widen)
         if task.is_each:
             stems = sorted({*chosen, *extra, *wanted[number]})
@@ -189,44 +221,68 @@ def _groups_of_all_tasks(draft: _Draft) -> list[list[Group]]:
             groups[number] = [
                 group for group in _gathered(draft, task, chosen, extra) if _is_enough(draft, task, group)
             ]
+        working = {stem for _, stems in groups[number] for stem in stems}
+        why = f"select = {shown(task.select)} does not hold"
+        draft.dropped += [
+            Dropped(draft.labels[stem], why, task.application) for stem in left_out if stem not in working
+        ]
         for input_ in _products_of(draft.applications[task.application]):
             maker = _maker_of(number, input_.product, tasks, draft.applications)
             if maker is not None:
-                wanted[maker].update(stem for _, stems in groups[number] for stem in stems)
+                wanted[maker] |= working
     return groups
 
 
-def _selected(draft: _Draft, task: Task) -> list[str]:
+def _selected(draft: _Draft, task: Task) -> tuple[list[str], list[str]]:
+    """The chosen exposures that fulfil the task's condition, and the others."""
     if not task.select:
-        return draft.chosen
+        return draft.chosen, []
     holds = condition(task.select)
-    stems = []
-    for stem in draft.chosen:
-        if holds(draft.exposures[stem]):
-            stems.append(stem)
-        else:
-            draft.dropped.append(
-                Dropped(draft.labels[stem], f"select = {task.select!r} does not hold", task.application)
-            )
-    return stems
+    kept = [stem for stem in draft.chosen if holds(draft.exposures[stem])]
+    return kept, [stem for stem in draft.chosen if stem not in set(kept)]
 
 
 def _widened(draft: _Draft, chosen: Sequence[str], widen: Widen | None) -> list[str]:
     if widen is None:
         return []
-    pool = [stem for stem in draft.exposures if stem not in draft.chosen]
-    return [stem for stem in pool if _may_widen(draft, stem, chosen, widen)]
+    same = _key_of(widen.same)
+    alike: dict[tuple[str, ...], list[Exposure]] = {}
+    for stem in chosen:
+        alike.setdefault(same(draft.exposures[stem]), []).append(draft.exposures[stem])
+    skies = {key: _Sky(exposures, widen.within_deg) for key, exposures in alike.items()}
+    pool = list(draft.exposures.items())[len(draft.chosen) :]
+    return [stem for stem, each in pool if same(each) in skies and _may_widen(each, skies[same(each)], widen)]
 
 
-def _may_widen(draft: _Draft, stem: str, chosen: Sequence[str], widen: Widen) -> bool:
-    candidate = draft.exposures[stem]
+def _may_widen(candidate: Exposure, sky: _Sky, widen: Widen) -> bool:
     if widen.grade and candidate.grade and GRADES.index(candidate.grade) > GRADES.index(widen.grade):
         return False
-    same = _key_of(widen.same)
-    return any(
-        same(candidate) == same(other) and _apart_deg(candidate, other) <= widen.within_deg
-        for other in (draft.exposures[each] for each in chosen)
-    )
+    return any(_apart_deg(candidate, other) <= widen.within_deg for other in sky.around(candidate))
+
+
+class _Sky:
+    """Exposures in cells of their unit vectors, so that those near a place are found without trying all."""
+
+    def __init__(self, exposures: Iterable[Exposure], radius_deg: float) -> None:
+        self.side = max(2 * math.sin(math.radians(min(radius_deg, 180.0)) / 2), 1e-6) * 1.000001
+        self.cells: dict[tuple[int, ...], list[Exposure]] = {}
+        for exposure in exposures:
+            if (cell := self._cell(exposure)) is not None:
+                self.cells.setdefault(cell, []).append(exposure)
+
+    def _cell(self, exposure: Exposure) -> tuple[int, ...] | None:
+        if exposure.s_ra is None or exposure.s_dec is None:
+            return None
+        ra, dec = math.radians(exposure.s_ra), math.radians(exposure.s_dec)
+        vector = (math.cos(dec) * math.cos(ra), math.cos(dec) * math.sin(ra), math.sin(dec))
+        return tuple(math.floor(part / self.side) for part in vector)
+
+    def around(self, exposure: Exposure) -> Iterator[Exposure]:
+        """All within the radius, and some beyond it."""
+        cell = self._cell(exposure)
+        if cell is not None:
+            for shift in product((0, -1, 1), repeat=3):
+                yield from self.cells.get(tuple(map(sum, zip(cell, shift, strict=True))), ())
 
 
 def _apart_deg(one: Exposure, other: Exposure) -> float:
@@ -254,7 +310,7 @@ def _gathered(draft: _Draft, task: Task, chosen: Sequence[str], extra: Sequence[
 
 def _is_enough(draft: _Draft, task: Task, group: Group) -> bool:
     words, stems = group
-    if len(stems) >= task.least:
+    if len(stems) >= max(task.least, 1):
         return True
     why = f"only {len(stems)} exposures of {words or 'this group'}, {task.least} are needed"
     draft.dropped += [Dropped(draft.labels[stem], why, task.application) for stem in stems]
@@ -284,7 +340,8 @@ def _add_step(draft: _Draft, number: int, task: Task, words: str, stems: list[st
         memory_mb=task.memory_mb or application.memory_for(len(stems)),
         time_s=task.time_s or application.time_for(len(stems)),
         least=task.least,
-        stops_run=task.on_bad_exposure == "stop" or not task.is_each,
+        gathers=not task.is_each,
+        stops_run=task.on_bad_exposure == "stop",
     )
     draft.steps.append(step)
     draft.forecast += _forecast(draft, application, stems)
@@ -298,6 +355,10 @@ def _sources(draft: _Draft, number: int, task: Task, wanted: Input, stems: list[
         return [
             PlannedFile(stem, _readable(draft, stem, draft.exposures[stem], wanted, OF_EXPOSURES)) for stem in stems
         ]
+    if wanted.product:
+        made = _made(draft, number, wanted.product, stems)
+        if made or wanted.kind == "product":
+            return made
     if wanted.kind == "weight":
         weights = {stem: ingredients.weights.get(str(draft.exposures[stem].path)) for stem in stems}
         return [
@@ -312,17 +373,16 @@ def _sources(draft: _Draft, number: int, task: Task, wanted: Input, stems: list[
             return []
         what = f"the task {task.application} needs a reference catalogue."
         raise BadInput(Problem(ingredients.source, what, 'Add: reference = "/path/to/catalogue.cat" (FITS LDAC).'))
-    if wanted.kind == "product":
-        maker = _maker_of(number, wanted.product, ingredients.rules.tasks, draft.applications)
-        if maker is None:
-            return []
-        output = draft.applications[ingredients.rules.tasks[maker].application].outputs[wanted.product]
-        return _made(draft, maker, wanted.product, stems, output.is_per_exposure)
     return []
 
 
-def _made(draft: _Draft, maker: int, product: str, stems: list[str], per_exposure: bool) -> list[PlannedFile]:
-    if per_exposure:
+def _made(draft: _Draft, number: int, product: str, stems: list[str]) -> list[PlannedFile]:
+    """What the nearest earlier task makes for these exposures; nothing when none does."""
+    tasks = draft.ingredients.rules.tasks
+    maker = _maker_of(number, product, tasks, draft.applications)
+    if maker is None:
+        return []
+    if draft.applications[tasks[maker].application].outputs[product].is_per_exposure:
         return [
             PlannedFile(stem, Source(step=draft.makers[(maker, stem)], output=product))
             for stem in stems
@@ -376,10 +436,10 @@ def _note_overlaps(draft: _Draft, task: Task, stems: Sequence[str]) -> None:
     """Names the exposures that touch no other one of their group: what ties them to it is the reference alone."""
     if len(stems) < 2:
         return
-    for stem in stems:
-        one = draft.exposures[stem]
-        others = (draft.exposures[other] for other in stems if other != stem)
-        if not any(_touch(one, other) for other in others):
+    exposures = [draft.exposures[stem] for stem in stems]
+    sky = _Sky(exposures, 2 * max(exposure.radius_deg or 0 for exposure in exposures))
+    for stem, one in zip(stems, exposures, strict=True):
+        if not any(other is not one and _touch(one, other) for other in sky.around(one)):
             draft.notes.append(f"{draft.labels[stem]} overlaps no other exposure of its {task.application} step")
 
 
@@ -395,12 +455,12 @@ def clean(words: str) -> str:
 def _unique_labels(exposures: Mapping[str, Exposure]) -> dict[str, str]:
     labels: dict[str, str] = {}
     taken: set[str] = set()
+    numbers: Counter[str] = Counter()
     for stem, exposure in exposures.items():
         plain = label = clean(exposure.stem)
-        number = 1
         while label in taken:
-            number += 1
-            label = f"{plain}-{number}"
+            numbers[plain] += 1
+            label = f"{plain}-{numbers[plain] + 1}"
         taken.add(label)
         labels[stem] = label
     return labels

@@ -87,7 +87,7 @@ def _detach(settings: Settings, log_file: str, answer: int) -> None:
         files_preserve=[answer, log.fileno()],
         stdout=log,
         stderr=log,
-        umask=0o027,
+        umask=0o022,
         working_directory="/",
         signal_map={},
         pidfile=None,

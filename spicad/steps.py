@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spicad import fits
-from spicad.applications.before import precheck
+from spicad.applications.before import adjusted, precheck
 from spicad.applications.command import CommandLine, command_line, configuration_target
+from spicad.applications.configuration import Effective
 from spicad.applications.descriptor import Application
 from spicad.applications.outputs import Verdict, verify
 from spicad.archive.headers import Exposure
@@ -69,6 +70,7 @@ class Looked:
     digests: Mapping[str, tuple[str, str]]  # new ones only
     refused: str = ""
     culprit: str = ""
+    settings: Effective | None = None  # the configuration in force for this step
 
 
 def look_over(question: Question) -> Looked:
@@ -91,21 +93,25 @@ def look_over(question: Question) -> Looked:
         except SpicaError as error:
             return Looked(None, {}, {}, "", digests, str(error), file.stem)
         identities.append((file.input, file.stem, identity))
-    why, culprit = _unfit(question)
+    paths = _paths(question)
+    why, culprit = precheck(application, paths, _exposures(question), question.setup.effective)
     if why:
         return Looked(None, {}, {}, "", digests, why, culprit)
     try:
+        settings = question.setup.effective
+        settings = adjusted(application, paths, settings) if settings else None
         command = command_line(
             application,
             question.setup.tool.program,
             files,
-            question.setup.effective,
+            settings,
             threads=question.threads,
             memory_mb=question.step.memory_mb,
         )
     except SpicaError as error:
         return Looked(None, {}, {}, "", digests, str(error))
-    return Looked(command, inputs, links, _content_key(question, command, identities), digests)
+    key = _content_key(question, command, identities, settings)
+    return Looked(command, inputs, links, key, digests, settings=settings)
 
 
 def _digest(file: StepFile, known: Mapping[str, tuple[str, str]], new: dict[str, tuple[str, str]]) -> str:
@@ -126,18 +132,22 @@ def _digest(file: StepFile, known: Mapping[str, tuple[str, str]], new: dict[str,
     return prefix + new[path][1]
 
 
-def _unfit(question: Question) -> tuple[str, str]:
-    """Why the tool must not be started on these inputs, and whose fault it is."""
-    if not question.application.before and not any(each.columns for each in question.application.inputs.values()):
-        return "", ""
-    by_input: dict[str, list[tuple[str, Path]]] = {}
+def _paths(question: Question) -> dict[str, list[tuple[str, Path]]]:
+    """By input, the files that are there: what is prepared for the step may still have to be made."""
+    found: dict[str, list[tuple[str, Path]]] = {}
     for file in question.files:
-        by_input.setdefault(file.input, []).append((file.stem, file.path))
-    exposures = {stem: question.exposures[stem] for stem in question.stems if stem in question.exposures}
-    return precheck(question.application, by_input, exposures, question.setup.effective)
+        if not file.prepared_from or file.path.exists():
+            found.setdefault(file.input, []).append((file.stem, file.path))
+    return found
 
 
-def _content_key(question: Question, command: CommandLine, identities: Sequence[tuple[str, str, str]]) -> str:
+def _exposures(question: Question) -> dict[str, Exposure]:
+    return {stem: question.exposures[stem] for stem in question.stems if stem in question.exposures}
+
+
+def _content_key(
+    question: Question, command: CommandLine, identities: Sequence[tuple[str, str, str]], settings: Effective | None
+) -> str:
     """The same for two steps that must come to the same: tool, arguments, configuration, inputs in their order."""
     setup = question.setup
     plain = {stem: f"exposure{number}" for number, stem in enumerate(question.stems)}
@@ -146,7 +156,7 @@ def _content_key(question: Question, command: CommandLine, identities: Sequence[
         setup.application,
         setup.tool.version,
         template,
-        setup.effective.digest() if setup.effective else "",
+        settings.digest() if settings else "",
         sorted((name, hashlib.sha256(content).hexdigest()) for name, content in setup.stored.items()),
         [(name, plain.get(stem, stem), identity) for name, stem, identity in identities],
         [[name, each.file, each.kind, repr(each.require)] for name, each in question.application.outputs.items()],
@@ -162,8 +172,8 @@ def _with_plain_stems(argument: str, plain: Mapping[str, str]) -> str:
 
 def lay_out(folder: Path, looked: Looked, setup: Setup, application: Application) -> None:
     """cfg/ and the links of job/, right before the start."""
-    if setup.effective is not None:
-        (folder / "cfg" / configuration_target(application)).write_text(setup.effective.text(), encoding="ascii")
+    if looked.settings is not None:
+        (folder / "cfg" / configuration_target(application)).write_text(looked.settings.text(), encoding="ascii")
     for name, content in setup.stored.items():
         (folder / "cfg" / name).write_bytes(content)
     assert looked.command is not None

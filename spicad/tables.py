@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -221,8 +222,8 @@ def require_current(make_if_empty: bool = False) -> None:
 
 def may_share(path: Path) -> None:
     """Lets the spool's group read an SQLite database, so that `spica list` works for those who may drop jobs."""
+    group = path.parent.stat().st_gid
     for suffix in ("", "-wal", "-shm"):
-        try:
+        with suppress(FileNotFoundError):
             os.chmod(f"{path}{suffix}", 0o640)
-        except FileNotFoundError:
-            continue
+            os.chown(f"{path}{suffix}", -1, group)

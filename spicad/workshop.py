@@ -7,8 +7,6 @@ queue's order is waiting.py's, a run's bookkeeping run.py's, what is done for on
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,6 +19,7 @@ from spicad.backends import local
 from spicad.capsule import Capsule, folder_of
 from spicad.desk import Vetted
 from spicad.jobfile import Job, parse
+from spicad.node import node_limit
 from spicad.people import Person, person_named
 from spicad.plan import PlannedStep
 from spicad.run import Outcome, Run
@@ -61,7 +60,7 @@ class Workshop:
         if self.is_draining:
             return
         budget = AHEAD * self.floor.slots
-        held_up = self.why_nothing_starts()
+        held_up = node_limit(self.floor.settings)
         by_user, by_group = self._slots_in_use()
         reserved = 0  # slots kept free for steps of a higher rank that are being looked over
         last_rank: int | None = None
@@ -108,16 +107,6 @@ class Workshop:
     def limits(self) -> Limits:
         wanted = self.floor.settings.limits
         return Limits(self.floor.slots, wanted.slots_per_user, wanted.slots_per_group)
-
-    def why_nothing_starts(self) -> str:
-        """'' or the limit of the whole node that holds every step."""
-        load = self.floor.settings.daemon.load
-        if load and os.getloadavg()[0] > load:
-            return f"the load average is above {load:g}"
-        free = shutil.disk_usage(_existing(self.results)).free >> 20
-        if free < self.floor.settings.limits.free_disk_mb:
-            return f"{free} MiB are free for results, {self.floor.settings.limits.free_disk_mb} MiB must stay free"
-        return ""
 
     def _limit(self, user: str, group: str, slots: int, by_user: Counter[str], by_group: Counter[str]) -> str:
         limits = replace(self.limits(), slots=1 << 30)
@@ -240,7 +229,7 @@ class Workshop:
             self.queue.add(Waiting(accepted.submitted, process, accepted.rank, owner.user, owner.group), now)
             return
         self._take_up(run, capsule, f"run {run.number} on {self.floor.node}", now)
-        self.floor.ledger.steps([_step_row(run, step) for step in run.plan.steps])
+        self.floor.ledger.steps([step_row(run, step) for step in run.plan.steps])
 
     def _resume(self, process: int, run: Run, now: float) -> None:
         """A process that was held, or interrupted with the daemon, goes on where it was."""
@@ -304,7 +293,8 @@ class Workshop:
 
     def _ended(self, run: Run, step: PlannedStep, outcome: Outcome, now: float) -> None:
         capsule = self.capsules[run.process]
-        outcome = replace(outcome, why=run.in_words(outcome.why))
+        last_words = tuple(run.in_words(line) for line in outcome.last_words)
+        outcome = replace(outcome, why=run.in_words(outcome.why), last_words=last_words)
         state = run.end(step, outcome, self.floor.settings.daemon.attempts)
         if state is StepState.WAITING:
             log.warning("process %d %s: %s; goes on", run.process, step.folder, outcome.why)
@@ -395,19 +385,13 @@ def carried(job: Any, accepted: Accepted) -> Job:
     return replace(job, texts={**job.texts, **accepted.texts}) if accepted.texts else job
 
 
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path
-
-
 def _noted_key(folder: Path) -> str:
     with suppress(OSError):
         return (folder / "key").read_text()
     return ""
 
 
-def _step_row(run: Run, step: PlannedStep) -> dict[str, Any]:
+def step_row(run: Run, step: PlannedStep) -> dict[str, Any]:
     return {
         "process": run.process,
         "run": run.number,

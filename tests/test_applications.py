@@ -710,7 +710,7 @@ def test_spica_check_prints_each_problem_on_a_line(spica_check, tmp_path):
 
     status, out, _ = spica_check("sextractor", str(mine))
 
-    assert status == 1
+    assert status == 2
     assert [line.split(": ")[0] for line in out.splitlines()] == [f"{mine}, line 2", f"{mine}, line 3"]
 
 
@@ -722,7 +722,7 @@ def test_spica_check_looks_into_the_files_that_a_configuration_names(spica_check
     named = spica_check("sextractor", str(tmp_path / "mine.conf"))
     alone = spica_check("sextractor", str(tmp_path / "mine.param"))
 
-    assert named[0] == alone[0] == 1
+    assert named[0] == alone[0] == 2
     assert "mine.param, line 2" in named[1]
     assert 'Did you mean "FLUX_AUTO"?' in alone[1]
 
@@ -733,7 +733,7 @@ def test_spica_check_says_what_it_cannot_check(spica_check, tmp_path):
         'spica check: unknown application "sextracto". Did you mean "sextractor"?\n',
     )
     installed("swarp")
-    assert spica_check("swarp", str(tmp_path / "none.conf"))[0] == 2
+    assert spica_check("swarp", str(tmp_path / "none.conf"))[0] == 1
 
 
 def test_the_files_that_are_shipped_can_be_read_by_everyone():

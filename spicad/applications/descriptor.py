@@ -320,6 +320,7 @@ class Application:
     before: tuple[Before, ...]
     adjust: tuple[Adjust, ...]
     source: Path = field(compare=False)
+    text: str = field(compare=False, repr=False)
 
     @property
     def is_our_own(self) -> bool:
@@ -415,6 +416,7 @@ def parse_application(text: str, source: Path) -> Application:
         before=tuple(Before(**_tuples(values)) for values in before),
         adjust=tuple(Adjust(**values) for values in adjust),
         source=source,
+        text=text,
     )
     problems.extend(_inconsistencies(document, application))
     if problems:

@@ -20,7 +20,7 @@ from spicad.applications.tools import Tool, find_tool, tool_columns, tool_keywor
 from spicad.words import BadInput, Problem, SpicaError, nearest
 
 HELP = "check a tool's configuration file against the installed tool"
-FINE, WRONG, CANNOT = 0, 1, 2
+FINE, CANNOT, WRONG = 0, 1, 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         problems = _problems(application, tool, arguments.file, settings.paths.configurations)
     except SpicaError as error:
         print(error, file=sys.stderr)
-        return CANNOT
+        return WRONG if isinstance(error, BadInput) else CANNOT
     for problem in problems:
         print(problem)
     if not problems:

@@ -6,8 +6,6 @@ The order and the limits are those of spicad/waiting.py; what is counted comes f
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from spicad.commands.dropping import daemon_runs
 from spicad.commands.printing import BOLD, clock, coloured, one_line, print_json, styled, took
 from spicad.commands.tables import open_tables, processid, row_of, step_folder, steps_of
 from spicad.config import Settings
+from spicad.node import node_limit
 from spicad.tables import Event, Process, Step
 from spicad.waiting import Limits, Waiting, ahead_of, binding_limit, score
 from spicad.words import Phase
@@ -138,31 +137,11 @@ def _holds(settings: Settings, row: Process, event: Event | None, in_use: InUse,
         found.append(f"no spicad runs on {settings.paths.spool}. To start one: spicad start")
     if row.phase == Phase.QUEUED and row.not_before > now:
         found.append(f"its job file says not_before {clock(row.not_before)}, in {took(row.not_before - now)}")
-    found += _node_limits(settings)
+    if why := node_limit(settings):
+        found.append(why)
     limits = Limits(settings.daemon.slots, settings.limits.slots_per_user, settings.limits.slots_per_group)
     why = binding_limit(row.owner, row.group, 1, in_use.total, in_use.by_user, in_use.by_group, limits)
     return [*found, why] if why else found
-
-
-def _node_limits(settings: Settings) -> list[str]:
-    """The limits of the whole node, as the daemon holds every step by them."""
-    found = []
-    most, load = settings.daemon.load, os.getloadavg()[0]
-    if most and load > most:
-        found.append(f"the load average is {load:.1f}, above {most:g} nothing starts ([daemon] load)")
-    least, free = settings.limits.free_disk_mb, shutil.disk_usage(_existing(settings.paths.results)).free >> 20
-    if free < least:
-        found.append(f"{free} MiB are free for results, {least} MiB must stay free ([limits] free_disk_mb)")
-    return found
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path
-
-
-# ---------------------------------------------------------------------- in words
 
 
 def as_record(standing: Standing) -> dict[str, Any]:
