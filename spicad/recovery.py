@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spicad import closing
 from spicad.capsule import Capsule, folder_of
 from spicad.jobfile import Job, parse
 from spicad.ledger import NewProcess, insert_process
 from spicad.orders import waiting_of
 from spicad.people import person_named
+from spicad.run import Run
 from spicad.spool import Accepted, NotYet, Spool
 from spicad.tables import Event, Process, database
 from spicad.waiting import Waiting
-from spicad.words import IN_SPOOL, Phase, SpicaError
-from spicad.workshop import Workshop
+from spicad.words import IN_SPOOL, Phase, SpicaError, StepState
+from spicad.workshop import Workshop, step_row
 
 log = logging.getLogger("spicad")
 
@@ -66,6 +68,8 @@ def recover(workshop: Workshop, now: float) -> None:
     for process, phase in places.items():
         if phase is Phase.EXECUTING:
             _adopt(workshop, process, now)
+        elif process not in rows or rows[process].phase != phase.value:
+            _note_steps(workshop, process, phase)
     log.info("start: %d queued, %d executing", len(workshop.queue), len(workshop.runs))
 
 
@@ -202,12 +206,34 @@ def _adopt(workshop: Workshop, process: int, now: float) -> None:
         workshop.floor.ledger.phase(process, Phase.EXECUTING, Phase.QUEUED, "spicad", "nothing of it had begun", now)
         workshop.queue.add(waiting_of(process, text, accepted), now)
         return
+    _write_steps(workshop, run, capsule)
     order, who = capsule.standing_order()
     run.cancelled_by = who if order == "cancel" else ""
     run.held_why = f"held by {who}" if order == "hold" else ""
     workshop.adopt(run, capsule, now)
     if run.cancelled_by and process in workshop.runs:
         workshop.cancel(process, run.cancelled_by)
+
+
+def _note_steps(workshop: Workshop, process: int, phase: Phase) -> None:
+    """The rows of a run's steps, as far as it has come; of a process that had not begun there are none."""
+    with suppress(SpicaError):
+        capsule = _capsule(workshop, process, *workshop.floor.spool.read_copy(process, phase))
+        if capsule and capsule.is_sealed:
+            _write_steps(workshop, capsule.load(), capsule)
+
+
+def _write_steps(workshop: Workshop, run: Run, capsule: Capsule) -> None:
+    ledger = workshop.floor.ledger
+    ledger.steps([step_row(run, step) for step in run.plan.steps])
+    for number, outcome in run.outcome.items():
+        values: dict[str, Any] = {"why": outcome.why, "metrics": dict(outcome.metrics), "attempt": outcome.attempt}
+        if run.state[number] is StepState.DONE:
+            values |= {"content_key": outcome.key, "outputs": closing.reusable(outcome, capsule.folder)}
+        times = {"started": outcome.started or None, "ended": outcome.ended or None}
+        ledger.step(run.process, run.number, number, run.state[number], node=workshop.floor.node, **values, **times)
+    done = run.count((StepState.DONE, StepState.REUSED))
+    ledger.process_values(run.process, capsule=str(capsule.folder), steps_done=done, steps_total=run.total)
 
 
 def _capsule(workshop: Workshop, process: int, text: str, accepted: Accepted) -> Capsule | None:
