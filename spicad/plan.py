@@ -5,12 +5,12 @@ Nothing is read or written here; desk.py collects what goes in, run.py works off
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
 
 from spicad.applications.descriptor import Application, Input
 from spicad.archive.headers import Exposure, needs_preparing, separation_deg
@@ -238,8 +238,8 @@ def _selected(draft: _Draft, task: Task) -> tuple[list[str], list[str]]:
     if not task.select:
         return draft.chosen, []
     holds = condition(task.select)
-    kept = [stem for stem in draft.chosen if holds(draft.exposures[stem])]
-    return kept, [stem for stem in draft.chosen if stem not in set(kept)]
+    fits = {stem: holds(draft.exposures[stem]) for stem in draft.chosen}
+    return [stem for stem in fits if fits[stem]], [stem for stem in fits if not fits[stem]]
 
 
 def _widened(draft: _Draft, chosen: Sequence[str], widen: Widen | None) -> list[str]:
@@ -281,7 +281,7 @@ class _Sky:
         """All within the radius, and some beyond it."""
         cell = self._cell(exposure)
         if cell is not None:
-            for shift in product((0, -1, 1), repeat=3):
+            for shift in itertools.product((0, -1, 1), repeat=3):
                 yield from self.cells.get(tuple(map(sum, zip(cell, shift, strict=True))), ())
 
 

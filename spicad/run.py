@@ -162,24 +162,36 @@ class Run:
             self.state[step.number] = StepState.WAITING
             return StepState.WAITING
         culprit = outcome.culprit if outcome.state is StepState.FAILED else ""
-        if culprit and not step.stops_run and len(self.stems(step)) - 1 >= max(step.least, 1) and step.task >= 0:
+        if culprit and self._can_do_without(step, culprit):
             self.lost[culprit] = f"{step.application}: {outcome.why}"
             self.state[step.number] = StepState.WAITING
+            self._skip_hopeless()
             return StepState.WAITING
         self.state[step.number] = outcome.state
         self.outcome[step.number] = outcome
         if outcome.state is StepState.FAILED:
             self._fail(step, outcome)
+        elif outcome.state in GOOD_STATES and outcome.stems:
+            for stem in set(self.stems(step)).difference(outcome.stems):  # a culprit of an attempt before a restart
+                self.lost[stem] = f"{step.application} did without it"
         return outcome.state
 
+    def _can_do_without(self, step: PlannedStep, culprit: str) -> bool:
+        left = self.stems(step)
+        return step.gathers and not step.stops_run and culprit in left and len(left) > max(step.least, 1)
+
     def _fail(self, step: PlannedStep, outcome: Outcome) -> None:
-        works_for_one = len(step.stems) == 1
-        if step.stops_run or not works_for_one:
-            self.failure = self.failure or (step.number, outcome)
-        if works_for_one:
+        if step.stops_run or step.gathers:
+            self._note_failure(step, outcome)
+        if not step.gathers:
             for stem in self._users_of(step):
                 self.lost.setdefault(stem, f"{step.application}: {outcome.why}")
         self._skip_hopeless()
+
+    def _note_failure(self, step: PlannedStep, outcome: Outcome) -> None:
+        """The first one counts, but one that ends the run more than one that does not."""
+        if self.failure is None or (step.stops_run and not self._must_stop):
+            self.failure = (step.number, outcome)
 
     def _users_of(self, step: PlannedStep) -> set[str]:
         """The exposures that cannot do without what `step` should have made."""
@@ -197,8 +209,8 @@ class Run:
             if why := self._why_hopeless(step):
                 self.state[step.number] = StepState.SKIPPED
                 self.outcome[step.number] = Outcome(StepState.SKIPPED, Ending.NEVER_AGAIN, why)
-                if len(step.stems) > 1 and self.failure is None:
-                    self.failure = (step.number, self.outcome[step.number])
+                if step.gathers:
+                    self._note_failure(step, self.outcome[step.number])
 
     def _why_hopeless(self, step: PlannedStep) -> str:
         left = self.stems(step)
