@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,13 +22,17 @@ from spicad.applications.configuration import Effective
 from spicad.applications.descriptor import Application
 from spicad.applications.outputs import Verdict, verify
 from spicad.archive.headers import Exposure
+from spicad.capsule import outcome_from, outcome_record
 from spicad.desk import Setup
-from spicad.durable import sync_folder
+from spicad.durable import replace_file, sync_folder
 from spicad.plan import PlannedStep
 from spicad.run import Made, Outcome
 from spicad.words import Ending, SpicaError, StepState
 
 DISK_FULL_BYTES = 8 << 20
+VERIFIED = "verified.json"
+CANNOT_KEEP = "the products cannot be kept"
+_ONE_AT_A_TIME = threading.Lock()  # two steps may want the same name for a product
 MOST_LOG_BYTES = 4 << 20
 
 
@@ -221,6 +226,11 @@ def judge(evidence: Evidence) -> Outcome:
     """Verifies what the step left, and puts what is good where it belongs."""
     if evidence.interrupted:
         return _outcome(evidence, StepState.WAITING, Ending.TRY_AGAIN, evidence.interrupted)
+    try:
+        if outcome := _taken_up(evidence):
+            return outcome
+    except OSError as error:
+        return _outcome(evidence, StepState.WAITING, Ending.TRY_AGAIN, f"{CANNOT_KEEP}: {error.strerror}")
     verdict = verify(
         evidence.application,
         evidence.folder / "job",
@@ -235,11 +245,10 @@ def judge(evidence: Evidence) -> Outcome:
         state = StepState.WAITING if verdict.ending is Ending.TRY_AGAIN else StepState.FAILED
         return _outcome(evidence, state, verdict.ending, verdict.why, verdict)
     try:
-        made = tuple(_put_away(evidence, verdict))
+        return _put_away(evidence, verdict)
     except OSError as error:
-        why = f"the products cannot be kept: {error.strerror}"
+        why = f"{CANNOT_KEEP}: {error.strerror}"
         return _outcome(evidence, StepState.WAITING, Ending.TRY_AGAIN, why, verdict)
-    return _outcome(evidence, StepState.DONE, Ending.DONE, "", verdict, made)
 
 
 def _outcome(
@@ -278,24 +287,60 @@ def _log_text(path: Path) -> str:
         return ""
 
 
-def _put_away(evidence: Evidence, verdict: Verdict) -> list[Made]:
-    """Outputs to products/ or work/; products are synced, to outlive a power cut once something says they are there."""
-    made = []
-    for produced in verdict.outputs:
-        output = evidence.application.outputs[produced.name]
-        folder = "products" if output.keep else "work"
-        template = output.product if output.keep else "{file}"
-        stem = produced.stem or ""
-        name = evidence.place.name(template, stem, produced.path.name)
-        target = _free_name(evidence.place.run_folder / folder, name)
-        status = _settle(produced.path, output.keep)
-        os.rename(produced.path, target)
-        path = f"{folder}/{target.name}"
-        made.append(Made(produced.name, stem, path, status.st_size, status.st_mtime_ns, produced.digest, output.keep))
+def _put_away(evidence: Evidence, verdict: Verdict) -> Outcome:
+    """Outputs to products/ or work/; products are synced, to outlive a power cut once something says they are there.
+
+    What was verified, and where it goes, is written down before the first move: who is killed in the middle of it has
+    lost nothing.
+    """
+    made, moves = [], []
+    with _ONE_AT_A_TIME:
+        taken: set[Path] = set()
+        for produced in verdict.outputs:
+            output = evidence.application.outputs[produced.name]
+            folder = "products" if output.keep else "work"
+            template = output.product if output.keep else "{file}"
+            stem = produced.stem or ""
+            name = evidence.place.name(template, stem, produced.path.name)
+            target = _free_name(evidence.place.run_folder / folder, name, taken)
+            status = _settle(produced.path, output.keep)
+            path = f"{folder}/{target.name}"
+            moves.append((produced.path.name, path))
+            keep, digest = output.keep, produced.digest
+            made.append(Made(produced.name, stem, path, status.st_size, status.st_mtime_ns, digest, keep))
+        outcome = _outcome(evidence, StepState.DONE, Ending.DONE, "", verdict, tuple(made))
+        if moves:
+            record = json.dumps({"moves": moves, "outcome": outcome_record(outcome)}).encode()
+            replace_file(evidence.folder / VERIFIED, record)
+        _move(evidence, moves)
     if any(each.keep for each in made):
         sync_folder(evidence.place.run_folder / "products")
     _sweep(evidence.folder / "job")
-    return made
+    return outcome
+
+
+def _move(evidence: Evidence, moves: Iterable[Sequence[str]]) -> None:
+    try:
+        for name, path in moves:
+            source, target = evidence.folder / "job" / name, evidence.place.run_folder / path
+            if source.exists() or not target.exists():
+                os.rename(source, target)
+    except OSError:
+        for _, path in moves:  # the next attempt makes them anew, under the same names
+            (evidence.place.run_folder / path).unlink(missing_ok=True)
+        raise
+
+
+def _taken_up(evidence: Evidence) -> Outcome | None:
+    """The outcome of a step whose products were being put away when the daemon was killed."""
+    try:
+        record = json.loads((evidence.folder / VERIFIED).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    _move(evidence, record["moves"])
+    sync_folder(evidence.place.run_folder / "products")
+    _sweep(evidence.folder / "job")
+    return outcome_from(record["outcome"])
 
 
 def _settle(path: Path, is_synced: bool) -> os.stat_result:
@@ -309,12 +354,14 @@ def _settle(path: Path, is_synced: bool) -> os.stat_result:
         os.close(handle)
 
 
-def _free_name(folder: Path, name: str) -> Path:
+def _free_name(folder: Path, name: str, taken: set[Path]) -> Path:
+    """A name that no file has, nor any of `taken`; it is taken then."""
     stem, dot, suffix = name.partition(".")
     number, target = 1, folder / name
-    while os.path.lexists(target):
+    while os.path.lexists(target) or target in taken:
         number += 1
         target = folder / f"{stem}-{number}{dot}{suffix}"
+    taken.add(target)
     return target
 
 
@@ -365,7 +412,7 @@ def _linked(earlier: Earlier, old: Made, stem: str, question: Question, place: P
         raise FileNotFoundError(path)
     folder = "products" if old.keep else "work"
     template = question.application.outputs[old.output].product if old.keep else "{file}"
-    target = _free_name(place.run_folder / folder, place.name(template, stem, path.name))
+    target = _free_name(place.run_folder / folder, place.name(template, stem, path.name), set())
     try:
         os.link(path, target, follow_symlinks=False)
     except OSError:
