@@ -208,13 +208,9 @@ def _pid_namespace(pid: int) -> int:
 
 def _running_in(folder: Path) -> list[int]:
     """Processes whose current folder is `folder`: steps without a sandbox that nobody else knows of."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            with suppress(OSError):
-                if os.readlink(f"/proc/{entry}/cwd") == str(folder):
-                    found.append(int(entry))
-    return found
+    import psutil
+
+    return [process.pid for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(folder)]
 
 
 def _kill(pid: int) -> None:
