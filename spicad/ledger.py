@@ -13,6 +13,7 @@ from typing import Any
 
 import peewee
 
+from spicad import rows
 from spicad.spool import Accepted
 from spicad.tables import Digest, Event, Process, Step, database
 from spicad.words import Phase, StepState
@@ -36,7 +37,7 @@ class NewProcess:
 
 class Ledger:
     def __init__(self) -> None:
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: list[Callable[[], object]] = []
         self.above = 0  # new numbers are higher than this, whatever the database remembers
         self.away_since: float | None = None
 
@@ -56,9 +57,9 @@ class Ledger:
             return None
 
     def _accept_one(self, new: NewProcess) -> int:
-        known = Process.select(Process.id).where(Process.token == new.accepted.token).tuples().first()
-        if known:
-            return int(known[0])
+        known = rows.find(Process, "id", token=new.accepted.token)
+        if known is not None:
+            return int(known)
         highest = int(Process.select(peewee.fn.MAX(Process.id)).scalar() or 0) if self.above else 0
         number = self.above + 1 if highest < self.above else None
         made = insert_process(new, Phase.QUEUED, f"taken from {new.accepted.drop}", number)
@@ -69,36 +70,29 @@ class Ledger:
 
     def phase(self, process: int, before: Phase, after: Phase, who: str, why: str, now: float, **values: Any) -> None:
         def write() -> None:
-            changed = (
-                Process.update(phase=after.value, why=why, **values)
-                .where((Process.id == process) & (Process.phase == before.value))
-                .execute()
-            )
-            if not changed:  # the spool leads: a row that says otherwise is brought into line
+            seen = {"id": process, "phase": before.value}
+            if not rows.update(Process, seen, phase=after.value, why=why, **values):
+                # The spool leads: a row that says otherwise is brought into line.
                 log.info("process %d: the row did not say %s; it says %s now.", process, before.value, after.value)
-                Process.update(phase=after.value, why=why, **values).where(Process.id == process).execute()
-            Event.insert(process=process, time=now, who=who, before=before.value, phase=after.value, why=why).execute()
+                rows.update(Process, {"id": process}, phase=after.value, why=why, **values)
+            rows.insert(Event, process=process, time=now, who=who, before=before.value, phase=after.value, why=why)
 
         self._waiting.append(write)
 
     def event(self, process: int, phase: Phase, who: str, why: str, now: float) -> None:
-        self._waiting.append(
-            lambda: Event.insert(process=process, time=now, who=who, phase=phase.value, why=why).execute()
-        )
+        self._waiting.append(lambda: rows.insert(Event, process=process, time=now, who=who, phase=phase.value, why=why))
 
     def process_values(self, process: int, **values: Any) -> None:
-        self._waiting.append(lambda: Process.update(**values).where(Process.id == process).execute())
+        self._waiting.append(lambda: rows.update(Process, {"id": process}, **values))
 
-    def steps(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def steps(self, steps: Sequence[Mapping[str, Any]]) -> None:
         """New steps of a run; earlier rows of the same run are replaced."""
-        if not rows:
+        if not steps:
             return
 
         def write() -> None:
-            first = rows[0]
-            Step.delete().where((Step.process == first["process"]) & (Step.run == first["run"])).execute()
-            for start in range(0, len(rows), 50):
-                Step.insert_many(rows[start : start + 50]).execute()
+            rows.delete(Step, process=steps[0]["process"], run=steps[0]["run"])
+            rows.insert_many(Step, steps)
 
         self._waiting.append(write)
 
@@ -106,13 +100,13 @@ class Ledger:
         for name in ("metrics", "outputs"):
             if name in values:
                 values[name] = json.dumps(values[name])
-        where = (Step.process == process) & (Step.run == run) & (Step.number == number)
-        self._waiting.append(lambda: Step.update(state=state.value, **values).where(where).execute())
+        where = {"process": process, "run": run, "number": number}
+        self._waiting.append(lambda: rows.update(Step, where, state=state.value, **values))
 
     def digest(self, path_key: str, identity: str, sha256: str) -> None:
         def write() -> None:
-            Digest.delete().where(Digest.path == path_key).execute()
-            Digest.insert(path=path_key, identity=identity, sha256=sha256).execute()
+            rows.delete(Digest, path=path_key)
+            rows.insert(Digest, path=path_key, identity=identity, sha256=sha256)
 
         self._waiting.append(write)
 
@@ -142,7 +136,7 @@ class Ledger:
             self.away_since = None
         return True
 
-    def _write_one_by_one(self, batch: Sequence[Callable[[], None]]) -> None:
+    def _write_one_by_one(self, batch: Sequence[Callable[[], object]]) -> None:
         """One row that the database will not have must not keep all others, or the daemon, from going on."""
         for write in batch:
             try:
@@ -184,6 +178,6 @@ def insert_process(new: NewProcess, phase: Phase, why: str, number: int | None =
     }
     if number is not None:
         values["id"] = number
-    made = int(Process.insert(**values).execute() or number or 0)
-    Event.insert(process=made, time=accepted.submitted, who=accepted.owner, phase=phase.value, why=why).execute()
+    made = rows.insert(Process, **values) or number or 0
+    rows.insert(Event, process=made, time=accepted.submitted, who=accepted.owner, phase=phase.value, why=why)
     return made
