@@ -153,7 +153,7 @@ def _supplied(draft: _Draft, number: int, task: Task, stems: list[str]) -> list[
     """Those of `stems` for which the earlier tasks make what this one reads: a stack never holds unsolved exposures."""
     tasks = draft.ingredients.rules.tasks
     for wanted in draft.applications[task.application].inputs.values():
-        maker = _maker_of(number, wanted.product, tasks, draft.applications) if wanted.kind == "product" else None
+        maker = _maker_of(number, wanted, tasks, draft.applications) if wanted.kind == "product" else None
         if maker is not None:
             why = f"the task {tasks[maker].application} makes no {wanted.product} for it"
             missing = [stem for stem in stems if (maker, stem) not in draft.makers]
@@ -178,7 +178,7 @@ def _require_known(tasks: Sequence[Task], applications: Mapping[str, Application
     ]
     for number, task in enumerate(tasks):
         for wanted in _products_of(applications.get(task.application)):
-            if _maker_of(number, wanted.product, tasks, applications) is None and not wanted.optional:
+            if _maker_of(number, wanted, tasks, applications) is None and not wanted.optional:
                 makers = sorted(name for name, each in applications.items() if wanted.product in each.outputs)
                 what = f"the task {task.application} needs a {wanted.product}, which no earlier task makes."
                 mend = (
@@ -193,11 +193,12 @@ def _products_of(application: Application | None) -> list[Input]:
     return [each for each in application.inputs.values() if each.product] if application else []
 
 
-def _maker_of(number: int, product: str, tasks: Sequence[Task], applications: Mapping[str, Application]) -> int | None:
-    """The nearest task before `number` that makes `product`."""
+def _maker_of(number: int, wanted: Input, tasks: Sequence[Task], applications: Mapping[str, Application]) -> int | None:
+    """The nearest task before `number` that makes what is wanted; the map of a stack is no map of its exposures."""
     for earlier in reversed(range(number)):
         application = applications.get(tasks[earlier].application)
-        if application and product in application.outputs:
+        made = application.outputs.get(wanted.product) if application else None
+        if made and (made.is_per_exposure or wanted.kind == "product"):
             return earlier
     return None
 
@@ -227,7 +228,7 @@ def _groups_of_all_tasks(draft: _Draft) -> list[list[Group]]:
             Dropped(draft.labels[stem], why, task.application) for stem in left_out if stem not in working
         ]
         for input_ in _products_of(draft.applications[task.application]):
-            maker = _maker_of(number, input_.product, tasks, draft.applications)
+            maker = _maker_of(number, input_, tasks, draft.applications)
             if maker is not None:
                 wanted[maker] |= working
     return groups
@@ -356,7 +357,7 @@ def _sources(draft: _Draft, number: int, task: Task, wanted: Input, stems: list[
             PlannedFile(stem, _readable(draft, stem, draft.exposures[stem], wanted, OF_EXPOSURES)) for stem in stems
         ]
     if wanted.product:
-        made = _made(draft, number, wanted.product, stems)
+        made = _made(draft, number, wanted, stems)
         if made or wanted.kind == "product":
             return made
     if wanted.kind == "weight":
@@ -376,12 +377,13 @@ def _sources(draft: _Draft, number: int, task: Task, wanted: Input, stems: list[
     return []
 
 
-def _made(draft: _Draft, number: int, product: str, stems: list[str]) -> list[PlannedFile]:
+def _made(draft: _Draft, number: int, wanted: Input, stems: list[str]) -> list[PlannedFile]:
     """What the nearest earlier task makes for these exposures; nothing when none does."""
     tasks = draft.ingredients.rules.tasks
-    maker = _maker_of(number, product, tasks, draft.applications)
+    maker = _maker_of(number, wanted, tasks, draft.applications)
     if maker is None:
         return []
+    product = wanted.product
     if draft.applications[tasks[maker].application].outputs[product].is_per_exposure:
         return [
             PlannedFile(stem, Source(step=draft.makers[(maker, stem)], output=product))

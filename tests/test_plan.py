@@ -349,6 +349,13 @@ def test_a_weight_map_goes_with_its_exposure_and_one_for_all_is_prepared_once() 
     assert set(made.exposures) == {"img0001", "img0002", "img0003"}
 
 
+def test_the_weight_map_of_a_stack_is_none_of_its_exposures() -> None:
+    made = planned(STACK + STACK.replace('"object", "filter"', '"all"'), [exposure(1), exposure(2)])
+
+    assert [sorted(step.files) for step in made.steps] == [["exposure"], ["exposure"]]
+    assert made.steps[1].needs == ()
+
+
 def test_preparing_ends_the_run_where_the_task_that_wants_it_would() -> None:
     packed = exposure(1, packing="fits.gz")
 
