@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -313,18 +313,18 @@ def _put_away(evidence: Evidence, verdict: Verdict) -> Outcome:
             record = json.dumps({"moves": moves, "outcome": outcome_record(outcome)}).encode()
             replace_file(evidence.folder / VERIFIED, record)
         _move(evidence, moves)
-    if any(each.keep for each in made):
-        sync_folder(evidence.place.run_folder / "products")
     _sweep(evidence.folder / "job")
     return outcome
 
 
-def _move(evidence: Evidence, moves: Iterable[Sequence[str]]) -> None:
+def _move(evidence: Evidence, moves: Sequence[Sequence[str]]) -> None:
     try:
         for name, path in moves:
             source, target = evidence.folder / "job" / name, evidence.place.run_folder / path
             if source.exists() or not target.exists():
                 os.rename(source, target)
+        if any(path.startswith("products/") for _, path in moves):
+            sync_folder(evidence.place.run_folder / "products")
     except OSError:
         for _, path in moves:  # the next attempt makes them anew, under the same names
             (evidence.place.run_folder / path).unlink(missing_ok=True)
@@ -338,7 +338,6 @@ def _taken_up(evidence: Evidence) -> Outcome | None:
     except (FileNotFoundError, ValueError):
         return None
     _move(evidence, record["moves"])
-    sync_folder(evidence.place.run_folder / "products")
     _sweep(evidence.folder / "job")
     return outcome_from(record["outcome"])
 
