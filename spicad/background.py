@@ -22,19 +22,23 @@ class Background:
     """`wake` is the writing end of a pipe that the loop listens to."""
 
     def __init__(self, wake: int, threads: int) -> None:
+        self.failed: Callable[[int, Exception], None] = lambda process, error: None
         self._wake = wake
         self._threads = ThreadPoolExecutor(threads, "spicad")
-        self._ended: deque[tuple[Future[Any], Then]] = deque()
+        self._ended: deque[tuple[Future[Any], Then, int]] = deque()
         self.under_way = 0
 
-    def do(self, work: Callable[..., Any], *values: Any, then: Then) -> None:
-        """`then` gets what `work` returns, or the exception that it raised, from inside `hand_back`."""
+    def do(self, work: Callable[..., Any], *values: Any, then: Then, process: int = 0) -> None:
+        """`then` gets what `work` returns, or the exception that it raised, from inside `hand_back`.
+
+        When `then` itself fails, `failed` is told, with the process that the work was for.
+        """
         self.under_way += 1
         future = self._threads.submit(work, *values)
-        future.add_done_callback(lambda ended: self._note(ended, then))
+        future.add_done_callback(lambda ended: self._note(ended, then, process))
 
-    def _note(self, future: Future[Any], then: Then) -> None:
-        self._ended.append((future, then))
+    def _note(self, future: Future[Any], then: Then, process: int) -> None:
+        self._ended.append((future, then, process))
         with suppress(BlockingIOError, OSError):
             os.write(self._wake, b"t")
 
@@ -46,13 +50,16 @@ class Background:
         """Runs what follows from work that has ended; how much there was."""
         count = 0
         while self._ended:
-            future, then = self._ended.popleft()
+            future, then, process = self._ended.popleft()
             self.under_way -= 1
             count += 1
             if future.cancelled():
                 continue
             error = future.exception()
-            then(error if error is not None else future.result())
+            try:
+                then(error if error is not None else future.result())
+            except Exception as fault:
+                self.failed(process, fault)
         return count
 
     def stop(self) -> None:

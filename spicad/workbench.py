@@ -106,7 +106,12 @@ class Workbench:
         if not question.files and not question.application.before:
             self._looked(key, question, steps.look_over(question))  # nothing to read: no thread is worth it
             return
-        self.floor.background.do(steps.look_over, question, then=lambda looked: self._looked(key, question, looked))
+        self.floor.background.do(
+            steps.look_over,
+            question,
+            then=lambda looked: self._looked(key, question, looked),
+            process=run.process,
+        )
 
     def _question(self, run: Run, step: PlannedStep) -> steps.Question:
         capsule = self.capsules[run.process]
@@ -294,7 +299,10 @@ class Workbench:
         ended = [waiting[handle] for handle, _ in poll.poll(0)]
         ended += [key for key, running in self.running.items() if running.handle < 0]
         for key in ended:
-            self._step_ended(self.running.pop(key), now)
+            try:
+                self._step_ended(self.running.pop(key), now)
+            except Exception as error:
+                self.floor.background.failed(key[0], error)
         for running in list(self.running.values()):
             if now > running.deadline and not running.killed:
                 running.timed_out = running.killed = True
@@ -345,7 +353,21 @@ class Workbench:
         if not evidence.application.outputs and not interrupted and code == 0:
             self._judged(run, step, steps.judge(evidence))
             return
-        self.floor.background.do(steps.judge, evidence, then=lambda outcome: self._judged(run, step, outcome))
+        self.floor.background.do(
+            steps.judge, evidence, then=lambda outcome: self._judged(run, step, outcome), process=run.process
+        )
+
+    def clear(self, process: int) -> None:
+        """Nothing of this process is left on the bench."""
+        self.looking = {key for key in self.looking if key[0] != process}
+        for key in [key for key in self.ready if key[0] == process]:
+            del self.ready[key]
+        for key in [key for key in self.running if key[0] == process]:
+            running = self.running.pop(key)
+            local.kill(running.folder)
+            if running.handle >= 0:
+                self.floor.unwatch(running.handle)
+                os.close(running.handle)
 
     def _place(self, run: Run, step: PlannedStep) -> steps.Place:
         return steps.Place(self.capsules[run.process].folder, step.label, run.plan.labels)

@@ -43,6 +43,7 @@ class Workshop:
         self.starting: dict[int, Waiting] = {}  # queued processes whose plan is being made
         self.vetted: OrderedDict[int, Vetted] = OrderedDict()
         self.is_draining = False
+        floor.background.failed = self.set_aside
 
     @property
     def results(self) -> Path:
@@ -78,14 +79,17 @@ class Workshop:
                 pending += 1
                 continue
             run = self.runs.get(candidate.process)
-            if run is None and may_start(candidate):
-                self._activate(candidate, now)
-                budget -= 1
-                pending += 1
-                run = self.runs.get(candidate.process)  # there at once when its plan was remembered
-            if run is not None:
-                budget, waiting = self._go_on(run, budget, reserved, held_up, by_user, by_group)
-                pending += waiting
+            try:
+                if run is None and may_start(candidate):
+                    self._activate(candidate, now)
+                    budget -= 1
+                    pending += 1
+                    run = self.runs.get(candidate.process)  # there at once when its plan was remembered
+                if run is not None:
+                    budget, waiting = self._go_on(run, budget, reserved, held_up, by_user, by_group)
+                    pending += waiting
+            except Exception as error:
+                self.set_aside(candidate.process, error)
             if budget <= 0 and not self.bench.ready:
                 break
 
@@ -153,9 +157,16 @@ class Workshop:
         self.starting[process] = waiting
         vetted = self.vetted.pop(process, None)
         if vetted is not None:
-            self._begin(process, *self._copy(process), vetted, now)
+            try:
+                text, accepted = self._copy(process)
+            except FileNotFoundError:  # moved away by hand: the next look notes it
+                self.queue.add(self.starting.pop(process), now)
+                return
+            self._begin(process, text, accepted, vetted, now)
             return
-        self.floor.background.do(self._reopened, process, then=lambda found: self._reopen(process, found))
+        self.floor.background.do(
+            self._reopened, process, then=lambda found: self._reopen(process, found), process=process
+        )
 
     def _copy(self, process: int) -> tuple[str, Accepted]:
         return self.floor.spool.read_copy(process, Phase.QUEUED)
@@ -359,6 +370,24 @@ class Workshop:
         for run in list(self.runs.values()):
             if run.is_over:
                 self._go_or_finish(run)
+
+    def set_aside(self, process: int, error: Exception) -> None:
+        """An error of Spica itself around one process: it is held, told to a person, and all others go on."""
+        log.error("process %d: an error of Spica itself", process, exc_info=error)
+        why = f"an error of Spica itself: {type(error).__name__}: {error}. See the daemon's log."
+        now = self.floor.clock()
+        run = self.runs.pop(process, None)
+        self.capsules.pop(process, None)
+        self.starting.pop(process, None)
+        self.queue.remove(process)
+        self.bench.clear(process)
+        for before in (Phase.EXECUTING, Phase.QUEUED):
+            if self.floor.spool.move(process, before, Phase.HELD):
+                self.floor.ledger.phase(process, before, Phase.HELD, "spicad", why, now)
+                text, accepted = self.floor.spool.read_copy(process, Phase.HELD)
+                settings, spool = self.floor.settings, self.floor.spool
+                closing.mail_unstarted(settings, spool, process, text, accepted, Phase.HELD, why, now)
+                log.warning("process %d %s: HELD", process, run.name if run else "")
 
     # ------------------------------------------------------------------ orders
 
