@@ -47,7 +47,7 @@ class Queue:
     def __init__(self) -> None:
         self._classes: dict[tuple[int, str], list[Waiting]] = {}
         self._members: dict[int, Waiting] = {}
-        self._later: list[tuple[float, int]] = []  # (not_before, process)
+        self._later: list[tuple[float, Waiting]] = []  # by not_before
 
     def __len__(self) -> int:
         return len(self._members)
@@ -61,7 +61,7 @@ class Queue:
     def add(self, waiting: Waiting, now: float) -> None:
         self._members[waiting.process] = waiting
         if waiting.not_before > now:
-            heapq.heappush(self._later, (waiting.not_before, waiting.process))
+            heapq.heappush(self._later, (waiting.not_before, waiting))
         else:
             heapq.heappush(self._classes.setdefault((waiting.rank, waiting.user), []), waiting)
 
@@ -88,8 +88,8 @@ class Queue:
     def _bring_in(self, now: float) -> None:
         """Those whose time has come."""
         while self._later and self._later[0][0] <= now:
-            _, process = heapq.heappop(self._later)
-            if waiting := self._members.get(process):
+            _, waiting = heapq.heappop(self._later)
+            if self._members.get(waiting.process) is waiting:  # not removed, nor added anew with another time
                 heapq.heappush(self._classes.setdefault((waiting.rank, waiting.user), []), waiting)
 
     def _of_class(self, key: tuple[int, str]) -> Iterator[Waiting]:
@@ -125,8 +125,9 @@ def merged(active: Collection[Waiting], queued: Iterator[Waiting], now: float) -
     return heapq.merge(active, queued, key=lambda each: _place(each, now))
 
 
-def _place(waiting: Waiting, now: float) -> tuple[float, int]:
-    return -sum(score(waiting.rank, waiting.submitted, now).values()), waiting.process
+def _place(waiting: Waiting, now: float) -> tuple[float, float, int]:
+    """Of equal scores the older goes first, as in its class."""
+    return -sum(score(waiting.rank, waiting.submitted, now).values()), waiting.submitted, waiting.process
 
 
 def binding_limit(

@@ -1,0 +1,228 @@
+"""Who goes first: rank before age, always; nobody is hidden behind another's crowd; each limit in words.
+
+What is done with the one who goes first is told in the tests of the workshop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spicad.waiting import AGE_FULL_S, BAND, Limits, Queue, Waiting, ahead_of, binding_limit, merged, order, score
+from spicad.words import Rank
+
+NOW = 1_800_000_000.0
+
+
+def waiting(process: int, submitted: float = 0.0, rank: int = Rank.USER, user: str = "alice", **more: float) -> Waiting:
+    return Waiting(NOW + submitted, process, int(rank), user, f"{user}s", **more)
+
+
+def queue_of(*members: Waiting, now: float = NOW) -> Queue:
+    queue = Queue()
+    for each in members:
+        queue.add(each, now)
+    return queue
+
+
+def numbers(queue: Queue, now: float = NOW) -> list[int]:
+    return [each.process for each in queue.in_order(now, lambda each: True)]
+
+
+MEMBERS = st.lists(
+    st.builds(
+        Waiting,
+        submitted=st.sampled_from([NOW, NOW - 1, NOW + 60, 0.0]) | st.floats(0, 2 * NOW),
+        process=st.integers(1, 10_000),
+        rank=st.sampled_from([int(rank) for rank in Rank]),
+        user=st.sampled_from(["alice", "bob", "carol"]),
+        group=st.just("lensing"),
+        not_before=st.sampled_from([0.0, NOW - 5, NOW, NOW + 5]),
+    ),
+    max_size=40,
+    unique_by=lambda each: each.process,
+)
+
+
+def test_the_pipeline_goes_before_anybody_and_among_equals_the_older() -> None:
+    old_user = waiting(1, -AGE_FULL_S * 10)
+    queue = queue_of(
+        old_user,
+        waiting(2, -5, Rank.PIPELINE, "cron"),
+        waiting(3, -9, Rank.ADMINISTRATOR, "dan"),
+        waiting(4, -9, Rank.GROUP_ADMINISTRATOR, "bob"),
+        waiting(5, -7, Rank.PIPELINE, "cron"),
+        waiting(6, -8, Rank.PIPELINE, "robot"),
+    )
+
+    assert numbers(queue) == [6, 5, 2, 3, 4, 1]
+
+
+@given(MEMBERS, st.floats(0, 2 * NOW))
+def test_a_rank_is_never_overtaken_by_age(members: list[Waiting], now: float) -> None:
+    ordered = order(members, now)
+
+    assert [each.rank for each in ordered] == sorted((each.rank for each in members), reverse=True)
+    for one, other in pairwise(ordered):
+        if one.rank == other.rank:
+            assert one.submitted <= other.submitted
+
+
+@given(st.sampled_from(list(Rank)), st.floats(allow_nan=False), st.floats(0, 2 * NOW))
+def test_a_score_stays_in_its_band(rank: Rank, submitted: float, now: float) -> None:
+    terms = score(int(rank), submitted, now)
+
+    assert terms["rank"] == rank * BAND
+    assert rank * BAND <= sum(terms.values()) < (rank + 1) * BAND
+
+
+@given(MEMBERS, st.sets(st.integers(0, 39)))
+def test_the_queue_yields_what_sorting_everybody_would(members: list[Waiting], removed: set[int]) -> None:
+    queue = queue_of(*members)
+    gone = {each.process for number, each in enumerate(members) if number in removed}
+    for process in gone:
+        assert queue.remove(process) is not None
+
+    left = [each for each in members if each.process not in gone]
+    assert len(queue) == len(left)
+    assert sorted(each.process for each in queue) == sorted(each.process for each in left)
+    assert numbers(queue) == [each.process for each in order([each for each in left if each.not_before <= NOW], NOW)]
+    assert numbers(queue, NOW + 5) == [each.process for each in order(left, NOW + 5)]
+
+
+def test_looking_takes_nothing_away() -> None:
+    queue = queue_of(*(waiting(n, -n) for n in range(1, 9)))
+
+    assert numbers(queue) == numbers(queue) == [8, 7, 6, 5, 4, 3, 2, 1]
+
+
+def test_a_removed_process_is_gone_and_can_come_again() -> None:
+    queue = queue_of(waiting(1, -5), waiting(2, -4))
+
+    assert queue.remove(1) == waiting(1, -5)
+    assert queue.remove(1) is None
+    assert 1 not in queue
+    assert numbers(queue) == [2]
+
+    queue.add(waiting(1, -3), NOW)
+    assert numbers(queue) == [2, 1]
+
+
+def test_nothing_starts_before_its_time() -> None:
+    queue = queue_of(waiting(1, not_before=NOW + 60), waiting(2, not_before=NOW + 30), waiting(3))
+
+    assert numbers(queue) == [3]
+    assert queue.next_time == NOW + 30
+    assert numbers(queue, NOW + 30) == [2, 3]
+    assert queue.next_time == NOW + 60
+    assert numbers(queue, NOW + 60) == [1, 2, 3]
+    assert queue.next_time is None
+    assert len(queue) == 3
+
+
+def test_a_time_that_was_put_off_is_kept() -> None:
+    queue = queue_of(waiting(1, not_before=NOW + 30))
+    queue.remove(1)
+    queue.add(waiting(1, not_before=NOW + 90), NOW)
+
+    assert numbers(queue, NOW + 60) == []
+    assert numbers(queue, NOW + 90) == [1]
+
+
+def test_a_process_that_was_held_and_released_before_its_time_is_there_once() -> None:
+    queue = queue_of(waiting(1, not_before=NOW + 30))
+    queue.remove(1)
+    queue.add(waiting(1, not_before=NOW + 30), NOW)
+
+    assert numbers(queue, NOW + 30) == [1]
+
+
+def test_ten_thousand_processes_of_one_user_do_not_hide_the_head_of_another() -> None:
+    queue = queue_of(*(waiting(n, -1_000_000 + n) for n in range(1, 10_001)), waiting(20_000, -1, user="bob"))
+
+    first = list(queue.in_order(NOW, lambda each: each.user != "alice"))
+
+    assert [each.process for each in first] == [20_000]
+
+
+def test_a_class_that_may_not_start_is_asked_once() -> None:
+    queue = queue_of(*(waiting(n, -n) for n in range(1, 101)), waiting(200, -1, user="bob"))
+    asked: list[int] = []
+
+    def may_start(each: Waiting) -> bool:
+        asked.append(each.process)
+        return each.user == "bob"
+
+    assert [each.process for each in queue.in_order(NOW, may_start)] == [200]
+    assert asked == [100, 200]
+
+
+def test_a_limit_that_is_reached_on_the_way_ends_a_class() -> None:
+    queue = queue_of(*(waiting(n, -n) for n in range(1, 101)))
+    started: list[int] = []
+
+    for each in queue.in_order(NOW, lambda each: len(started) < 3):
+        started.append(each.process)
+
+    assert started == [100, 99, 98]
+
+
+def test_a_started_process_may_be_removed_while_looking() -> None:
+    queue = queue_of(*(waiting(n, -n) for n in range(1, 6)))
+
+    for each in queue.in_order(NOW, lambda each: True):
+        queue.remove(each.process)
+
+    assert len(queue) == 0
+    assert numbers(queue) == []
+
+
+def test_runs_and_queued_processes_stand_in_one_line() -> None:
+    active = [waiting(1, -10), waiting(2, -2)]
+    queue = queue_of(waiting(3, -5), waiting(4, -20), waiting(5, 0, Rank.PIPELINE, "cron"))
+
+    line = merged(order(active, NOW), queue.in_order(NOW, lambda each: True), NOW)
+
+    assert [each.process for each in line] == [5, 4, 1, 3, 2]
+
+
+def test_the_number_ahead_counts_those_that_go_first() -> None:
+    members = [waiting(1, -9), waiting(2, -8), waiting(3, -1, Rank.PIPELINE, "cron")]
+
+    assert [ahead_of(process, members, NOW) for process in (1, 2, 3, 4)] == [1, 2, 0, None]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "running", "limits", "said"),
+    [
+        (1, 0, Limits(2), ""),
+        (1, 1, Limits(2), ""),
+        (1, 2, Limits(2), "all 2 slots of the node are taken"),
+        (2, 1, Limits(2), "all 2 slots of the node are taken"),
+        (8, 0, Limits(2), ""),  # larger than the node: it goes alone
+        (1, 3, Limits(9, per_user=4), ""),
+        (1, 4, Limits(9, per_user=3), "alice has 3 slots and uses them"),
+        (2, 2, Limits(9, per_user=3), "alice has 3 slots and uses them"),
+        (1, 5, Limits(9, per_group=5), "the group lensing has 5 slots and uses them"),
+        (1, 5, Limits(9, per_group=6), ""),
+        (1, 5, Limits(5, per_user=1, per_group=1), "all 5 slots of the node are taken"),
+    ],
+)
+def test_the_limit_that_holds_a_step_is_told_in_words(wanted: int, running: int, limits: Limits, said: str) -> None:
+    in_use = min(running, 3)
+
+    assert binding_limit("alice", "lensing", wanted, running, {"alice": in_use}, {"lensing": running}, limits) == said
+
+
+def test_somebody_who_runs_nothing_is_held_by_no_share() -> None:
+    assert binding_limit("carol", "solar", 1, 2, {"alice": 2}, {"lensing": 2}, Limits(4, 1, 1)) == ""
+
+
+def test_equal_ages_keep_the_order_of_their_numbers() -> None:
+    members = [replace(waiting(n), submitted=NOW) for n in (3, 1, 2)]
+
+    assert numbers(queue_of(*members)) == [1, 2, 3]
