@@ -1,4 +1,4 @@
-"""Runs in the workshop: who is taken next, what ends with what, and that a fault of ours stays with one process.
+"""Runs in the workshop: who is taken next, what ends with what, and that a fault of ours stays with one process."""
 
 from __future__ import annotations
 
