@@ -320,10 +320,9 @@ class Workbench:
         if code is None and not running.launched.sandboxed and status is not None:
             code = os.waitstatus_to_exitcode(status)
             code = 128 - code if code < 0 else code
-        interrupted = ""
-        if code is None and not running.killed:
-            local.kill(running.folder)  # the sandbox was killed from outside: nothing of it may go on
-            interrupted = "it was killed from outside"
+        if code is None or running.launched.sandboxed:
+            local.kill(running.folder)  # nothing that the tool left behind may go on
+        interrupted = "it was killed from outside" if code is None and not running.killed else ""
         self.judge(running, interrupted, now, code)
 
     def judge(self, running: Running, interrupted: str, now: float, code: int | None = None) -> None:

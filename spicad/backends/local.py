@@ -7,8 +7,10 @@ its end), log. A sandboxed tool does not begin before launch.json is written: bw
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
+import select
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,8 +20,11 @@ from pathlib import Path
 
 from spicad import sandbox
 
+log = logging.getLogger("spicad")
+
 EVERY_SIGNAL = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 MEBIBYTE = 1 << 20
+LONGEST_END_S = 5
 MOST_PROCESSES = 512
 MOST_OPEN_FILES = 16384  # SWarp opens image and weight of each exposure at once
 
@@ -182,14 +187,17 @@ def _status_words(folder: Path) -> list[dict[str, int]]:
 
 
 def kill(folder: Path) -> None:
-    """Ends everything that runs in the step of `folder`, whatever became of bwrap or the daemon that began it."""
+    """Ends everything that runs in the step of `folder`, whatever became of bwrap or the daemon that began it.
+
+    bwrap ends with its tool, a moment before what the tool left running: returns when that is gone too.
+    """
     launched = launched_in(folder)
     if launched and launched.boot == boot():
         for words in _status_words(folder):
             inner = words.get("child-pid", 0)
             # The first process of a pid namespace takes all others with it; the namespace tells a recycled pid.
             if inner and _pid_namespace(inner) == words.get("pid-namespace"):
-                _kill(inner)
+                _end(inner)
         if is_alive(launched):
             if not launched.sandboxed:
                 with suppress(ProcessLookupError, PermissionError):
@@ -211,6 +219,20 @@ def _running_in(folder: Path) -> list[int]:
     import psutil
 
     return [process.pid for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(folder)]
+
+
+def _end(init: int) -> None:
+    """Kills the first process of a pid namespace, and waits for it: it goes when all others in it are gone."""
+    with suppress(ProcessLookupError):
+        handle = os.pidfd_open(init)
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            if not poll.poll(LONGEST_END_S * 1000):
+                log.error("pid %d does not end: it hangs in the kernel, on a file system that does not answer", init)
+        finally:
+            os.close(handle)
 
 
 def _kill(pid: int) -> None:
