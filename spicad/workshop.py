@@ -31,6 +31,7 @@ from spicad.workbench import Floor, Running, Workbench
 log = logging.getLogger("spicad")
 
 MOST_VETTED = 200  # plans remembered between acceptance and start
+TRY_AGAIN_S = 5.0
 AHEAD = 2  # steps looked over for each slot, so that checking overlaps computing
 
 
@@ -237,7 +238,8 @@ class Workshop:
         except OSError as error:
             log.error("process %d: its results folder cannot be made: %s. Tried again later.", process, error)
             self.floor.spool.move(process, Phase.EXECUTING, Phase.QUEUED)
-            self.queue.add(Waiting(accepted.submitted, process, accepted.rank, owner.user, owner.group), now)
+            later = now + TRY_AGAIN_S
+            self.queue.add(Waiting(accepted.submitted, process, accepted.rank, owner.user, owner.group, later), now)
             return
         self._take_up(run, capsule, f"run {run.number} on {self.floor.node}", now)
         self.floor.ledger.steps([step_row(run, step) for step in run.plan.steps])
