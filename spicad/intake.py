@@ -16,7 +16,7 @@ from spicad import closing
 from spicad.desk import Vetted, companions_of
 from spicad.jobfile import Job, Order, parse
 from spicad.ledger import NewProcess
-from spicad.orders import obey
+from spicad.orders import obey, phase_of
 from spicad.people import Person, person
 from spicad.spool import Accepted, Drop, NotYet, Refused
 from spicad.waiting import Waiting
@@ -49,6 +49,7 @@ class Intake:
         self.unfinished: dict[str, float] = {}  # drops without [end]: since when
         self.immovable: set[str] = set()  # refused drops that the daemon may not move away
         self.has_more = False
+        self.left_over = set(floor.spool.drops())  # by an earlier life of the daemon, which may have taken them
 
     def look(self, now: float) -> None:
         """Takes what lies in incoming/."""
@@ -98,6 +99,11 @@ class Intake:
         if isinstance(parsed, Order):
             self._order(drop, parsed, owner, now)
             return
+        number = self._number_of(drop)
+        if number and phase_of(number, self.workshop):
+            log.info("%s: was taken as process %d before the daemon went down", name, number)
+            self._let_go(drop)
+            return
         texts = companions_of(parsed, lambda other: self.floor.spool.read_companion(other, drop.uid))
         job = replace(parsed, texts={**parsed.texts, **texts}) if texts else parsed
         self.at_the_desk.add(name)
@@ -115,11 +121,24 @@ class Intake:
             log.info("%s: changed while it was looked over; it is looked at again", drop.name)
         elif isinstance(answer, SpicaError):
             self._refuse(drop.name, str(answer), self.floor.clock(), job.mail)
+            self._forget_row(drop, str(answer))
         elif isinstance(answer, BaseException):
             log.error("%s: the desk failed", drop.name, exc_info=answer)
             self._refuse(drop.name, f"{drop.name}: an error of Spica itself: {answer}", self.floor.clock(), job.mail)
         else:
             self.passed.append(Passed(drop, owner, job, answer, texts))
+
+    def _number_of(self, drop: Drop) -> int:
+        """Of a drop that an earlier life of the daemon gave a row; 0 for any other."""
+        if drop.name not in self.left_over:
+            return 0
+        return self.floor.ledger.number_of(drop.token)
+
+    def _forget_row(self, drop: Drop, why: str) -> None:
+        """A row without a copy, whose drop is refused now: nobody was told of that process."""
+        if number := self._number_of(drop):
+            now = self.floor.clock()
+            self.floor.ledger.phase(number, Phase.QUEUED, Phase.ABORTED, "spicad", f"refused: {why}", now, ended=now)
 
     def accept(self, now: float) -> None:
         """Copies and rows for all that the desk let pass: one transaction, one sync, then the drops go."""
@@ -196,7 +215,7 @@ class Intake:
 
     def _order(self, drop: Drop, order: Order, owner: Person, now: float) -> None:
         """Raises Refused with the reason when it cannot be obeyed."""
-        why = obey(order, owner, self.workshop, now)
+        why = obey(replace(order, token=drop.token), owner, self.workshop, now)
         if why:
             raise Refused(f"{drop.name}: {why}")
         self._let_go(drop)

@@ -77,6 +77,7 @@ class Order:
     process: int
     fresh: bool = False
     why: str = ""
+    token: str = ""  # of its drop
 
 
 def is_whole(text: str) -> bool:

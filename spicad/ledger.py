@@ -56,6 +56,13 @@ class Ledger:
             self._reconnect()
             return None
 
+    def number_of(self, token: str) -> int:
+        """The number of the process that was accepted with this token; 0 when there is none, or nobody can say."""
+        try:
+            return int(rows.find(Process, "id", token=token) or 0)
+        except AWAY:
+            return 0
+
     def _accept_one(self, new: NewProcess) -> int:
         known = rows.find(Process, "id", token=new.accepted.token)
         if known is not None:

@@ -84,10 +84,12 @@ def _cancel(
 def _rerun(
     order: Order, actor: Person, workshop: Workshop, phase: Phase, text: str, accepted: Accepted, now: float
 ) -> str:
+    if order.token and accepted.asked == order.token:
+        return ""  # obeyed already, right before the daemon went down
     if not phase.is_over:
         return f"process {order.process} is {phase.value}: it is not over yet."
     spool = workshop.floor.spool
-    again = replace(accepted, run=accepted.run + 1, fresh=order.fresh)
+    again = replace(accepted, run=accepted.run + 1, fresh=order.fresh, asked=order.token)
     copy = spool.prepare_copy(again.token, text, again)
     spool.place(copy, order.process)
     spool.sync(Phase.QUEUED)

@@ -62,6 +62,7 @@ class Accepted:
     drop: str
     run: int = 1
     fresh: bool = False
+    asked: str = ""  # token of the order that this run obeys
     texts: Mapping[str, str] = field(default_factory=dict)  # files dropped beside the job file
 
 

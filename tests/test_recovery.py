@@ -389,3 +389,44 @@ def test_what_was_ready_is_started_by_the_next_daemon(spica: RunningSpica, live:
 
     assert step_states(1) == ["done"] * 3
     assert len(steps(spica)) == 3
+
+
+def test_a_drop_that_was_taken_before_the_crash_is_not_refused_because_an_exposure_is_gone_now(tmp_path):
+    spica = made_ready(tmp_path)
+    first = Life(spica)
+    kept = drop(spica, "a.spica", job_text(spica, "wait"))
+    text, status = kept.read_bytes(), kept.stat()
+    first.daemon.floor.spool.discard_drop = lambda name: None  # killed right before the drop is removed
+    first.until(lambda: spica.phase(1), "the process to be taken")
+    first.stop()
+    assert kept.read_bytes() == text
+    assert kept.stat().st_ctime_ns == status.st_ctime_ns
+    spica.exposures[0].unlink()
+
+    second = Life(spica)
+    second.until(lambda: not kept.exists(), "the drop to be removed")
+
+    assert list((spica.spool / "rejected").iterdir()) == []
+    assert list(places(spica)) == [1]
+    second.stop()
+    spica.end()
+
+
+def test_a_rerun_obeyed_right_before_the_crash_is_not_obeyed_twice_nor_refused(tmp_path):
+    spica = made_ready(tmp_path)
+    first = Life(spica)
+    drop(spica, "a.spica", job_text(spica))
+    assert first.until_over(1) == "COMPLETED"
+    first.daemon.floor.spool.discard_drop = lambda name: None
+    order = drop(spica, "order.spica", order_text("rerun", 1))
+    first.until(lambda: spica.phase(1) in ("QUEUED", "EXECUTING"), "the rerun to be queued")
+    first.stop()
+
+    second = Life(spica)
+    second.until(lambda: not order.exists(), "the order to be removed")
+
+    assert second.until_over(1) == "COMPLETED"
+    assert list((spica.spool / "rejected").iterdir()) == []
+    assert sorted(path.name for path in spica.results.glob("*/*/run-*")) == ["run-1", "run-2"]
+    second.stop()
+    spica.end()
