@@ -222,8 +222,15 @@ class SpicaWithTools(RunningSpica):
 
     def _answer_to(self, text: str, name: str) -> int | str:
         (self.spool / "incoming" / f"{name}.spica").write_text(text)
-        wait_until(lambda: self._taken_as(name) or self._why(name), f"{name}.spica to be taken or refused")
-        return self._taken_as(name) or self._why(name)
+        answers: list[int | str] = []
+
+        def answered() -> bool:
+            assert not self._has_ended(), self.log.read_text()[-3000:]
+            answers.append(self._taken_as(name) or self._why(name))
+            return bool(answers[-1])
+
+        wait_until(answered, f"{name}.spica to be taken or refused")
+        return answers[-1]
 
     def _taken_as(self, name: str) -> int:
         for path in self.spool.glob("*/[0-9]*.spica"):

@@ -23,8 +23,23 @@ from spicad.words import Ending, SpicaError
 
 SENT_BY_PEOPLE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL, signal.SIGQUIT)
 MAX_FILES = 20_000
+CAUGHT_SIGNAL = 255
+CAUGHT = {
+    "segmentation fault": signal.SIGSEGV,
+    "bus error": signal.SIGBUS,
+    "floating exception": signal.SIGFPE,
+    "^c": signal.SIGINT,
+}
 DISK_WORDS = ("no space left", "disk quota exceeded")
-MEMORY_WORDS = ("not enough memory", "cannot allocate memory", "could not allocate", "out of memory", "memoryerror")
+MEMORY_WORDS = (
+    "not enough memory",
+    "cannot allocate memory",
+    "could not allocate",
+    "out of memory",
+    "memoryerror",
+    "pthread_create() failed",  # SWarp that finds no room for a thread's stack
+    "failed to map segment",  # the loader that finds none for a library
+)
 
 
 @dataclass(frozen=True)
@@ -127,11 +142,21 @@ def _what_stopped_it(
         return _Fault(f"{title} was stopped at its memory limit; memory_mb of the task or the application raises it.")
     if exit_code is None:
         return _Fault(f"how {title} ended is not known.", ending=Ending.TRY_AGAIN)
-    if exit_code > 128 or exit_code < 0:
-        return _ended_by_signal(title, exit_code - 128 if exit_code > 0 else -exit_code)
+    number = _signal_of(exit_code, words)
+    if number:
+        return _ended_by_signal(title, number)
     if exit_code != 0:
         return _Fault(f"{title} ended with exit status {exit_code}.")
     return None
+
+
+def _signal_of(exit_code: int, words: Sequence[str]) -> int:
+    """0 for none. The AstrOmatic tools catch these signals, say so and end with 255."""
+    if exit_code == CAUGHT_SIGNAL:
+        return next((number for phrase, number in CAUGHT.items() if _is_said((phrase,), words)), 0)
+    if exit_code < 0:
+        return -exit_code
+    return exit_code - 128 if 128 < exit_code <= 128 + signal.NSIG else 0
 
 
 def _is_said(phrases: Sequence[str], words: Sequence[str]) -> bool:
