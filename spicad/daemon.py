@@ -197,8 +197,9 @@ class Daemon:
         log.info("spicad stops; %d steps go on by themselves", len(self.workshop.bench.running))
         self.workshop.is_draining = True
         if self.observer is not None:
-            self.observer.stop()
-            self.observer.join(2)
+            with suppress(OSError):
+                self.observer.stop()
+                self.observer.join(2)
         self.background.stop()  # the lock is kept until no thread works on a run any more
         self.background.hand_back()
         self.ledger.flush(self.clock())

@@ -60,14 +60,14 @@ class After:
 class InTheLoop(Background):
     """Work that a thread would do is done in the loop, so that its system calls are counted with all others."""
 
-    def do(self, work: Callable[..., Any], *values: Any, then: Then) -> None:
+    def do(self, work: Callable[..., Any], *values: Any, then: Then, process: int = 0) -> None:
         self.under_way += 1
         future: Future[Any] = Future()
         try:
             future.set_result(work(*values))
         except BaseException as error:
             future.set_exception(error)
-        self._note(future, then)
+        self._note(future, then, process)
 
 
 class ShortLife(Daemon):
@@ -76,6 +76,7 @@ class ShortLife(Daemon):
     def __init__(self, conf: Path, limit_s: float) -> None:
         super().__init__(config.load(conf))
         self.background = self.floor.background = InTheLoop(self.wake_out, 1)
+        self.background.failed = self.workshop.set_aside
         self.until = time.monotonic() + limit_s
 
     def _wait(self) -> None:
