@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice, takewhile
 from pathlib import Path
 
 from spicad.applications import configuration as configurations
@@ -24,8 +25,10 @@ from spicad.jobfile import Job, unknown_applications
 from spicad.people import Person, permitted
 from spicad.plan import PREPARERS, Dropped, Ingredients, Plan, plan
 from spicad.rules import Rules, Task, load_rules, parse_rules
+from spicad.schema import shown
 from spicad.words import BadInput, Problem, Rank, SpicaError, nearest
 
+MOST_MATCHES = 100_000  # files that a pattern may match, weight maps included
 WEIGHT_SUFFIXES = (".weight.fits", ".weight.fits.fz", ".weight.fits.gz", "_weight.fits", "_weight.fits.fz")
 
 
@@ -65,13 +68,14 @@ class Desk:
     def vet(self, job: Job, owner: Person, is_sandboxed: bool = True) -> Vetted:
         """Raises BadInput with all that is wrong with the job, SpicaError when a tool is missing."""
         problems = unknown_applications(job, self.applications)
+        is_open = self._takes_users_own(owner, is_sandboxed)
+        if not is_open:
+            problems += _what_users_brought(job, is_sandboxed)
+        rules = self._rules(job, owner, is_open, problems)
         with _texts_as_folder(job, self.applications) as own_folder:
-            rules = self._rules(job, owner)
-            folders = self._levels(self.settings.paths.configurations, owner)
-            if own_folder:
+            folders = self._levels(self.settings.paths.configurations, owner, is_open)
+            if own_folder and is_open:
                 folders.insert(0, ("job file", own_folder))
-            if not is_sandboxed:
-                folders = self._without_sandbox(job, folders, owner, problems)
             setups = self._setups(job, rules, folders, problems)
         problems += _missing_columns(rules.tasks, setups, self.applications)
         chosen, dropped = self._exposures(job, "exposures", job.exposures, owner, problems)
@@ -97,36 +101,37 @@ class Desk:
 
     # ------------------------------------------------------------------ rules and configurations
 
-    def _levels(self, root: Path, owner: Person) -> list[tuple[str, Path]]:
-        """Nearest level first: the user's, the group's, the system's."""
-        return [("user", root / "users" / owner.user), ("group", root / "groups" / owner.group), ("system", root)]
+    def _takes_users_own(self, owner: Person, is_sandboxed: bool) -> bool:
+        """Whether configurations of users and groups are taken: without a sandbox only where that is the wish."""
+        sandbox = self.settings.sandbox
+        is_safe = is_sandboxed or sandbox.kind == "none"
+        return owner.rank in (Rank.ADMINISTRATOR, Rank.PIPELINE) or (is_safe and sandbox.user_configurations)
 
-    def _rules(self, job: Job, owner: Person) -> Rules:
-        if job.own_rules:
-            return job.own_rules
+    def _levels(self, root: Path, owner: Person, is_open: bool) -> list[tuple[str, Path]]:
+        """Nearest level first: the user's, the group's, the system's."""
+        own = [("user", root / "users" / owner.user), ("group", root / "groups" / owner.group)]
+        return [*(own if is_open else []), ("system", root)]
+
+    def _rules(self, job: Job, owner: Person, is_open: bool, problems: list[Problem]) -> Rules:
+        """Rules without a task when there are none to be had: then `problems` says why."""
+        try:
+            return job.own_rules or self._rules_named(job, owner, is_open)
+        except BadInput as error:
+            problems += error.problems
+            return Rules("", "", ())
+
+    def _rules_named(self, job: Job, owner: Person, is_open: bool) -> Rules:
         if job.rules in job.texts:
             return parse_rules(job.texts[job.rules], job.rules)
+        name = job.rules.removesuffix(".toml")
         known = set()
-        for _, folder in self._levels(self.settings.paths.rules, owner):
-            path = folder / f"{job.rules.removesuffix('.toml')}.toml"
-            if path.parent == folder and path.is_file():
+        for _, folder in self._levels(self.settings.paths.rules, owner, is_open):
+            path = folder / f"{name}.toml"
+            if configurations.NAME.fullmatch(name) and path.is_file():
                 return load_rules(path)
             known |= {each.stem for each in folder.glob("*.toml")}
         mend = nearest(job.rules, known) or f"Known: {', '.join(sorted(known))}."
-        raise BadInput(Problem(job.source, f'there are no rules "{job.rules}".', mend))
-
-    def _without_sandbox(
-        self, job: Job, folders: list[tuple[str, Path]], owner: Person, problems: list[Problem]
-    ) -> list[tuple[str, Path]]:
-        """Without a sandbox only the system's configurations are safe, unless the administrator says otherwise."""
-        sandbox = self.settings.sandbox
-        trusted = owner.rank in (Rank.ADMINISTRATOR, Rank.PIPELINE)
-        if trusted or (sandbox.kind == "none" and sandbox.user_configurations):
-            return folders
-        if job.set or job.texts:
-            what = "configurations of users are not taken here: no sandbox works on this machine."
-            problems.append(Problem(job.source, what, "Use a system configuration, or ask the administrator."))
-        return [each for each in folders if each[0] == "system"]
+        raise BadInput(Problem(job.source, f"there are no rules {shown(job.rules)}.", mend))
 
     def _setups(
         self, job: Job, rules: Rules, folders: Sequence[tuple[str, Path]], problems: list[Problem]
@@ -191,16 +196,20 @@ class Desk:
     ) -> tuple[list[Exposure], list[Dropped]]:
         """The exposures that can be read, and the others with their reasons."""
         found: dict[Path, None] = {}
+        dropped: list[Dropped] = []
         for pattern in patterns:
             try:
-                found.update(dict.fromkeys(self._expanded(pattern, owner)))
+                paths, refused = self._expanded(pattern, owner)
             except SpicaError as error:
                 problems.append(Problem(job.source, f'"{key}": {error}'))
+                continue
+            found.update(dict.fromkeys(paths))
+            dropped += refused
         if len(found) > self.settings.limits.exposures:
             what = f'"{key}" names {len(found)} exposures; a process has at most {self.settings.limits.exposures}.'
             problems.append(Problem(job.source, what, "Split it."))
             return [], []
-        exposures, dropped = [], []
+        exposures = []
         for path in found:
             try:
                 exposures.append(read_exposure(path))
@@ -208,21 +217,37 @@ class Desk:
                 dropped.append(Dropped(path.name, str(error)))
         return exposures, dropped
 
-    def _expanded(self, pattern: str, owner: Person) -> list[Path]:
-        if not pattern.startswith("/"):
-            raise SpicaError(f"{pattern}: give the whole path, from /.")
-        if os.path.lexists(pattern) or not glob.has_magic(pattern):
-            return [permitted(pattern, owner, self.settings)]
-        matches = sorted(glob.iglob(pattern))
-        allowed, last = [], ""
-        for match in matches[: self.settings.limits.exposures + 1]:
+    def _expanded(self, pattern: str, owner: Person) -> tuple[list[Path], list[Dropped]]:
+        """The files that a path or pattern names, weight maps left out, and those that its owner may not read."""
+        if os.path.lexists(pattern) or not glob.has_magic(pattern) or not pattern.startswith("/"):
+            return [permitted(pattern, owner, self.settings)], []
+        allowed, refused, last = [], [], ""
+        for match in self._matches(pattern):
             try:
                 allowed.append(permitted(match, owner, self.settings))
             except SpicaError as error:
                 last = str(error)
+                refused.append(Dropped(os.path.basename(match), last))
         if not allowed:
             raise SpicaError(last or f"{pattern}: no file matches.")
-        return [path for path in allowed if not path.name.endswith(WEIGHT_SUFFIXES)]
+        return allowed, refused
+
+    def _matches(self, pattern: str) -> list[str]:
+        """A pattern is not followed outside the archive: that would take the daemon through the whole disk."""
+        roots = self.settings.paths.archive
+        fixed = Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+        try:
+            if roots and not any(fixed.resolve().is_relative_to(root.resolve()) for root in roots):
+                where = ", ".join(map(str, roots))
+                raise SpicaError(f"{pattern}: does not begin in the archive ({where}; paths.archive in spica.conf).")
+            found = list(islice(glob.iglob(pattern), MOST_MATCHES))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise SpicaError(f"{pattern}: {error}.") from None
+        matches = sorted(match for match in found if not match.endswith(WEIGHT_SUFFIXES))
+        most = self.settings.limits.exposures
+        if len(matches) > most or len(found) == MOST_MATCHES:
+            raise SpicaError(f"{pattern}: more files match than the {most} that a process may have. Split it.")
+        return matches
 
     def _weights(
         self, job: Job, exposures: Sequence[Exposure], owner: Person, problems: list[Problem]
@@ -240,7 +265,8 @@ class Desk:
                 if path not in known:
                     known[path] = read_exposure(path)
             except SpicaError as error:
-                problems.append(Problem(job.source, f'"weight": {error}'))
+                mend = 'Write weight = "none" to do without.'
+                problems.append(Problem(job.source, f'"weight": {error}', mend))
                 return weights
             if len(known[path].ccds) != len(exposure.ccds):
                 theirs = f"{path.name} has {len(known[path].ccds)} CCDs"
@@ -270,6 +296,16 @@ class Desk:
             return ""
 
 
+def _what_users_brought(job: Job, is_sandboxed: bool) -> list[Problem]:
+    """Settings of the job's own, where only the system's configurations are taken."""
+    tasks = job.own_rules.tasks if job.own_rules else ()
+    if not (job.set or job.texts or any(task.set for task in tasks)):
+        return []
+    why = "user_configurations is off in spica.conf" if is_sandboxed else "no sandbox works on this machine"
+    what = f"configurations of users are not taken here: {why}."
+    return [Problem(job.source, what, "Use a system configuration, or ask the administrator.")]
+
+
 @contextmanager
 def _texts_as_folder(job: Job, applications: Mapping[str, Application]) -> Iterator[Path | None]:
     """The files carried in a job file, laid out as the nearest level of configurations."""
@@ -282,7 +318,8 @@ def _texts_as_folder(job: Job, applications: Mapping[str, Application]) -> Itera
             folder.mkdir()
             for name, text in job.texts.items():
                 if not configurations.NAME.fullmatch(name):
-                    raise BadInput(Problem(job.source, f'"{name}" cannot be the name of a file carried along.'))
+                    mend = "Use letters, digits and . _ -, at most 100."
+                    raise BadInput(Problem(job.source, f"{shown(name)} cannot be the name of a file in [texts].", mend))
                 (folder / name).write_text(text, encoding="utf-8")
                 if not name.endswith(configurations.SUFFIX):
                     (folder / (name + configurations.SUFFIX)).write_text(text, encoding="utf-8")

@@ -69,21 +69,23 @@ def may(actor: Person, verb: str, owner: str, group: str) -> bool:
 def permitted(path: str, owner: Person, settings: Settings) -> Path:
     """The one gate for paths that users name: the real path of a regular file below paths.archive.
 
+    What lies outside is not looked at, so that nobody learns from the answer whether it exists.
     Where paths.archive is empty, of a file that the job's owner owns. Raises SpicaError saying which.
     """
     if not path.startswith("/"):
         raise SpicaError(f"{path}: give the whole path, from /.")
+    roots = settings.paths.archive
     try:
-        real = Path(path).resolve(strict=True)
+        real = Path(path).resolve()
+        if roots and not any(real.is_relative_to(root.resolve()) for root in roots):
+            where = ", ".join(map(str, roots))
+            raise SpicaError(f"{path}: outside the archive ({where}; paths.archive in spica.conf).")
         status = real.stat()
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SpicaError(f"{path}: {reason}.") from None
     if not stat.S_ISREG(status.st_mode):
         raise SpicaError(f"{path}: this is not a regular file.")
-    roots = settings.paths.archive
-    if roots and not any(real.is_relative_to(root.resolve()) for root in roots):
-        raise SpicaError(f"{path}: outside the archive ({', '.join(map(str, roots))}; paths.archive in spica.conf).")
     if not roots and status.st_uid != owner.uid:
         raise SpicaError(f"{path}: does not belong to {owner.user}, and paths.archive in spica.conf names no folder.")
     return real

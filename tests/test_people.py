@@ -1,0 +1,164 @@
+"""Who somebody is comes from the kernel and spica.conf; one gate decides which files a process may read.
+
+Who may give which order is told in test_intake.py as well; here are the decisions alone.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from spicad.config import Settings, parse
+from spicad.people import Person, may, permitted, person, person_named
+from spicad.words import Rank, SpicaError
+
+ALICE = Person(60_001, "alice", "lensing", Rank.USER)
+BOB = Person(60_002, "bob", "lensing", Rank.GROUP_ADMINISTRATOR)
+CAROL = Person(60_003, "carol", "solar", Rank.USER)
+DAN = Person(60_004, "dan", "staff", Rank.ADMINISTRATOR)
+CRON = Person(60_005, "cron", "staff", Rank.PIPELINE)
+ME = Person(os.geteuid(), pwd.getpwuid(os.geteuid()).pw_name, "staff", Rank.USER)
+
+
+def settings_of(tmp_path: Path, text: str = '[paths]\narchive = ["archive"]\n') -> Settings:
+    return parse(text, tmp_path / "spica.conf")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    folder = tmp_path / "archive" / "03AF12"
+    folder.mkdir(parents=True)
+    (folder / "1p.fits").write_text("pixels")
+    return folder
+
+
+def refusal(path: object, settings: Settings, owner: Person = ALICE) -> str:
+    with pytest.raises(SpicaError) as refused:
+        permitted(str(path), owner, settings)
+    return str(refused.value)
+
+
+def test_a_file_of_the_archive_is_permitted_whoever_owns_it(archive: Path, tmp_path: Path) -> None:
+    assert permitted(f"{archive}/1p.fits", ALICE, settings_of(tmp_path)) == archive / "1p.fits"
+
+
+def test_a_link_inside_the_archive_is_followed_to_its_file(archive: Path, tmp_path: Path) -> None:
+    (archive / "link.fits").symlink_to("1p.fits")
+    (archive / "folder").symlink_to("../03AF12")
+
+    assert permitted(f"{archive}/folder/link.fits", ALICE, settings_of(tmp_path)) == archive / "1p.fits"
+
+
+def test_an_archive_that_is_a_link_itself_holds_its_files(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(archive)
+    settings = settings_of(tmp_path, '[paths]\narchive = ["data"]\n')
+
+    assert permitted(f"{tmp_path}/data/1p.fits", ALICE, settings) == archive / "1p.fits"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "{archive}/../../secret",
+        "{archive}/../../../../../../../../etc/passwd",
+        "{archive}/out",
+        "{archive}/out-folder/secret",
+        "{tmp}/archive-2/x.fits",
+        "/etc/passwd",
+        "/proc/self/environ",
+        "/dev/zero",
+        "/nowhere/at/all",
+        "{tmp}/nothing",
+    ],
+)
+def test_what_lies_outside_the_archive_is_refused_whether_it_exists_or_not(
+    path: str, archive: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "archive-2").mkdir()
+    (tmp_path / "archive-2/x.fits").write_text("pixels")
+    (archive / "out").symlink_to(tmp_path / "secret")
+    (archive / "out-folder").symlink_to(tmp_path)
+    asked = path.format(archive=archive, tmp=tmp_path)
+
+    assert refusal(asked, settings_of(tmp_path)) == (
+        f"{asked}: outside the archive ({tmp_path}/archive; paths.archive in spica.conf)."
+    )
+
+
+@pytest.mark.parametrize("path", ["", "1p.fits", "./1p.fits", "~/1p.fits", "-rf", "file:///archive/1p.fits"])
+def test_a_path_that_does_not_begin_at_the_root_is_refused(path: str, tmp_path: Path) -> None:
+    assert refusal(path, settings_of(tmp_path)) == f"{path}: give the whole path, from /."
+
+
+def test_what_is_no_regular_file_is_refused(archive: Path, tmp_path: Path) -> None:
+    os.mkfifo(archive / "pipe.fits")
+    (archive / "loop.fits").symlink_to("loop.fits")
+    (archive / "gone.fits").symlink_to("nothing.fits")
+    settings = settings_of(tmp_path)
+
+    assert refusal(archive, settings).endswith("03AF12: this is not a regular file.")
+    assert refusal(archive / "pipe.fits", settings).endswith("pipe.fits: this is not a regular file.")
+    assert refusal(archive / "gone.fits", settings).endswith("gone.fits: No such file or directory.")
+    assert "loop.fits" in refusal(archive / "loop.fits", settings)
+    assert refusal(archive / "none.fits", settings).endswith("none.fits: No such file or directory.")
+    assert refusal(archive / ("x" * 300), settings).endswith("File name too long.")
+    assert "null byte" in refusal(f"{archive}/a\0b", settings)
+    assert refusal(archive / "1p.fits" / "x", settings).endswith("Not a directory.")
+
+
+def test_without_an_archive_only_ones_own_files_are_permitted(archive: Path, tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "")
+    (tmp_path / "mine").symlink_to("/etc/passwd")
+
+    assert permitted(f"{archive}/1p.fits", ME, settings) == archive / "1p.fits"
+    assert refusal(archive / "1p.fits", settings) == (
+        f"{archive}/1p.fits: does not belong to alice, and paths.archive in spica.conf names no folder."
+    )
+    if os.geteuid():
+        assert "does not belong to" in refusal(tmp_path / "mine", settings, ME)
+    assert "does not belong to" in refusal(tmp_path / "mine", settings)
+
+
+@pytest.mark.parametrize("verb", ["see", "hold", "release", "cancel", "rerun", "anything"])
+def test_everybody_may_all_with_their_own_and_nothing_with_a_strangers(verb: str) -> None:
+    assert may(ALICE, verb, "alice", "lensing")
+    assert not may(CAROL, verb, "alice", "lensing")
+    assert not may(ALICE, verb, "bob", "lensing")
+    assert may(DAN, verb, "alice", "lensing")
+    assert may(CRON, verb, "alice", "lensing")
+    assert may(ME, verb, "alice", "lensing")
+
+
+@pytest.mark.parametrize(("verb", "allowed"), [("see", True), ("hold", True), ("cancel", True), ("rerun", False)])
+def test_a_group_administrator_rules_the_own_group_alone(verb: str, allowed: bool) -> None:
+    assert may(BOB, verb, "alice", "lensing") is allowed
+    assert not may(BOB, verb, "carol", "solar")
+
+
+def test_the_rank_is_the_highest_that_spica_conf_gives(tmp_path: Path) -> None:
+    me = ME.user
+    everything = f'[ranks]\npipeline = ["{me}"]\nadministrator = ["{me}"]\n'
+
+    assert person(ME.uid, settings_of(tmp_path, everything)).rank is Rank.PIPELINE
+    assert person(ME.uid, settings_of(tmp_path, f'[ranks]\nadministrator = ["{me}"]\n')).rank is Rank.ADMINISTRATOR
+    assert (
+        person(ME.uid, settings_of(tmp_path, f'[ranks]\nadministrator=[]\ngroup_administrator = ["{me}"]\n')).rank
+        is Rank.GROUP_ADMINISTRATOR
+    )
+    assert person(ME.uid, settings_of(tmp_path, "[ranks]\nadministrator = []\n")).rank is Rank.USER
+
+
+def test_a_uid_without_a_name_is_somebody_too(tmp_path: Path) -> None:
+    somebody = person(3_999_999_999, settings_of(tmp_path))
+
+    assert (somebody.user, somebody.group, somebody.rank) == ("uid3999999999", "nobody", Rank.USER)
+    assert person_named(somebody.user, somebody.group, int(somebody.rank)) == somebody
+
+
+def test_a_copy_keeps_the_rank_that_was_found_at_acceptance() -> None:
+    assert person_named("root", "staff", 3) == Person(0, "root", "staff", Rank.PIPELINE)
+    assert person_named("nobody-at-all", "staff", 0).uid == -1
