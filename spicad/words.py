@@ -6,6 +6,7 @@ Everything else imports from here; this file imports nothing of Spica.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
@@ -67,6 +68,9 @@ class Ending(StrEnum):
     NEVER_AGAIN = "never again"
 
 
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # shown as \\x1b and the like, so that no terminal obeys them
+
+
 class SpicaError(Exception):
     """An error whose text is written for the person who meets it. No traceback is shown for it."""
 
@@ -82,7 +86,8 @@ class Problem:
 
     def __str__(self) -> str:
         where = self.source if self.line is None else f"{self.source}, line {self.line}"
-        return f"{where}: {self.what}" + (f" {self.mend}" if self.mend else "")
+        text = f"{where}: {self.what}" + (f" {self.mend}" if self.mend else "")
+        return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 class BadInput(SpicaError):
