@@ -26,7 +26,7 @@ LAYERS = {
         "spicad.schema", "spicad.fits", "spicad.applications", "spicad.applications.logs", "spicad.archive",
         "spicad.backends",
     ),
-    "settings, tables, people": ("spicad.config", "spicad.node", "spicad.tables", "spicad.people"),
+    "settings, tables, people": ("spicad.config", "spicad.node", "spicad.tables", "spicad.rows", "spicad.people"),
     "applications, exposures, engines": (
         "spicad.applications.*", "spicad.archive.*", "spicad.backends.*", "spicad.rules",
     ),
