@@ -24,7 +24,7 @@ from spicad.applications.descriptor import Application, parse_application
 from spicad.applications.tools import Tool, as_record
 from spicad.archive.headers import Ccd, Exposure
 from spicad.desk import Setup, Vetted
-from spicad.durable import replace_file, sync_folder
+from spicad.durable import replace_file, sync_folder, write_file
 from spicad.people import person_named
 from spicad.plan import Dropped, Plan, PlannedFile, PlannedStep, Source
 from spicad.run import Made, Outcome, Run
@@ -50,10 +50,12 @@ class Capsule:
 
     def write(self, vetted: Vetted, run: Run, applications: Mapping[str, Application], node: str) -> None:
         """Everything that decides the outcome, before the first step begins; plan.json comes last and seals it."""
+        os.makedirs(self.folder, exist_ok=True)
         for name in ("steps", "products", "work", "configuration"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-        (self.folder / "job.spica").write_text(vetted.job.text, encoding="utf-8")
-        (self.folder / "rules.toml").write_text(vetted.rules.text, encoding="utf-8")
+            with suppress(FileExistsError):
+                os.mkdir(f"{self.folder}/{name}")
+        write_file(f"{self.folder}/job.spica", vetted.job.text)
+        write_file(f"{self.folder}/rules.toml", vetted.rules.text)
         facts = {
             "spica": __version__,
             "process": run.process,
@@ -70,24 +72,25 @@ class Capsule:
             "rules": vetted.rules.title,
             "summary": vetted.rules.summary,
         }
-        self._write_json("run.json", facts)
+        write_file(f"{self.folder}/run.json", _json(facts))
         for task, setup in vetted.setups.items():
             self._write_setup(task, setup, applications[setup.application])
         self._write_json("plan.json", _plan_record(vetted.plan))
 
     def _write_setup(self, task: int, setup: Setup, application: Application) -> None:
-        folder = self.folder / "configuration" / _setup_name(task, setup.application)
-        folder.mkdir(exist_ok=True)
-        (folder / "descriptor.toml").write_text(application.text, encoding="utf-8")
+        folder = f"{self.folder}/configuration/{_setup_name(task, setup.application)}"
+        with suppress(FileExistsError):
+            os.mkdir(folder)
+        write_file(f"{folder}/descriptor.toml", application.text)
         record: dict[str, Any] = {"application": setup.application, "tool": as_record(setup.tool)}
         if setup.effective is not None:
             record["settings"] = setup.effective.settings
             record["written"] = sorted(setup.effective.written)
-            (folder / f"{setup.application}.conf").write_text(setup.effective.text(), encoding="utf-8")
+            write_file(f"{folder}/{setup.application}.conf", setup.effective.text())
         record["stored"] = sorted(setup.stored)
         for name, content in setup.stored.items():
-            (folder / name).write_bytes(content)
-        (folder / "setup.json").write_text(json.dumps(record, default=str), encoding="utf-8")
+            write_file(f"{folder}/{name}", content)
+        write_file(f"{folder}/setup.json", _json(record))
 
     def _write_json(self, name: str, value: Any) -> None:
         _write_record(self.folder / name, value, is_durable=False)
@@ -172,17 +175,18 @@ class Capsule:
         """An empty folder for the next attempt, and its number; an earlier one is put aside, never reused."""
         folder = self.step(step)
         attempt = self.attempts(step) + 1
-        if folder.exists():
-            os.rename(folder, folder.with_name(f"{folder.name}.attempt-{attempt - 1}"))
+        if attempt > 1:
+            with suppress(FileNotFoundError):
+                os.rename(folder, folder.with_name(f"{folder.name}.attempt-{attempt - 1}"))
         for name in ("", "cfg", "in", "job"):
-            (folder / name).mkdir()
+            os.mkdir(f"{folder}/{name}")
         return folder, attempt
 
     def attempts(self, step: PlannedStep) -> int:
         """How often the step has been begun."""
         folder = self.step(step)
-        aside = sum(1 for _ in folder.parent.glob(f"{folder.name}.attempt-*"))
-        return aside + folder.exists()
+        start = f"{folder.name}.attempt-"
+        return sum(1 for name in os.listdir(folder.parent) if name == folder.name or name.startswith(start))
 
     def put_aside(self, step: PlannedStep, outcome: Outcome) -> None:
         _write_record(self.step(step) / "interrupted.json", outcome_record(outcome), is_durable=False)
@@ -205,8 +209,8 @@ class Capsule:
     def close(self, record: Mapping[str, Any], report: str, products: Iterable[Made]) -> None:
         """manifest, report and outcome; the working files go."""
         manifest = {made.path.removeprefix("products/"): [made.bytes, made.digest] for made in products}
-        self._write_json("manifest.json", manifest)
-        (self.folder / "report.txt").write_text(report, encoding="utf-8")
+        write_file(f"{self.folder}/manifest.json", _json(manifest))
+        write_file(f"{self.folder}/report.txt", report)
         _write_record(self.folder / "outcome.json", record, is_durable=True)
         shutil.rmtree(self.work, ignore_errors=True)
 
@@ -225,7 +229,11 @@ def _task_of(name: str) -> int:
 
 
 def _write_record(path: Path, record: Any, is_durable: bool) -> None:
-    replace_file(path, json.dumps(record, default=str).encode(), is_durable)
+    replace_file(path, _json(record), is_durable)
+
+
+def _json(record: Any) -> bytes:
+    return json.dumps(record, default=str).encode()
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Any]:

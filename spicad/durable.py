@@ -49,7 +49,7 @@ def write_tmp(tmp_folder: Path, name: str, content: bytes, is_synced: bool) -> P
     return tmp
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: str | Path) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -59,12 +59,22 @@ def sync_folder(folder: Path) -> None:
 
 def replace_file(path: Path, content: bytes, is_synced: bool = True) -> None:
     """A new `path` in one rename, by way of a hidden file beside it; with `is_synced` it outlives a power cut."""
-    tmp = path.with_name(f".{path.name}.new")
-    with open(os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640), "wb") as file:
-        file.write(content)
-        file.flush()
-        if is_synced:
-            os.fsync(file.fileno())
+    folder, name = os.path.split(path)
+    tmp = f"{folder}/.{name}.new"
+    write_file(tmp, content, is_synced)
     os.rename(tmp, path)
     if is_synced:
-        sync_folder(path.parent)
+        sync_folder(folder)
+
+
+def write_file(path: str | Path, content: str | bytes, is_synced: bool = False) -> None:
+    """Without a rename: for files that count for nothing until another one is there."""
+    data = memoryview(content.encode() if isinstance(content, str) else content)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    try:
+        while data:
+            data = data[os.write(handle, data) :]
+        if is_synced:
+            os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -24,7 +24,7 @@ from spicad.applications.outputs import Verdict, verify
 from spicad.archive.headers import Exposure
 from spicad.capsule import outcome_from, outcome_record
 from spicad.desk import Setup
-from spicad.durable import replace_file, sync_folder
+from spicad.durable import replace_file, sync_folder, write_file
 from spicad.plan import PlannedStep
 from spicad.run import Made, Outcome
 from spicad.words import Ending, SpicaError, StepState
@@ -186,7 +186,7 @@ def lay_out(folder: Path, looked: Looked, setup: Setup, application: Application
         (folder / "cfg" / name).write_text(text, encoding="ascii")
     for name, target in looked.links.items():
         os.symlink(target, folder / "job" / name)
-    (folder / "argv.json").write_text(json.dumps(looked.command.argv), encoding="utf-8")
+    write_file(f"{folder}/argv.json", json.dumps(looked.command.argv))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ queue's order is waiting.py's, a run's bookkeeping run.py's, what is done for on
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -42,7 +42,7 @@ class Workshop:
         self.runs, self.capsules = self.bench.runs, self.bench.capsules
         self.queue = Queue()
         self.starting: dict[int, Waiting] = {}  # queued processes whose plan is being made
-        self.vetted: OrderedDict[int, Vetted] = OrderedDict()
+        self.vetted: dict[int, Vetted] = {}
         self.is_draining = False
         floor.background.failed = self.set_aside
 
@@ -53,9 +53,10 @@ class Workshop:
     # ------------------------------------------------------------------ choosing
 
     def remember(self, process: int, vetted: Vetted) -> None:
-        self.vetted[process] = vetted
-        while len(self.vetted) > MOST_VETTED:
-            self.vetted.popitem(last=False)
+        if len(self.vetted) >= MOST_VETTED:
+            self.vetted = {each: plan for each, plan in self.vetted.items() if each in self.queue}
+        if len(self.vetted) < MOST_VETTED:  # the first to come are the first to start
+            self.vetted[process] = vetted
 
     def dispatch(self, now: float) -> None:
         """Starts what may start, in the order of the scores."""
