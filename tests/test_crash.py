@@ -151,27 +151,27 @@ def try_each(stand: Stand, faults: Iterable[list[str]], limit_s: float, may_fail
             said = (spica.folder / "first.log").read_text()[-2000:]
             failed[f"{inject}"] = [*broken, last[:200], said]
     print(f"{tried} points, {ended} lives ended by it, {len(failed)} with a broken promise")
-    assert tried > 5
+    assert tried >= 4
     assert not failed, "\n".join(f"{where}\n   {words}" for where, words in failed.items())
 
 
 def test_killed_at_any_call_nothing_is_lost_and_nothing_is_done_twice(stand: Stand, is_thorough: bool) -> None:
-    chosen = some(len(stand.calls), is_thorough, 5 if stand.server is None else 11)
+    chosen = some(len(stand.calls), is_thorough, 7 if stand.server is None else 17)
 
     try_each(stand, (at(stand.calls, place, "signal=SIGKILL") for place in chosen), PATIENCE_S, may_fail=False)
 
 
 def test_out_of_space_once_at_any_call_keeps_the_promises(stand: Stand, is_thorough: bool) -> None:
     can_fail = [place for place, name in enumerate(stand.calls) if name in CAN_FAIL.split(",")]
-    chosen = some(len(can_fail), is_thorough, 7 if stand.server is None else 17)
+    chosen = some(len(can_fail), is_thorough, 11 if stand.server is None else 17)
 
     faults = (at(stand.calls, can_fail[number], "error=ENOSPC") for number in chosen)
 
-    try_each(stand, faults, PATIENCE_S, may_fail=True)
+    try_each(stand, faults, A_WHILE_S, may_fail=True)
 
 
 def test_out_of_space_from_any_call_on_keeps_the_promises(stand: Stand, is_thorough: bool) -> None:
-    chosen = some(len(stand.calls), is_thorough, 23 if stand.server is None else 31)
+    chosen = some(len(stand.calls), is_thorough, 31 if stand.server is None else 37)
 
     faults = (from_there_on(stand.calls, place, "error=ENOSPC") for place in chosen)
 
