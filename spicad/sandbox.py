@@ -49,32 +49,33 @@ def user_namespaces_work() -> str:
 def arguments(
     folder: Path, inputs: Mapping[str, Path], argv: Sequence[str], read_only: Sequence[Path] = ()
 ) -> list[str]:
-    """bwrap's arguments for the step in `folder` (which holds cfg/ and job/) with `inputs` bound one by one in /in.
+    """bwrap's arguments for `argv` in the step of `folder`, see `options` and `command`."""
+    return [*options(folder, inputs, read_only), *command(argv)]
 
-    `read_only` are further folders seen at their own places, for tools that live outside /usr.
+
+def options(folder: Path, inputs: Mapping[str, Path], read_only: Sequence[Path] = ()) -> list[str]:
+    """What is seen in the sandbox of the step in `folder` (which holds cfg/ and job/): `inputs` one by one in /in.
+
+    `read_only` are further folders seen at their own places, for tools that live outside /usr. /job comes last.
     """
-    result = [
-        "--unshare-all",
-        "--unshare-user",
-        "--new-session",
-        "--clearenv",
-        "--cap-drop",
-        "ALL",
-        "--hostname",
-        "spica",
-    ]
+    result = ["--unshare-all", "--unshare-user", "--new-session", "--clearenv", "--cap-drop", "ALL"]
+    result += ["--hostname", "spica"]
     result += ["--ro-bind", "/usr", "/usr", *_root_links()]
     for library in ETC_OF_LIBRARIES:
         result += ["--ro-bind-try", library, library]
     result += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108 - inside the sandbox
+    for key, value in environment(Path("/job")).items():
+        result += ["--setenv", key, value]
     for place in read_only:
         result += ["--ro-bind", str(place), str(place)]
     for name, path in inputs.items():
         result += ["--ro-bind", str(path), f"/in/{name}"]
-    result += ["--ro-bind", str(folder / "cfg"), "/cfg", "--bind", str(folder / "job"), "/job", "--chdir", "/job"]
-    for key, value in environment(Path("/job")).items():
-        result += ["--setenv", key, value]
-    return [*result, "--", *argv]
+    return [*result, "--ro-bind", str(folder / "cfg"), "/cfg", "--bind", str(folder / "job"), "/job"]
+
+
+def command(argv: Sequence[str]) -> list[str]:
+    """The end of bwrap's command line. Without the whole of `options` there is no /job, and no tool is begun."""
+    return ["--chdir", "/job", "--", *argv]
 
 
 def environment(home: Path) -> dict[str, str]:

@@ -68,7 +68,7 @@ class Ending(StrEnum):
     NEVER_AGAIN = "never again"
 
 
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # shown as \\x1b and the like, so that no terminal obeys them
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # shown as \x1b and the like, so that no terminal obeys them
 
 
 class SpicaError(Exception):

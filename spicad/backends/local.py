@@ -25,6 +25,7 @@ log = logging.getLogger("spicad")
 EVERY_SIGNAL = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 MEBIBYTE = 1 << 20
 LONGEST_END_S = 5
+MOST = 1 << 62  # more than any limit that somebody means
 MOST_PROCESSES = 512
 MOST_OPEN_FILES = 16384  # SWarp opens image and weight of each exposure at once
 
@@ -85,17 +86,17 @@ def _start_sandboxed(
     now: float,
     read_only: Sequence[Path],
 ) -> Launched:
-    arguments = sandbox.arguments(folder, inputs, (), read_only)[:-1]
+    options = sandbox.options(folder, inputs, read_only)
     reading, writing = os.pipe()
     status = os.open(folder / "status", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o640)
     try:
-        line = ["bwrap", "--args", str(reading), "--json-status-fd", str(status), "--", *argv]
+        line = ["bwrap", "--args", str(reading), "--json-status-fd", str(status), *sandbox.command(argv)]
         pid = _spawn(sandbox.bwrap(), line, {}, folder / "log", (reading, status))
         os.close(reading)
         reading = -1
         _limit(pid, limits, sandboxed=True)
         launched = _note(folder, pid, now, sandboxed=True)
-        _write_all(writing, b"".join(os.fsencode(each) + b"\0" for each in arguments))
+        _write_all(writing, b"".join(os.fsencode(each) + b"\0" for each in options))
     finally:
         for handle in (reading, writing, status):
             if handle >= 0:
@@ -133,7 +134,7 @@ def _limit(pid: int, limits: Limits, sandboxed: bool) -> None:
     for kind, value in wanted.items():
         with suppress(ProcessLookupError):
             hard = resource.getrlimit(kind)[1]
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            value = min(value, MOST if hard == resource.RLIM_INFINITY else hard)
             resource.prlimit(pid, kind, (value, value))
 
 
@@ -180,10 +181,10 @@ def exit_code(folder: Path) -> int | None:
 def _status_words(folder: Path) -> list[dict[str, int]]:
     found = []
     with suppress(OSError):
-        for line in (folder / "status").read_text().splitlines():
+        for line in (folder / "status").read_text(errors="replace").splitlines():
             with suppress(ValueError):
                 found.append(json.loads(line))
-    return found
+    return [words for words in found if isinstance(words, dict)]
 
 
 def kill(folder: Path) -> None:
