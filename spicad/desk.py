@@ -24,12 +24,16 @@ from spicad.config import Settings
 from spicad.jobfile import Job, unknown_applications
 from spicad.people import Person, permitted
 from spicad.plan import PREPARERS, Dropped, Ingredients, Plan, plan
+from spicad.remembered import remembered
 from spicad.rules import Rules, Task, load_rules, parse_rules
 from spicad.schema import shown
 from spicad.words import BadInput, Problem, Rank, SpicaError, nearest
 
 MOST_MATCHES = 100_000  # files that a pattern may match, weight maps included
 WEIGHT_SUFFIXES = (".weight.fits", ".weight.fits.fz", ".weight.fits.gz", "_weight.fits", "_weight.fits.fz")
+
+_rules_in = remembered(load_rules, 100)
+_exposure_in = remembered(read_exposure, 300)
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class Desk:
         for _, folder in self._levels(self.settings.paths.rules, owner, is_open):
             path = folder / f"{name}.toml"
             if configurations.NAME.fullmatch(name) and path.is_file():
-                return load_rules(path)
+                return _rules_in(path)
             known |= {each.stem for each in folder.glob("*.toml")}
         mend = nearest(job.rules, known) or f"Known: {', '.join(sorted(known))}."
         raise BadInput(Problem(job.source, f"there are no rules {shown(job.rules)}.", mend))
@@ -212,7 +216,7 @@ class Desk:
         exposures = []
         for path in found:
             try:
-                exposures.append(read_exposure(path))
+                exposures.append(_exposure_in(path))
             except SpicaError as error:
                 dropped.append(Dropped(path.name, str(error)))
         return exposures, dropped
@@ -263,7 +267,7 @@ class Desk:
                 if path is None:
                     continue
                 if path not in known:
-                    known[path] = read_exposure(path)
+                    known[path] = _exposure_in(path)
             except SpicaError as error:
                 mend = 'Write weight = "none" to do without.'
                 problems.append(Problem(job.source, f'"weight": {error}', mend))
