@@ -106,9 +106,19 @@ class SchemaVersion(Table):
 def _first_tables() -> None:
     made = [SchemaVersion, Process, Event, Step, Digest]
     database.create_tables(made)
+    for table in made:
+        _make_missing_indexes(table)
     if isinstance(database.obj, peewee.MySQLDatabase):  # whatever the server's own default is
         for table in made:
             database.execute_sql(f"ALTER TABLE `{table._meta.table_name}` CONVERT TO CHARACTER SET utf8mb4")
+
+
+def _make_missing_indexes(table: type[Table]) -> None:
+    """On MySQL each statement stands by itself: a first start that was killed leaves a table without its indexes."""
+    there = {index.name for index in database.get_indexes(table._meta.table_name)}
+    for index in table._meta.fields_to_index():
+        if index._name not in there:
+            database.execute(table._schema._create_index(index, safe=False))
 
 
 MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = ((1, "processes, events, steps, digests", _first_tables),)

@@ -63,6 +63,19 @@ def test_an_empty_database_is_upgraded_once(url: str) -> None:
     opened.close()
 
 
+def test_an_upgrade_that_was_killed_is_made_whole(url: str) -> None:
+    opened = tables.connect(url)
+    tables.upgrade()
+    tables.SchemaVersion.delete().execute()
+    on = "" if url.startswith("sqlite") else " ON process"
+    opened.execute_sql(f"DROP INDEX process_token{on}")
+
+    tables.upgrade()
+
+    assert "process_token" in {index.name for index in opened.get_indexes("process") if index.unique}
+    opened.close()
+
+
 @pytest.mark.parametrize(("version", "words"), [(0, "spica database upgrade"), (99, "Install the newer Spica")])
 def test_another_schema_is_refused_with_what_to_do(pen: Ledger, version: int, words: str) -> None:
     tables.SchemaVersion.update(number=version).execute()
