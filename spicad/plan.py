@@ -328,7 +328,10 @@ def _add_step(draft: _Draft, number: int, task: Task, words: str, stems: list[st
     if not task.is_each:
         _note_overlaps(draft, task, stems)
     name = draft.ingredients.name
-    label = words if task.is_each else clean(name if is_only or not words else f"{name}_{words}")
+    label = words
+    if not task.is_each:
+        taken = {step.label for step in draft.steps if step.task == number}
+        label = _free_label(clean(name if is_only or not words else f"{name}_{words}"), taken)
     step = PlannedStep(
         number=len(draft.steps) + 1,
         task=number,
@@ -452,6 +455,12 @@ def _touch(one: Exposure, other: Exposure) -> bool:
 def clean(words: str) -> str:
     """Words of the archive as a part of a file name: letters, digits and . _ + -, at most 100."""
     return re.sub(r"[^A-Za-z0-9._+-]+", "_", words).lstrip(".-_")[:100] or "unnamed"
+
+
+def _free_label(plain: str, taken: set[str]) -> str:
+    """Groups that differ in signs that no file name holds must not share the names of their products."""
+    labels = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
+    return next(label for label in labels if label not in taken)
 
 
 def _unique_labels(exposures: Mapping[str, Exposure]) -> dict[str, str]:

@@ -318,6 +318,20 @@ def test_exposures_of_the_same_name_get_names_of_their_own() -> None:
     assert all("/" not in label and label.isprintable() and label[0] not in ".-" for label in labels)
 
 
+def test_groups_that_differ_in_odd_signs_only_get_names_of_their_own() -> None:
+    chosen = [exposure(n, object=name, filter="r") for n, name in enumerate(["M 31", "M_31", "M/31", "M"])]
+
+    made = planned(STACK, [*chosen, exposure(9, object="M", filter="31_r")])
+
+    assert sorted(step.label for step in made.steps) == [
+        "m101_M_31_r",
+        "m101_M_31_r-2",
+        "m101_M_31_r-3",
+        "m101_M_31_r-4",
+        "m101_M_r",
+    ]
+
+
 def test_four_thousand_exposures_of_one_name_are_told_apart() -> None:
     made = planned(CATALOGUE, [exposure(n, stem="image") for n in range(4_000)])
 
