@@ -33,7 +33,7 @@ DISK_FULL_BYTES = 8 << 20
 VERIFIED = "verified.json"
 CANNOT_KEEP = "the products cannot be kept"
 _ONE_AT_A_TIME = threading.Lock()  # two steps may want the same name for a product
-MOST_LOG_BYTES = 4 << 20
+MOST_LOG_BYTES = 256 << 10  # of a longer log the end; 4 MiB took 2 s to put into words
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ def _content_key(
 ) -> str:
     """The same for two steps that must come to the same: tool, arguments, configuration, inputs in their order."""
     setup = question.setup
-    plain = {stem: f"exposure{number}" for number, stem in enumerate(question.stems)}
+    stems = dict.fromkeys([*question.stems, *(file.stem for file in question.files if file.stem)])
+    plain = {stem: f"exposure{number}" for number, stem in enumerate(stems)}
     template = [_with_plain_stems(argument, plain) for argument in command.template]
     record = [
         setup.application,
@@ -165,6 +166,7 @@ def _content_key(
         sorted((name, hashlib.sha256(content).hexdigest()) for name, content in setup.stored.items()),
         [(name, plain.get(stem, stem), identity) for name, stem, identity in identities],
         [[name, each.file, each.kind, repr(each.require)] for name, each in question.application.outputs.items()],
+        repr(question.application.checks),
     ]
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
@@ -414,6 +416,8 @@ def _linked(earlier: Earlier, old: Made, stem: str, question: Question, place: P
     target = _free_name(place.run_folder / folder, place.name(template, stem, path.name), set())
     try:
         os.link(path, target, follow_symlinks=False)
+    except FileExistsError:
+        raise
     except OSError:
         shutil.copy2(path, target, follow_symlinks=False)
     return replace(old, stem=stem, path=f"{folder}/{target.name}")
