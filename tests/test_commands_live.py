@@ -398,6 +398,18 @@ def test_the_tables_are_not_upgraded_under_a_running_daemon(spica: RunningSpica)
     assert "Run spicad stop first" in spica.spica("database", "upgrade", status=1).stderr
 
 
+def test_files_beside_a_job_file_are_looked_over_and_carried_along(spica: RunningSpica) -> None:
+    (spica.folder / "mine.toml").write_text('title = "Mine"\n\n[[task]]\napplication = "noop"\neach = "exposure"\n')
+    job = spica.folder / "beside.spica"
+    job.write_text(f'name = "beside"\nexposures = ["{spica.exposures[0]}"]\nrules = "mine.toml"\n\n[end]\n')
+
+    process = int(spica.spica("submit", job).stdout.split()[-1])
+
+    assert spica.wait_for(process) == "COMPLETED"
+    (spica.folder / "mine.toml").write_bytes(b"\xff")
+    assert "mine.toml: this is not UTF-8 text." in spica.spica("submit", job, status=2).stderr
+
+
 def test_a_job_with_mistakes_is_refused_before_and_after_it_is_dropped(spica: RunningSpica) -> None:
     job = spica.job("noop", name="mistakes", more='mial = "a@example.org"')
 

@@ -14,8 +14,6 @@ from spicad.desk import Desk, Vetted, companions_of
 from spicad.jobfile import Job, Order, parse
 from spicad.words import BadInput, Problem, SpicaError
 
-HELP = "check a job file, naming lines and mends"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="the job file, see spica-job(5); - reads standard input")
@@ -23,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = config.load()
-    job, texts = job_from(arguments.file)
-    vetted = looked_over(replace(job, texts={**job.texts, **texts}), settings)
+    job, _ = job_from(arguments.file)
+    vetted = looked_over(job, settings)
     for dropped in vetted.plan.dropped:
         print(f"dropped: {dropped.exposure}: {dropped.why}", file=sys.stderr)
     for exposure in vetted.plan.exposures.values():
@@ -35,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def job_from(file: str) -> tuple[Job, dict[str, str]]:
-    """The job in `file` and the files it names beside it, by name. Raises BadInput."""
+    """The job in `file` with the files it names beside it, and those files alone, by name. Raises SpicaError."""
     path = Path(file)
     try:
         text = sys.stdin.read() if file == "-" else path.read_text(encoding="utf-8")
@@ -45,7 +43,16 @@ def job_from(file: str) -> tuple[Job, dict[str, str]]:
     if isinstance(parsed, Order):
         raise BadInput(Problem(file, "this is an order, not a job.", "Use spica hold, release, cancel or rerun."))
     beside = path.parent if file != "-" else Path.cwd()
-    return parsed, companions_of(parsed, lambda name: (beside / name).read_text(encoding="utf-8"))
+    texts = companions_of(parsed, lambda name: _text_of(beside / name))
+    return replace(parsed, texts={**parsed.texts, **texts}), texts
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        mend = "The job file names it; only texts are carried along."
+        raise BadInput(Problem(path.name, "this is not UTF-8 text.", mend)) from None
 
 
 def looked_over(job: Job, settings: Settings) -> Vetted:

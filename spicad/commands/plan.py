@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from spicad import config, report
 from spicad.commands.lint import job_from, looked_over
 from spicad.commands.printing import one_line, print_json, print_table, styled
 from spicad.desk import Vetted
-
-HELP = "show what a job would do, without running it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    job, texts = job_from(arguments.file)
-    vetted = looked_over(replace(job, texts={**job.texts, **texts}), config.load())
+    job, _ = job_from(arguments.file)
+    vetted = looked_over(job, config.load())
     if arguments.json:
         print_json(as_record(vetted))
     else:

@@ -21,7 +21,6 @@ from spicad.spool import _toml
 from spicad.tables import Event
 from spicad.words import SpicaError
 
-HELP = "hand a job file over to the daemon"
 LOOK_S = 0.02
 
 
