@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from spicad.capsule import Capsule, folder_of
 from spicad.desk import Vetted
 from spicad.jobfile import Job, parse
 from spicad.node import node_limit
-from spicad.people import Person, person_named
+from spicad.people import person_named
 from spicad.plan import PlannedStep
 from spicad.run import Outcome, Run
 from spicad.spool import Accepted
@@ -406,9 +405,6 @@ class Workshop:
 
     def next_deadline(self) -> float | None:
         return min((running.deadline for running in self.bench.running.values() if not running.killed), default=None)
-
-    def of_user(self, owner: Person) -> Iterator[Run]:
-        return (run for run in self.runs.values() if run.owner.user == owner.user)
 
 
 def carried(job: Any, accepted: Accepted) -> Job:

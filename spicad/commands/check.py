@@ -19,7 +19,6 @@ from spicad.applications.descriptor import Application, load_applications
 from spicad.applications.tools import Tool, find_tool, tool_columns, tool_keywords
 from spicad.words import BadInput, Problem, SpicaError, nearest
 
-HELP = "check a tool's configuration file against the installed tool"
 FINE, CANNOT, WRONG = 0, 1, 2
 
 
