@@ -174,10 +174,10 @@ def clean_life(spica: RunningSpica, url: str) -> After:
     )
 
 
-def adopt_orphans() -> None:
-    """From now on what loses its parent becomes our child, so that it can be seen."""
+def adopt_orphans(is_wanted: bool) -> None:
+    """Whether what loses its parent becomes our child, so that it can be seen."""
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(is_wanted), 0, 0, 0)
 
 
 def orphans(known: set[int]) -> list[int]:

@@ -6,7 +6,7 @@ How a life is ended at a chosen call is in crashing.py. --all-crash-points tries
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Stand:
 
 
 @pytest.fixture(params=["sqlite", "mariadb"])
-def stand(request: pytest.FixtureRequest, tmp_path: Path) -> Stand:
+def stand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stand]:
     for tool in ("strace", "bwrap"):
         if not shutil.which(tool):
             missing(tool)
@@ -63,12 +63,13 @@ def stand(request: pytest.FixtureRequest, tmp_path: Path) -> Stand:
     if server:
         spica.conf.write_text(spica.conf.read_text() + f'[database]\nurl = "{server.url()}"\n')
     made = Stand(spica.folder, server)
-    adopt_orphans()
+    adopt_orphans(True)
     clean_life(spica, made.url(spica))
     status, calls = traced(made.fresh(), [])
     assert status == 0
     made.calls = tuple(call.split("(")[0] for call in calls if call[0] not in "+-")
-    return made
+    yield made
+    adopt_orphans(False)
 
 
 @pytest.fixture
