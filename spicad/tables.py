@@ -118,7 +118,7 @@ def _make_missing_indexes(table: type[Table]) -> None:
     there = {index.name for index in database.get_indexes(table._meta.table_name)}
     for index in table._meta.fields_to_index():
         if index._name not in there:
-            database.execute(table._schema._create_index(index, safe=False))
+            database.execute(table._schema._create_index(index, safe=False))  # type: ignore[attr-defined]
 
 
 MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = ((1, "processes, events, steps, digests", _first_tables),)
