@@ -31,7 +31,6 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "table of texts": lambda v: isinstance(v, dict) and all(isinstance(item, str) for item in v.values()),
     "table of tables": lambda v: isinstance(v, dict) and all(isinstance(item, dict) for item in v.values()),
     "list of tables": lambda v: isinstance(v, list) and all(isinstance(item, dict) for item in v),
-    "anything": lambda v: True,
 }
 IN_WORDS = {
     "yes or no": "true or false",

@@ -11,11 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spicad.rules import CONDITION_FIELDS, condition, load_rules, parse_rules
 from spicad.words import BadInput
+
+STEADY = settings(derandomize=True, deadline=None)
 
 ROOT = Path(__file__).parent.parent
 HEAD = 'title = "Try"\n\n[[task]]\napplication = "swarp"\n'
@@ -111,6 +113,7 @@ SIGNS = ("<", "<=", "==", "!=", " and ", " or ", "not ", "(", ")", "0.9", "-1", 
 PIECES = st.sampled_from([*CONDITION_FIELDS, *SIGNS, *CODE])
 
 
+@STEADY
 @given(st.text(max_size=60) | st.lists(PIECES, max_size=12).map("".join))
 @example("-'a' < 1")
 @example("not not not seeing < 1")

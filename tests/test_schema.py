@@ -9,11 +9,13 @@ import tomllib
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spicad.schema import KINDS, REQUIRED, Key, checked, read_toml
 from spicad.words import BadInput, Problem, nearest
+
+STEADY = settings(derandomize=True, deadline=None)
 
 KEYS = (
     Key("name", "text", REQUIRED, "What it is called"),
@@ -198,6 +200,7 @@ VALUES = st.recursive(
 )
 
 
+@STEADY
 @given(st.sampled_from([key.name for key in KEYS]), VALUES, st.sampled_from(sorted(KINDS)))
 def test_any_value_is_taken_or_refused_in_words(name: str, value: object, kind: str) -> None:
     document = read_toml("name = 'a'\n", "job.spica")
@@ -210,6 +213,7 @@ def test_any_value_is_taken_or_refused_in_words(name: str, value: object, kind: 
     assert all(problem.what and len(str(problem)) < 500 for problem in problems)
 
 
+@STEADY
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text: str) -> None:
     with suppress(BadInput):

@@ -9,11 +9,13 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spicad.waiting import AGE_FULL_S, BAND, Limits, Queue, Waiting, ahead_of, binding_limit, merged, order, score
 from spicad.words import Rank
+
+STEADY = settings(derandomize=True, deadline=None)
 
 NOW = 1_800_000_000.0
 
@@ -62,6 +64,7 @@ def test_the_pipeline_goes_before_anybody_and_among_equals_the_older() -> None:
     assert numbers(queue) == [6, 5, 2, 3, 4, 1]
 
 
+@STEADY
 @given(MEMBERS, st.floats(0, 2 * NOW))
 def test_a_rank_is_never_overtaken_by_age(members: list[Waiting], now: float) -> None:
     ordered = order(members, now)
@@ -72,6 +75,7 @@ def test_a_rank_is_never_overtaken_by_age(members: list[Waiting], now: float) ->
             assert one.submitted <= other.submitted
 
 
+@STEADY
 @given(st.sampled_from(list(Rank)), st.floats(allow_nan=False), st.floats(0, 2 * NOW))
 def test_a_score_stays_in_its_band(rank: Rank, submitted: float, now: float) -> None:
     terms = score(int(rank), submitted, now)
@@ -80,6 +84,7 @@ def test_a_score_stays_in_its_band(rank: Rank, submitted: float, now: float) -> 
     assert rank * BAND <= sum(terms.values()) < (rank + 1) * BAND
 
 
+@STEADY
 @given(MEMBERS, st.sets(st.integers(0, 39)))
 def test_the_queue_yields_what_sorting_everybody_would(members: list[Waiting], removed: set[int]) -> None:
     queue = queue_of(*members)
