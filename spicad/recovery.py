@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spicad import closing
+from spicad.backends import local
 from spicad.capsule import Capsule, folder_of
 from spicad.jobfile import Job, parse
 from spicad.ledger import NewProcess, insert_process
@@ -194,16 +195,16 @@ def _waiting(spool: Spool, process: int, row: Row | None) -> Waiting:
 def _adopt(workshop: Workshop, process: int, now: float) -> None:
     spool = workshop.floor.spool
     text, accepted = spool.read_copy(process, Phase.EXECUTING)
+    capsule, run, why = None, None, "nothing of it had begun"  # killed between the rename and the capsule
     try:
         capsule = _capsule(workshop, process, text, accepted)
         run = capsule.load() if capsule and capsule.is_sealed else None
-    except SpicaError as error:
-        log.error("process %d: its run cannot be taken up again: %s", process, error)
-        run = None
+    except Exception as error:
+        why = f"its capsule was damaged and is kept as {_put_aside(capsule)}" if capsule else str(error)
+        log.error("process %d: %s: %s", process, why, error, exc_info=not isinstance(error, SpicaError))
     if run is None or capsule is None:
-        # Killed between the rename and the capsule: nothing had begun.
         spool.move(process, Phase.EXECUTING, Phase.QUEUED)
-        workshop.floor.ledger.phase(process, Phase.EXECUTING, Phase.QUEUED, "spicad", "nothing of it had begun", now)
+        workshop.floor.ledger.phase(process, Phase.EXECUTING, Phase.QUEUED, "spicad", why, now)
         workshop.queue.add(waiting_of(process, text, accepted), now)
         return
     _write_steps(workshop, run, capsule)
@@ -213,6 +214,18 @@ def _adopt(workshop: Workshop, process: int, now: float) -> None:
     workshop.adopt(run, capsule, now)
     if run.cancelled_by and process in workshop.runs:
         workshop.cancel(process, run.cancelled_by)
+
+
+def _put_aside(capsule: Capsule) -> Path:
+    """What can be read by nobody any more must not stand in the way of a new run, nor go on beside it."""
+    for folder in (capsule.folder / "steps").glob("*"):
+        local.kill(folder)
+    number, target = 1, capsule.folder.with_name(f"damaged-{capsule.folder.name}")
+    while target.exists():
+        number += 1
+        target = capsule.folder.with_name(f"damaged-{capsule.folder.name}-{number}")
+    os.rename(capsule.folder, target)
+    return target
 
 
 def _note_steps(workshop: Workshop, process: int, phase: Phase) -> None:

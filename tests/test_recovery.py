@@ -213,6 +213,25 @@ def test_a_process_that_had_not_begun_is_queued_again(spica: RunningSpica, live:
     assert life.until_over(5) == "COMPLETED"
 
 
+@pytest.mark.parametrize("name", ["plan.json", "run.json", "configuration/00-wait/setup.json"])
+@pytest.mark.parametrize("content", ["", "{", "{}", "[1]"])
+def test_a_damaged_capsule_is_put_aside_with_its_steps_and_the_run_begun_anew(
+    spica: RunningSpica, live: Lives, name: str, content: str
+) -> None:
+    process = running(live(), spica)
+    pid = launched(spica).pid
+    (capsule,) = spica.results.glob("*/*/run-1")
+    (capsule / name).write_text(content)
+
+    life = live()
+    life.until(lambda: life.daemon.workshop.bench.running, "the step to begin anew")
+    assert is_gone(pid)
+    let_go(spica)
+
+    assert life.until_over(process) == "COMPLETED"
+    assert sorted(path.name for path in capsule.parent.iterdir()) == ["damaged-run-1", "run-1"]
+
+
 # Runs
 
 
