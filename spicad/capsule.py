@@ -2,7 +2,8 @@
 
 job.spica rules.toml run.json plan.json         what was asked for, and what was made of it
 configuration/00-sextractor/                    descriptor, configuration in force, stored files, who set what
-steps/0001-sextractor/                          cfg/ in/ job/, argv.json, launch.json, status, log, outcome.json
+steps/0001-sextractor/                          cfg/ in/ job/, argv.json, inputs.json (with digests), launch.json,
+                                                status, log, outcome.json
 work/                                           prepared exposures, gone when the run is over
 products/  manifest.json  outcome.json  report.txt
 """

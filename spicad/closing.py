@@ -27,8 +27,6 @@ from spicad.words import Phase, SpicaError, StepState
 
 log = logging.getLogger("spicad")
 
-MOST_NAMED = 50  # exposures and products listed one by one in a report
-
 
 def address_of(mail: str, owner: Person, settings: Settings) -> str:
     """Where reports on a process go; '' for nowhere."""
@@ -115,7 +113,7 @@ def _report(run: Run, capsule: Capsule, phase: Phase, why: str, node: str, now: 
         kept=tuple(
             label for stem, label in run.plan.labels.items() if stem not in run.lost and stem in run.plan.exposures
         ),
-        dropped=tuple(dropped_exposures(run)[:MOST_NAMED]),
+        dropped=tuple(dropped_exposures(run)),
         steps=Steps(
             run.count((StepState.DONE,)),
             run.count((StepState.REUSED,)),
@@ -123,7 +121,7 @@ def _report(run: Run, capsule: Capsule, phase: Phase, why: str, node: str, now: 
             run.count((StepState.SKIPPED,)),
         ),
         figures=tuple(key_figures(run)),
-        products=tuple(Product(each.path, each.bytes) for each in made[:MOST_NAMED]),
+        products=tuple(Product(each.path, each.bytes) for each in made),
         folder=str(capsule.folder),
         failure=_failure(run, capsule, phase, why),
         warnings=run.plan.notes[:20],

@@ -26,7 +26,7 @@ from spicad.people import Person, permitted
 from spicad.plan import PREPARERS, Dropped, Ingredients, Plan, plan
 from spicad.remembered import remembered
 from spicad.rules import Rules, Task, load_rules, parse_rules
-from spicad.schema import shown
+from spicad.schema import Document, shown
 from spicad.words import BadInput, Problem, Rank, SpicaError, nearest
 
 MOST_MATCHES = 100_000  # files that a pattern may match, weight maps included
@@ -160,17 +160,20 @@ class Desk:
         if name:
             name = name.removesuffix(configurations.SUFFIX)
             level, path = configurations.find_configuration(name, application, folders)
-            read = configurations.read_configuration(path)
-            if level == "job file":
-                read = replace(read, source=path.name.removesuffix(configurations.SUFFIX))
+            own = next((each for each in job.texts if each.removesuffix(configurations.SUFFIX) == name), name)
+            read = configurations.read_configuration(path, own if level == "job file" else str(path))
             layers.append((f"{level}: {name}", read))
         if task.set:
             layers.append(("rules", Configuration.of(task.set, f"rules, {task.application}")))
         if task.application in job.set:
-            layers.append(
-                ("job file", Configuration.of(job.set[task.application], f"{job.source}, [set.{task.application}]"))
-            )
+            layers.append(("job file", self._own_settings(job, task.application)))
         return layers
+
+    def _own_settings(self, job: Job, application: str) -> Configuration:
+        document = Document(job.source, job.text, {})
+        values = job.set[application]
+        lines = {keyword: document.line_of("set", application, keyword) for keyword in values}
+        return Configuration.of(values, f"{job.source}, [set.{application}]", lines)
 
     def _setup(
         self,

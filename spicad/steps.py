@@ -12,7 +12,7 @@ import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from spicad import fits
@@ -31,6 +31,7 @@ from spicad.words import Ending, SpicaError, StepState
 
 DISK_FULL_BYTES = 8 << 20
 VERIFIED = "verified.json"
+INPUTS = "inputs.json"
 CANNOT_KEEP = "the products cannot be kept"
 _ONE_AT_A_TIME = threading.Lock()  # two steps may want the same name for a product
 MOST_LOG_BYTES = 256 << 10  # of a longer log the end; 4 MiB took 2 s to put into words
@@ -65,6 +66,16 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Read:
+    """A file as it was when the step was looked over; inputs.json keeps it in the capsule."""
+
+    stem: str
+    path: str
+    identity: str  # empty: a file of the capsule's own
+    digest: str
+
+
+@dataclass(frozen=True)
 class Looked:
     """A step that can start, or `refused` with the reason."""
 
@@ -76,6 +87,7 @@ class Looked:
     refused: str = ""
     culprit: str = ""
     settings: Effective | None = None  # the configuration in force for this step
+    read: Mapping[str, Read] = field(default_factory=dict)  # name in in/ -> what it is
 
 
 def look_over(question: Question) -> Looked:
@@ -86,6 +98,7 @@ def look_over(question: Question) -> Looked:
     files: dict[str, list[tuple[str, str]]] = {}
     identities: list[tuple[str, str, str]] = []
     digests: dict[str, tuple[str, str]] = {}
+    read: dict[str, Read] = {}
     for file in question.files:
         wanted = application.inputs[file.input]
         name = wanted.file_for(file.stem, file.packing)
@@ -98,6 +111,9 @@ def look_over(question: Question) -> Looked:
         except SpicaError as error:
             return Looked(None, {}, {}, "", digests, str(error), file.stem)
         identities.append((file.input, file.stem, identity))
+        path = str(file.path)
+        seen = digests.get(path) or question.digests.get(path) or ("", "")
+        read[name] = Read(file.stem, path, seen[0], identity)
     paths = _paths(question)
     why, culprit = precheck(application, paths, _exposures(question), question.setup.effective)
     if why:
@@ -116,7 +132,7 @@ def look_over(question: Question) -> Looked:
     except SpicaError as error:
         return Looked(None, {}, {}, "", digests, str(error))
     key = _content_key(question, command, identities, settings)
-    return Looked(command, inputs, links, key, digests, settings=settings)
+    return Looked(command, inputs, links, key, digests, settings=settings, read=read)
 
 
 def _digest(file: StepFile, known: Mapping[str, tuple[str, str]], new: dict[str, tuple[str, str]]) -> str:
@@ -129,7 +145,7 @@ def _digest(file: StepFile, known: Mapping[str, tuple[str, str]], new: dict[str,
     if file.exposure and (status.st_size, status.st_mtime_ns) != (file.exposure.size, file.exposure.mtime_ns):
         raise SpicaError(f"{path}: the file has changed since the process was planned. Run it again.")
     prefix = "prepared:" if file.prepared_from else ""
-    identity = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+    identity = _identity(status)
     for table in (known, new):
         if path in table and table[path][0] == identity:
             return prefix + table[path][1]
@@ -148,6 +164,10 @@ def _paths(question: Question) -> dict[str, list[tuple[str, Path]]]:
 
 def _exposures(question: Question) -> dict[str, Exposure]:
     return {stem: question.exposures[stem] for stem in question.stems if stem in question.exposures}
+
+
+def _identity(status: os.stat_result) -> str:
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
 
 
 def _content_key(
@@ -189,6 +209,8 @@ def lay_out(folder: Path, looked: Looked, setup: Setup, application: Application
     for name, target in looked.links.items():
         os.symlink(target, folder / "job" / name)
     write_file(f"{folder}/argv.json", json.dumps(looked.command.argv))
+    if looked.read:
+        write_file(f"{folder}/{INPUTS}", json.dumps({name: asdict(each) for name, each in looked.read.items()}))
 
 
 @dataclass(frozen=True)
@@ -243,6 +265,9 @@ def judge(evidence: Evidence) -> Outcome:
         disk_full=shutil.disk_usage(evidence.folder).free < DISK_FULL_BYTES,
         ccds=evidence.ccds,
     )
+    if changed := _changed_since(evidence.folder):
+        why = f"{changed.path}: the file has changed while {evidence.application.title} read it. Run it again."
+        verdict = Verdict(Ending.NEVER_AGAIN, why, changed.stem)
     if verdict.ending is not Ending.DONE:
         state = StepState.WAITING if verdict.ending is Ending.TRY_AGAIN else StepState.FAILED
         return _outcome(evidence, state, verdict.ending, verdict.why, verdict)
@@ -251,6 +276,25 @@ def judge(evidence: Evidence) -> Outcome:
     except OSError as error:
         why = f"{CANNOT_KEEP}: {error.strerror}"
         return _outcome(evidence, StepState.WAITING, Ending.TRY_AGAIN, why, verdict)
+
+
+def _changed_since(folder: Path) -> Read | None:
+    """An input that is not the file any more that was looked over: what was made of it belongs to no digest."""
+    try:
+        text = (folder / INPUTS).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    for each in (Read(**record) for record in json.loads(text).values()):
+        if each.identity and not _is_still(each):
+            return each
+    return None
+
+
+def _is_still(read: Read) -> bool:
+    try:
+        return _identity(os.stat(read.path)) == read.identity
+    except OSError:
+        return False
 
 
 def _outcome(

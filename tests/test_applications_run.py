@@ -316,7 +316,7 @@ def test_a_file_that_is_no_image_ends_with_the_tools_own_words(tmp_path):
 
     verdict = run(APPLICATIONS["sextractor"], tmp_path / "step", {"exposure": [("img0001", junk)]}).verdict
 
-    assert verdict.why == "SExtractor ended with exit status 1."
+    assert verdict.why == "SExtractor ended with exit status 1, and said: *Error*: cannot open ../in/img0001.fits."
     assert verdict.last_words == ("*Error*: cannot open ../in/img0001.fits",)
 
 

@@ -291,6 +291,16 @@ def test_the_capsule_holds_everything_that_decided_the_outcome(
         assert argv[0] == setups[next(name for name in setups if step.name.endswith(name[3:]))]["tool"]["path"]
         assert (step / "log").stat().st_size > 0
         assert step_outcome(step)["exit_code"] == 0
+        read = json.loads((step / "inputs.json").read_text())
+        assert {sha256(Path(each["path"])) for each in read.values() if each["identity"]} == {
+            each["digest"] for each in read.values() if each["identity"]
+        }
+        assert all(len(each["digest"]) == 64 for each in read.values())
+    used = [
+        json.loads((folder / f"steps/{name}/inputs.json").read_text()) for name in ("0001-sextractor", "0008-swarp")
+    ]
+    assert [Path(each["path"]) for each in used[0].values()] == [sky.exposures[0], sky.bad_pixels]
+    assert {path.name for path in sky.exposures[:3]} <= {Path(each["path"]).name for each in used[1].values()}
     products = {path.name: path.stat().st_size for path in (folder / "products").iterdir()}
     assert {name: size for name, (size, _) in manifest.items()} == products
     assert all(len(digest) == 64 for _, digest in manifest.values())

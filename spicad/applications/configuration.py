@@ -45,16 +45,17 @@ class Configuration:
     settings: Mapping[str, Setting]
 
     @classmethod
-    def of(cls, values: Mapping[str, str], source: str) -> Configuration:
-        """From a table, such as [set.NAME] of a job file."""
+    def of(cls, values: Mapping[str, str], source: str, lines: Mapping[str, int | None] | None = None) -> Configuration:
+        """From a table, such as [set.NAME] of a job file; `lines` says where each keyword stands."""
         settings = {}
         problems = []
         for keyword, value in values.items():
+            line = (lines or {}).get(keyword)
             text = str(value)
             what = _what_is_wrong_with_a_line(f"{keyword} {text}")
             if what:
-                problems.append(Problem(source, f"{_printable(keyword)}: {what}."))
-            settings[keyword.upper()] = Setting(keyword.upper(), _joined(text))
+                problems.append(Problem(source, f"{_printable(keyword)}: {what}.", line=line))
+            settings[keyword.upper()] = Setting(keyword.upper(), _joined(text), line)
         if problems:
             raise BadInput(problems)
         return cls(source, settings)
@@ -95,16 +96,20 @@ class Effective:
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
-def read_configuration(path: Path) -> Configuration:
-    """Raises BadInput for what cannot be taken, SpicaError when the file cannot be read."""
+def read_configuration(path: Path, source: str = "") -> Configuration:
+    """Raises BadInput for what cannot be taken, SpicaError when the file cannot be read.
+
+    `source` is the name that its user knows it by.
+    """
+    source = source or str(path)
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise SpicaError(f"{path}: the configuration cannot be read: {error.strerror}.") from None
+        raise SpicaError(f"{source}: the configuration cannot be read: {error.strerror}.") from None
     if len(data) > MAX_BYTES:
-        raise BadInput(Problem(str(path), f"this is no configuration: larger than {MAX_BYTES // 1024} kB."))
-    return parse(data.decode("latin-1"), str(path))
+        raise BadInput(Problem(source, f"this is no configuration: larger than {MAX_BYTES // 1024} kB."))
+    return parse(data.decode("latin-1"), source)
 
 
 def parse(text: str, source: str) -> Configuration:
@@ -119,7 +124,8 @@ def parse(text: str, source: str) -> Configuration:
         setting = line.partition("#")[0].strip()
         what = _what_is_wrong_with_a_line(line, setting)
         if what:
-            problems.append(Problem(source, what + ".", line=number))
+            named = re.match(rf"\s*({KEYWORD.pattern})\b", line.upper())
+            problems.append(Problem(source, f"{named[1]}: {what}." if named else f"{what}.", line=number))
             continue
         if not setting:
             continue

@@ -146,7 +146,8 @@ def _what_stopped_it(
     if number:
         return _ended_by_signal(title, number)
     if exit_code != 0:
-        return _Fault(f"{title} ended with exit status {exit_code}.")
+        said = f", and said: {words[-1].rstrip('.')}" if words else ""
+        return _Fault(f"{title} ended with exit status {exit_code}{said}.")
     return None
 
 
