@@ -226,11 +226,15 @@ class SpicaWithTools(RunningSpica):
 
         def answered() -> bool:
             assert not self._has_ended(), self.log.read_text()[-3000:]
-            answers.append(self._taken_as(name) or self._why(name))
+            answers.append(self.answer(name))
             return bool(answers[-1])
 
         wait_until(answered, f"{name}.spica to be taken or refused")
         return answers[-1]
+
+    def answer(self, name: str) -> int | str:
+        """The processid of a drop that was taken, the reason for one that was refused, else ''."""
+        return self._taken_as(name) or self._why(name)
 
     def _taken_as(self, name: str) -> int:
         for path in self.spool.glob("*/[0-9]*.spica"):
