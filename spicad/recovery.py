@@ -104,7 +104,8 @@ def _run_of(spool: Spool, process: int, phase: Phase) -> int:
 def _set_damaged_aside(spool: Spool, places: dict[int, Phase], rows: dict[int, Row], now: float) -> None:
     """Copies that are to go on, or that have no row, are read at start: one that cannot be must not stop the others."""
     for process, phase in list(places.items()):
-        if phase.is_over and process in rows:
+        row = rows.get(process)
+        if row is not None and (phase.is_over or (_agree(row, phase) and spool.looks_sound(process, phase))):
             continue
         try:
             spool.read_copy(process, phase)
@@ -112,8 +113,13 @@ def _set_damaged_aside(spool: Spool, places: dict[int, Phase], rows: dict[int, R
             del places[process]
             why = f"{error} Mend it and drop it again without its [accepted] part."
             log.error("process %d: %s It is set aside as %s", process, error, spool.set_aside(process, phase, why))
-            if row := rows.pop(process, None):
+            if rows.pop(process, None) and row is not None:
                 _note(process, row.phase, Phase.ERROR, str(error), now)
+
+
+def _agree(row: Row, phase: Phase) -> bool:
+    """Nothing more than waiting is asked of it now; a start reads it through."""
+    return phase is not Phase.EXECUTING and row.phase == phase.value
 
 
 def _highest_of(results: Path) -> int:
@@ -147,7 +153,8 @@ def _rows(places: dict[int, Phase]) -> dict[int, Row]:
 
 
 def _by_process(query: Any) -> dict[int, Row]:
-    return {row[0]: Row(*row) for row in query.tuples()}
+    statement, values = query.sql()
+    return {row[0]: Row(*row) for row in database.execute_sql(statement, values)}  # a third of the time of objects
 
 
 def _make_row(spool: Spool, process: int, phase: Phase, now: float) -> None:

@@ -25,6 +25,7 @@ FOLDERS = ("incoming", *(phase.folder for phase in IN_SPOOL), "rejected", "tmp",
 INCOMING_MODE = 0o3770  # sticky: nobody removes another's drop; setgid: drops belong to the group
 LONGEST_NAME = 200
 COMPANION_MOST_BYTES = 256 * 1024
+GLANCE_BYTES = 32 * 1024
 
 
 class Refused(SpicaError):
@@ -195,7 +196,10 @@ class Spool:
     # ------------------------------------------------------------------ the durable copies
 
     def path(self, process: int, phase: Phase) -> Path:
-        return self.folder(phase.folder) / f"{process:06d}{SUFFIX}"
+        return Path(self._name(process, phase))
+
+    def _name(self, process: int, phase: Phase) -> str:
+        return f"{self.root}/{phase.folder}/{process:06d}{SUFFIX}"
 
     def prepare_copy(self, token: str, text: str, accepted: Accepted) -> Path:
         """The first half of acceptance: a synced copy in tmp/, to be put in place once the process has its number."""
@@ -237,6 +241,16 @@ class Spool:
         except UnicodeDecodeError:
             raise SpicaError(f"{path}: this is not UTF-8 text any more.") from None
         return split_accepted(text, str(path))
+
+    def looks_sound(self, process: int, phase: Phase) -> bool:
+        """At a glance: its end is there, with the daemon's part. A hundred thousand are looked at in seconds."""
+        handle = os.open(self._name(process, phase), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.lseek(handle, 0, os.SEEK_END)
+            data = os.pread(handle, GLANCE_BYTES, max(0, size - GLANCE_BYTES))
+        finally:
+            os.close(handle)
+        return data.endswith(b"\n[end]\n") and b"\n[accepted]" in data and b"\0" not in data
 
     def write(self, path: Path, text: str) -> None:
         """A whole new file at `path`, by way of tmp/."""

@@ -201,16 +201,24 @@ class Workshop:
         """What was fine when it was accepted is not any more: an exposure gone, rules changed, a tool missing."""
         if not isinstance(error, SpicaError):
             log.error("process %d: cannot be started", process, exc_info=error)
+        spool = self.floor.spool
         waiting = self.starting.pop(process, None)
-        if waiting is None or not self.floor.spool.move(process, Phase.QUEUED, Phase.ERROR):
+        try:
+            text, accepted = self._copy(process)
+        except FileNotFoundError:
             return
-        self.floor.spool.sync(Phase.QUEUED, Phase.ERROR)
+        except SpicaError as damage:
+            spool.set_aside(process, Phase.QUEUED, str(damage))
+            self.floor.ledger.phase(process, Phase.QUEUED, Phase.ERROR, "spicad", str(damage), now, ended=now)
+            return
+        if waiting is None or not spool.move(process, Phase.QUEUED, Phase.ERROR):
+            return
+        spool.sync(Phase.QUEUED, Phase.ERROR)
         why = (
             str(error) if isinstance(error, SpicaError) else f"an error of Spica itself: {error}. See the daemon's log."
         )
         log.warning("process %d: not started: %s", process, why.splitlines()[0])
-        text, accepted = self.floor.spool.read_copy(process, Phase.ERROR)
-        closing.mail_unstarted(self.floor.settings, self.floor.spool, process, text, accepted, Phase.ERROR, why, now)
+        closing.mail_unstarted(self.floor.settings, spool, process, text, accepted, Phase.ERROR, why, now)
         self.floor.ledger.phase(process, Phase.QUEUED, Phase.ERROR, "spicad", why, now, ended=now)
 
     def _begin(self, process: int, text: str, accepted: Accepted, vetted: Vetted, now: float) -> None:
