@@ -150,6 +150,12 @@ class Stand:
                 return int(line.split()[1]) / 1024
         raise LookupError(field)
 
+    def core_s(self) -> float:
+        """Seconds that the daemon has spent on a core."""
+        assert self.daemon is not None
+        words = Path(f"/proc/{self.daemon.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
     def end(self) -> None:
         self.stop()
         for launch in self.results.glob("*/*/run-*/steps/*/launch.json"):

@@ -194,9 +194,11 @@ def _at(command: str) -> None:
     subprocess.run(["at", "-M", "now"], input=command, text=True, stderr=subprocess.DEVNULL, check=True)
 
 
-def at_left() -> bool:
-    """Whether jobs of at wait or run."""
-    return bool(subprocess.run(["atq"], capture_output=True, text=True, check=True).stdout)
+def at_left() -> int:
+    """How many jobs of at wait or run."""
+    while (asked := subprocess.run(["atq"], capture_output=True, text=True, check=False)).returncode:
+        time.sleep(0.001)  # a job went away while atq looked at it
+    return len(asked.stdout.splitlines())
 
 
 def rate_huey(folder: Path, jobs: int) -> float:
@@ -255,8 +257,134 @@ RATES: dict[str, Callable[[Path, int], float]] = {
 }
 
 
+# ---------------------------------------------------------------------- kill -9 half way
+
+MARK = 'sleep 0.02; echo "$1" >>"$0"'  # a job that leaves its number behind: sh -c MARK FILE NUMBER
+
+
 def _kill_part(jobs: int, wanted: set[str]) -> bool:
-    return True
+    """All are accepted, half have run, kill -9 of the daemon, start it again: what is left of them."""
+    rows = []
+    for name, kill in KILLS.items():
+        if wanted and name not in wanted:
+            continue
+        with stand.scratch() as folder:
+            try:
+                ran, twice, left = kill(folder, jobs)
+            except FileNotFoundError as error:
+                print(f"  {name} is left out: {error}")
+                continue
+        rows.append((name, ran, twice, left, jobs - ran - left))
+    table(f"kill -9 after half of {jobs} jobs, and a new start", ("contender", "ran", "twice", "waits", "lost"), rows)
+    return all(row[4] == 0 for row in rows if row[0] == "spicad")
+
+
+def marks(path: Path) -> list[str]:
+    return path.read_text().split() if path.exists() else []
+
+
+def settled(path: Path, left: Callable[[], int], patience_s: float = 5.0) -> tuple[int, int, int]:
+    """Waits until no more marks come; different ones, repeated ones, and how many still wait."""
+    seen, since = -1, time.monotonic()
+    while len(marks(path)) != seen or (left() and time.monotonic() - since < patience_s):
+        if len(marks(path)) != seen:
+            seen, since = len(marks(path)), time.monotonic()
+        time.sleep(0.05)
+    return len(set(marks(path))), seen - len(set(marks(path))), left()
+
+
+def kill_spicad(folder: Path, jobs: int) -> tuple[int, int, int]:
+    """The marks are the logs of the steps: one for each that ran, one more for each attempt begun before the kill."""
+    made = Stand(folder, SLOTS, "none")
+    stand.write_stamp(made.folder / "programs" / "stamp")
+    made.application("stamp")
+    made.start()
+    try:
+        submit(made, jobs, "stamp")
+        wait_until(lambda: made.count("completed") >= jobs // 2, "half of them", pause_s=0.002)
+        made.stop(signal.SIGKILL)
+        made.start()
+        wait_until(lambda: made.count("completed") >= jobs, "all to be completed", pause_s=0.01)
+        ran = {log.parents[3].name for log in made.results.glob("*/*/run-1/steps/0001-stamp/log") if log.read_text()}
+        again = list(made.results.glob("*/*/run-1/steps/0001-stamp.attempt-*"))
+        print(f"  spicad: {made.count('completed')} completed; begun again after the kill: {len(again)}")
+        return len(ran), len(again), jobs - made.count("completed")
+    finally:
+        made.end()
+
+
+def kill_task_spooler(folder: Path, jobs: int) -> tuple[int, int, int]:
+    _need("tsp")
+    environment, path = _tsp_environment(folder), folder / "marks"
+    for number in range(jobs):
+        _tsp(environment, "-n", "sh", "-c", MARK, str(path), str(number))
+    wait_until(lambda: len(marks(path)) >= jobs // 2, "half of them")
+    os.kill(_tsp_server(environment), signal.SIGKILL)
+    (folder / "socket").unlink(missing_ok=True)
+    _tsp(environment, "-n", "true")
+    try:
+        return settled(path, lambda: _tsp_waiting(environment), 1.0)
+    finally:
+        subprocess.run(["tsp", "-K"], env=environment, check=False)
+
+
+def _tsp(environment: dict[str, str], *arguments: str) -> None:
+    subprocess.run(["tsp", *arguments], env=environment, stdout=subprocess.DEVNULL, check=True)
+
+
+def _tsp_server(environment: dict[str, str]) -> int:
+    """The pid of the process that listens on the socket."""
+    wanted = environment["TS_SOCKET"]
+    for entry in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            is_it = f"TS_SOCKET={wanted}".encode() in Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
+            if is_it and Path(f"/proc/{entry}/comm").read_text().strip() in ("tsp", "ts"):
+                return int(entry)
+        except OSError:
+            continue
+    raise FileNotFoundError("the server of task-spooler cannot be found")
+
+
+def kill_at(folder: Path, jobs: int) -> tuple[int, int, int]:
+    path = folder / "marks"
+    with at_daemon() as at:
+        pass
+    for number in range(jobs):  # accepted while no atd runs: at keeps them
+        at(f"sleep 0.02; echo {number} >>{path}")
+    daemon = start_atd()
+    wait_until(lambda: len(marks(path)) >= jobs // 2, "half of them")
+    daemon.kill()
+    daemon.wait()
+    daemon = start_atd()
+    try:
+        return settled(path, at_left, 5.0)
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+def kill_huey(folder: Path, jobs: int) -> tuple[int, int, int]:
+    path, environment = folder / "marks", _huey_environment(folder)
+    submit_huey = [sys.executable, "submit.py", str(jobs), "/bin/sh", "-c", MARK, str(path), "{}"]
+    subprocess.run(submit_huey, cwd=folder, env=environment, check=True)
+    consumer = start_huey(folder, environment)
+    wait_until(lambda: len(marks(path)) >= jobs // 2, "half of them")
+    consumer.kill()
+    consumer.wait()
+    consumer = start_huey(folder, environment)
+    try:
+        return settled(path, lambda: huey_waiting(folder))
+    finally:
+        consumer.kill()
+        consumer.wait()
+
+
+KILLS: dict[str, Callable[[Path, int], tuple[int, int, int]]] = {
+    "spicad": kill_spicad,
+    "task-spooler": kill_task_spooler,
+    "at": kill_at,
+    "huey": kill_huey,
+}
 
 
 if __name__ == "__main__":
