@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -126,9 +127,10 @@ class Capsule:
             is_fresh=facts["fresh"],
             mail=facts["mail"],
         )
+        begun = self._begun()
         for step in plan.steps:
             outcome = self.outcome(step)
-            run.attempt[step.number] = self.attempts(step)
+            run.attempt[step.number] = begun[step.folder]
             if outcome and outcome.ending is not Ending.TRY_AGAIN:
                 run.end(step, outcome, attempts=1 << 30)
         return run
@@ -185,9 +187,11 @@ class Capsule:
 
     def attempts(self, step: PlannedStep) -> int:
         """How often the step has been begun."""
-        folder = self.step(step)
-        start = f"{folder.name}.attempt-"
-        return sum(1 for name in os.listdir(folder.parent) if name == folder.name or name.startswith(start))
+        return self._begun()[step.folder]
+
+    def _begun(self) -> Counter[str]:
+        """The same of all steps, by folder."""
+        return Counter(name.partition(".attempt-")[0] for name in os.listdir(self.folder / "steps"))
 
     def put_aside(self, step: PlannedStep, outcome: Outcome) -> None:
         _write_record(self.step(step) / "interrupted.json", outcome_record(outcome), is_durable=False)

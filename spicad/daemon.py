@@ -147,7 +147,9 @@ class Daemon:
     def _wait(self) -> None:
         """Until something happens or is due."""
         now = self.clock()
-        due = [self.next_look, self.next_mail, self.workshop.next_deadline(), self.workshop.queue.next_time]
+        due = [self.next_look, self.workshop.next_deadline(), self.workshop.queue.next_time]
+        if not self.is_mailing:
+            due.append(self.next_mail)
         timeout = min((max(0.0, moment - now) for moment in due if moment), default=1.0)
         if self.signals or self.background.has_answers or self.intake.has_more:
             timeout = 0.0
@@ -180,14 +182,15 @@ class Daemon:
             if fixed:
                 raise SpicaError(f"{', '.join(fixed)} cannot change while spicad runs: stop it and start it again.")
             desk = Desk.of(settings)
-        except SpicaError as error:
+            is_sandboxed = _is_sandboxed(settings)
+            outbox.try_all_now(self.spool.folder("outbox"))
+        except (SpicaError, OSError) as error:
             log.error("reload refused, the old configuration stays: %s", error)
         else:
             self.settings = self.floor.settings = settings
             self.floor.desk = desk
-            self.floor.is_sandboxed = _is_sandboxed(settings)
+            self.floor.is_sandboxed = is_sandboxed
             logging.getLogger().setLevel(settings.daemon.log_level.upper())
-            outbox.try_all_now(self.spool.folder("outbox"))
             log.info("configuration reloaded from %s", settings.source)
         self.notify("READY=1", self._status())
 

@@ -70,7 +70,7 @@ def replace_file(path: Path, content: bytes, is_synced: bool = True) -> None:
 def write_file(path: str | Path, content: str | bytes, is_synced: bool = False) -> None:
     """Without a rename: for files that count for nothing until another one is there."""
     data = memoryview(content.encode() if isinstance(content, str) else content)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         while data:
             data = data[os.write(handle, data) :]

@@ -145,6 +145,19 @@ class Intake:
         if not self.passed:
             return
         batch, self.passed = self.passed, []
+        try:
+            self._accept(batch, now)
+        except Exception as error:
+            if len(batch) > 1:  # one that cannot be stored must not keep the others, nor end the daemon
+                for each in batch:
+                    self.passed = [each]
+                    self.accept(now)
+                return
+            log.exception("%s cannot be accepted", batch[0].drop.name)
+            why = f"{batch[0].drop.name}: an error of Spica itself: {error}"
+            self._refuse(batch[0].drop.name, why, now, batch[0].job.mail)
+
+    def _accept(self, batch: list[Passed], now: float) -> None:
         prepared: list[tuple[Passed, NewProcess, Path]] = []
         for each in batch:
             new = _new_process(each, now)
@@ -244,5 +257,10 @@ def _new_process(each: Passed, now: float) -> NewProcess:
     )
     steps = sum(1 for step in each.vetted.plan.steps if not step.is_lazy)
     return NewProcess(
-        accepted, each.job.name, each.job.mail, each.job.not_before, each.vetted.plan.forecast_bytes, steps
+        accepted,
+        each.job.name,
+        each.job.mail,
+        each.job.not_before,
+        min(each.vetted.plan.forecast_bytes, 1 << 60),
+        steps,
     )

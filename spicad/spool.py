@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -91,7 +92,10 @@ class Spool:
             incoming.chmod(INCOMING_MODE)
         self.folder("rejected").chmod(0o2750)
         for leftover in self.folder("tmp").iterdir():
-            leftover.unlink()
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
 
     # ------------------------------------------------------------------ drops
 

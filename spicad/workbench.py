@@ -240,7 +240,7 @@ class Workbench:
             run.attempt[step.number] = run.attempt.get(step.number, 0) + 1
             steps.lay_out(folder, looked, question.setup, question.application)
             write_file(f"{folder}/key", looked.key)
-            limits = self._step_limits(step)
+            limits = self.step_limits(step)
             launched = local.start(
                 folder, looked.command.argv, looked.inputs, limits, self.floor.is_sandboxed, now, self._places(question)
             )
@@ -266,7 +266,7 @@ class Workbench:
             run.process, run.number, step.number, StepState.RUNNING, node=self.floor.node, attempt=attempt, started=now
         )
 
-    def _step_limits(self, step: PlannedStep) -> local.Limits:
+    def step_limits(self, step: PlannedStep) -> local.Limits:
         limits = self.floor.settings.limits
         memory = min(step.memory_mb, limits.memory_mb) if limits.memory_mb else step.memory_mb
         time_s = min(step.time_s, limits.time_s) if limits.time_s else step.time_s

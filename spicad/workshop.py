@@ -139,7 +139,7 @@ class Workshop:
         owner, left = run.owner, 0
         for key in sorted(key for key in self.bench.ready if key[0] == run.process):
             step = run.step(key[1])
-            slots = min(max(step.threads, 1), self.floor.slots)
+            slots = self._slots_of(step)
             in_use = self.bench.slots_used + reserved
             limits = self.limits()
             if not held_up and not binding_limit(owner.user, owner.group, slots, in_use, by_user, by_group, limits):
@@ -149,6 +149,11 @@ class Workshop:
             else:
                 left += 1
         return left
+
+    def _slots_of(self, step: PlannedStep) -> int:
+        """A step wider than a limit takes all of it, rather than waiting for ever."""
+        limits = self.limits()
+        return min(max(step.threads, 1), *(most for most in (limits.slots, limits.per_user, limits.per_group) if most))
 
     # ------------------------------------------------------------------ from queued to executing
 
@@ -295,9 +300,16 @@ class Workshop:
                 continue
             run.in_hand.add(step.number)
             running = Running(
-                run, step, folder, launched, -1, min(step.threads, self.floor.slots),
-                key=_noted_key(folder), attempt=capsule.attempts(step), deadline=launched.time + step.time_s,
-            )  # fmt: skip
+                run=run,
+                step=step,
+                folder=folder,
+                launched=launched,
+                handle=-1,
+                slots=self._slots_of(step),
+                key=_noted_key(folder),
+                attempt=capsule.attempts(step),
+                deadline=launched.time + self.bench.step_limits(step).time_s,
+            )
             if launched.sandboxed and local.is_alive(launched):
                 self.bench.follow(running)
                 log.info("process %d %s: adopted, pid %d", run.process, step.folder, launched.pid)
@@ -392,12 +404,15 @@ class Workshop:
         self.queue.remove(process)
         self.bench.clear(process)
         for before in (Phase.EXECUTING, Phase.QUEUED):
-            if self.floor.spool.move(process, before, Phase.HELD):
-                self.floor.ledger.phase(process, before, Phase.HELD, "spicad", why, now)
-                text, accepted = self.floor.spool.read_copy(process, Phase.HELD)
-                settings, spool = self.floor.settings, self.floor.spool
-                closing.mail_unstarted(settings, spool, process, text, accepted, Phase.HELD, why, now)
-                log.warning("process %d %s: HELD", process, run.name if run else "")
+            try:
+                if self.floor.spool.move(process, before, Phase.HELD):
+                    self.floor.ledger.phase(process, before, Phase.HELD, "spicad", why, now)
+                    log.warning("process %d %s: HELD", process, run.name if run else "")
+                    text, accepted = self.floor.spool.read_copy(process, Phase.HELD)
+                    settings, spool = self.floor.settings, self.floor.spool
+                    closing.mail_unstarted(settings, spool, process, text, accepted, Phase.HELD, why, now)
+            except (OSError, SpicaError) as trouble:
+                log.error("process %d: cannot be put aside whole: %s. The next start mends it.", process, trouble)
 
     # ------------------------------------------------------------------ orders
 

@@ -5,6 +5,7 @@ What a pass of the daemon does is told in test_intake.py and test_recovery.py.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -274,7 +275,8 @@ def test_the_daemon_killed_outright_is_followed_by_one_that_adopts(spica: Runnin
     spica.start()
 
     assert end_of(spica, process) == "COMPLETED"
-    assert sorted(int(pid) for pid in re.findall(r"started, pid (\d+)", log_of(spica))) == pids
+    launches = spica.results.glob("*/*/run-*/steps/*/launch.json")  # of every attempt
+    assert sorted(json.loads(path.read_text())["pid"] for path in launches) == pids
 
 
 def test_the_daemon_and_every_step_killed_at_once_begin_again(spica: RunningSpica) -> None:

@@ -22,7 +22,8 @@ HEAVY = ("astropy", "numpy", "scipy", "matplotlib")
 # From the ground up. A module may import from lower layers and from its own, but never in a circle.
 LAYERS = {
     "words, and what needs nothing of Spica": (
-        "spicad", "spicad.words", "spicad.durable", "spicad.background", "spicad.remembered", "spicad.waiting", "spicad.sandbox",
+        "spicad", "spicad.words", "spicad.durable", "spicad.background", "spicad.remembered", "spicad.waiting",
+        "spicad.sandbox",
         "spicad.schema", "spicad.fits", "spicad.applications", "spicad.applications.logs", "spicad.archive",
         "spicad.backends",
     ),

@@ -89,7 +89,7 @@ def test_the_machine_is_not_seen(inside: Inside, step: Path) -> None:
     seen, etc, tmp, inputs, processes, devices = json.loads(done.stdout)
     assert seen == []
     assert set(etc) <= {"alternatives", "ld.so.cache"}
-    assert tmp == []
+    assert set(tmp) <= {place.parts[2] for place in sandbox.python_places() if place.parts[1] == "tmp"}
     assert inputs == ["img0001.fits"]
     assert len(processes) <= 2
     assert not {"sda", "mem", "kmsg", "loop0", "vda"} & set(devices)

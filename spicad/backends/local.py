@@ -115,7 +115,7 @@ def _spawn(program: str, argv: list[str], env: Mapping[str, str], log: Path, kep
         os.set_inheritable(handle, True)
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     return os.posix_spawn(program, argv, env, file_actions=actions, setsid=True, setsigdef=EVERY_SIGNAL, setsigmask=[])
