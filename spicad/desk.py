@@ -295,7 +295,7 @@ class Desk:
 
     def _reference(self, job: Job, owner: Person, problems: list[Problem]) -> str:
         if not job.reference:
-            return str(self.settings.paths.reference or "")
+            return os.path.realpath(self.settings.paths.reference) if self.settings.paths.reference else ""
         try:
             return str(permitted(job.reference, owner, self.settings))
         except SpicaError as error:

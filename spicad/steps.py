@@ -138,6 +138,8 @@ def look_over(question: Question) -> Looked:
 def _digest(file: StepFile, known: Mapping[str, tuple[str, str]], new: dict[str, tuple[str, str]]) -> str:
     """sha256 of the file, remembered while its identity stays the same. Raises SpicaError when it has changed."""
     path = str(file.prepared_from or file.path)
+    if os.path.realpath(path) != path:  # the gate for paths let the real file pass, not what a link leads to now
+        raise SpicaError(f"{path}: a symbolic link has taken the place of what was planned.")
     try:
         status = os.stat(path)
     except OSError as error:

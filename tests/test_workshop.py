@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,3 +149,17 @@ def test_a_full_disk_keeps_steps_waiting_and_is_said(spica):
         assert "must stay free" in spica.spica("explain", 1).stdout
     finally:
         alive.stop()
+
+
+def test_a_link_put_in_the_place_of_an_exposure_after_it_was_taken_is_not_followed(spica, life_of):
+    secret = spica.folder / "secret.fits"
+    secret.write_bytes(spica.exposures[0].read_bytes())
+    os.utime(secret, ns=(spica.exposures[0].stat().st_atime_ns, spica.exposures[0].stat().st_mtime_ns))
+    drop(spica, "a.spica", job_text(spica, "copy", more="not_before = 2037-01-01"))
+    life_of.until(lambda: spica.phase(1), "the process to be taken")
+    spica.exposures[0].unlink()
+    spica.exposures[0].symlink_to(secret)
+    life_of.daemon.workshop.bench.floor.clock.ahead_s = 30 * 365 * 86400
+
+    assert life_of.until_over(1) == "ERROR"
+    assert life.steps(spica) == [] or not any((folder / "launch.json").exists() for folder in life.steps(spica))
