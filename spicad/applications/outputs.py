@@ -30,7 +30,7 @@ CAUGHT = {
     "floating exception": signal.SIGFPE,
     "^c": signal.SIGINT,
 }
-DISK_WORDS = ("no space left", "disk quota exceeded")
+DISK_WORDS = ("no space left", "disk quota exceeded", "*error* while writing")  # the last: the AstrOmatic tools
 MEMORY_WORDS = (
     "not enough memory",
     "cannot allocate memory",
