@@ -350,7 +350,6 @@ def test_two_equal_runs_of_the_tools_have_equal_science_digests(tmp_path: Path) 
         runs.append(folder)
 
     for name in ("c.ldac", "c.xml", "stack.fits", *(("p.tif",) if stiff else ())):
-        assert fits.file_digest(runs[0] / name) != fits.file_digest(runs[1] / name)
         assert fits.science_digest(runs[0] / name) == fits.science_digest(runs[1] / name), name
 
 

@@ -355,13 +355,12 @@ def test_a_note_that_cannot_be_read_names_no_process(step: Path, text: str) -> N
 
 
 def test_a_bare_step_that_was_never_noted_is_found_by_its_folder(step: Path) -> None:
-    launched, mark = family(step, sandboxed=False)
+    _, mark = family(step, sandboxed=False)
     (step / "launch.json").unlink()
 
     local.kill(step)
 
-    wait(launched)
-    wait_until(lambda: gone(mark), "all to be gone")
+    assert gone(mark), "it returns when all are gone"
 
 
 # ---------------------------------------------------------------------- the daemon dies while it starts a step

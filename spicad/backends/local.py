@@ -24,6 +24,8 @@ log = logging.getLogger("spicad")
 
 EVERY_SIGNAL = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 MEBIBYTE = 1 << 20
+MOST_ROUNDS = 20
+STRAYS_END_S = 5.0
 LONGEST_END_S = 5
 MOST = 1 << 62  # more than any limit that somebody means
 MOST_PROCESSES = 512
@@ -205,8 +207,7 @@ def kill(folder: Path) -> None:
                     os.killpg(launched.pid, signal.SIGKILL)
             _kill(launched.pid)
     if not (launched and launched.sandboxed):
-        for pid in _running_in(folder / "job"):
-            _kill(pid)
+        _end_strays(folder / "job")
 
 
 def _pid_namespace(pid: int) -> int:
@@ -215,11 +216,17 @@ def _pid_namespace(pid: int) -> int:
     return 0
 
 
-def _running_in(folder: Path) -> list[int]:
-    """Processes whose current folder is `folder`: steps without a sandbox that nobody else knows of."""
+def _end_strays(folder: Path) -> None:
+    """Ends the processes whose current folder is `folder`: steps without a sandbox that nobody knows of."""
     import psutil
 
-    return [process.pid for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(folder)]
+    for _ in range(MOST_ROUNDS):  # what was just killed may have forked a moment before
+        strays = [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(folder)]
+        if not strays:
+            return
+        for process in strays:
+            _kill(process.pid)
+        psutil.wait_procs(strays, timeout=STRAYS_END_S)
 
 
 def _end(init: int) -> None:
