@@ -27,12 +27,16 @@ class Background:
         self._threads = ThreadPoolExecutor(threads, "spicad")
         self._ended: deque[tuple[Future[Any], Then, int]] = deque()
         self.under_way = 0
+        self.is_stopped = False
 
     def do(self, work: Callable[..., Any], *values: Any, then: Then, process: int = 0) -> None:
         """`then` gets what `work` returns, or the exception that it raised, from inside `hand_back`.
 
-        When `then` itself fails, `failed` is told, with the process that the work was for.
+        When `then` itself fails, `failed` is told, with the process that the work was for. After `stop` nothing is
+        begun: the next life of the daemon finds what was left.
         """
+        if self.is_stopped:
+            return
         self.under_way += 1
         future = self._threads.submit(work, *values)
         future.add_done_callback(lambda ended: self._note(ended, then, process))
@@ -64,4 +68,5 @@ class Background:
 
     def stop(self) -> None:
         """Returns when nothing is under way any more; what has not begun never will."""
+        self.is_stopped = True
         self._threads.shutdown(wait=True, cancel_futures=True)

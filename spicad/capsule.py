@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -26,7 +25,7 @@ from spicad.applications.descriptor import Application, parse_application
 from spicad.applications.tools import Tool, as_record
 from spicad.archive.headers import Ccd, Exposure
 from spicad.desk import Setup, Vetted
-from spicad.durable import replace_file, sync_folder, write_file
+from spicad.durable import remove_tree, replace_file, sync_folder, write_file
 from spicad.people import person_named
 from spicad.plan import Dropped, Plan, PlannedFile, PlannedStep, Source
 from spicad.run import Made, Outcome, Run
@@ -217,7 +216,7 @@ class Capsule:
         write_file(f"{self.folder}/manifest.json", _json(manifest))
         write_file(f"{self.folder}/report.txt", report)
         _write_record(self.folder / "outcome.json", record, is_durable=True)
-        shutil.rmtree(self.work, ignore_errors=True)
+        remove_tree(self.work)
 
 
 def folder_of(results: Path, user: str, process: int, name: str, run: int) -> Path:

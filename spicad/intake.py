@@ -26,7 +26,8 @@ from spicad.workshop import Workshop
 
 log = logging.getLogger("spicad")
 
-MOST_AT_ONCE = 500  # drops taken in one pass, so that a flood does not keep steps waiting
+MOST_AT_THE_DESK = 100  # drops looked over at a time: what a run wrote at its end waits in the same line
+MOST_AT_ONCE = 500  # drops read in one pass, so that a flood does not keep steps waiting
 
 
 @dataclass(frozen=True)
@@ -48,23 +49,35 @@ class Intake:
         self.passed: list[Passed] = []
         self.unfinished: dict[str, float] = {}  # drops without [end]: since when
         self.immovable: set[str] = set()  # refused drops that the daemon may not move away
-        self.has_more = False
+        self.backlog: list[str] = []  # seen in incoming/, not looked at yet
+        self.has_moved = False  # something came of one of them
+        self.is_stale = False  # all were gone through: more may have come meanwhile
         self.left_over = set(floor.spool.drops())  # by an earlier life of the daemon, which may have taken them
 
     def look(self, now: float) -> None:
         """Takes what lies in incoming/."""
-        names = self.floor.spool.drops()
-        left = MOST_AT_ONCE
-        for name in names:
-            if left == 0:
+        is_new = not self.backlog
+        if is_new:
+            self._fill_backlog()
+        for _ in range(MOST_AT_ONCE):
+            if not self.backlog or len(self.at_the_desk) >= MOST_AT_THE_DESK:
                 break
+            name = self.backlog.pop()
             if name not in self.at_the_desk and name not in self.immovable:
-                left -= self._look_at(name, now)
-        self.has_more = left == 0
-        self.immovable.intersection_update(names)
-        for name in set(self.unfinished).difference(names):
-            del self.unfinished[name]
+                self.has_moved |= self._look_at(name, now)
+        self.is_stale = self.has_moved and not is_new and not self.backlog
         self.accept(now)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another look now would find something to do."""
+        return self.is_stale or bool(self.backlog and len(self.at_the_desk) <= MOST_AT_THE_DESK // 2)
+
+    def _fill_backlog(self) -> None:
+        self.backlog, self.has_moved = self.floor.spool.drops(), False
+        self.immovable.intersection_update(self.backlog)
+        for name in set(self.unfinished).difference(self.backlog):
+            del self.unfinished[name]
 
     def _look_at(self, name: str, now: float) -> bool:
         """Whether something came of the drop; one that is not whole yet must not keep others waiting."""
@@ -228,6 +241,8 @@ class Intake:
 
     def _order(self, drop: Drop, order: Order, owner: Person, now: float) -> None:
         """Raises Refused with the reason when it cannot be obeyed."""
+        if order.process in self.workshop.ending:
+            return  # its end is being written: the next look asks again
         why = obey(replace(order, token=drop.token), owner, self.workshop, now)
         if why:
             raise Refused(f"{drop.name}: {why}")

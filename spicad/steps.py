@@ -24,7 +24,7 @@ from spicad.applications.outputs import Verdict, verify
 from spicad.archive.headers import Exposure
 from spicad.capsule import outcome_from, outcome_record
 from spicad.desk import Setup
-from spicad.durable import replace_file, sync_folder, write_file
+from spicad.durable import remove_tree, replace_file, sync_folder, write_file
 from spicad.plan import PlannedStep
 from spicad.run import Made, Outcome
 from spicad.words import Ending, SpicaError, StepState
@@ -414,7 +414,7 @@ def _free_name(folder: Path, name: str, taken: set[Path]) -> Path:
 
 def _sweep(job: Path) -> None:
     """What a finished step leaves beside its outputs is not kept."""
-    shutil.rmtree(job, ignore_errors=True)
+    remove_tree(job)
 
 
 @dataclass(frozen=True)

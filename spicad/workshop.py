@@ -42,6 +42,7 @@ class Workshop:
         self.queue = Queue()
         self.starting: dict[int, Waiting] = {}  # queued processes whose plan is being made
         self.vetted: dict[int, Vetted] = {}
+        self.ending: set[int] = set()  # runs whose end is being written
         self.is_draining = False
         floor.background.failed = self.set_aside
 
@@ -367,22 +368,30 @@ class Workshop:
     # ------------------------------------------------------------------ the end of a run
 
     def _finish(self, run: Run) -> None:
-        now = self.floor.clock()
-        if self.runs.get(run.process) is not run:
+        """In a thread: a report, syncs and files to remove must not keep the others waiting."""
+        if self.runs.get(run.process) is not run or run.process in self.ending:
             return
-        capsule, phase = self.capsules[run.process], run.phase()
-        try:
-            why = closing.close(self.floor.settings, self.floor.spool, run, capsule, phase, self.floor.node, now)
-        except OSError as error:
-            log.error("process %d: its end cannot be written: %s. Tried again at the next look.", run.process, error)
+        self.ending.add(run.process)
+        phase, who, now = run.phase(), run.cancelled_by or "spicad", self.floor.clock()
+        self.floor.background.do(
+            closing.close, self.floor.settings, self.floor.spool, run, self.capsules[run.process], phase, self.floor.node,
+            now, then=lambda why: self._finished(run, phase, who, why, now), process=run.process,
+        )  # fmt: skip
+
+    def _finished(self, run: Run, phase: Phase, who: str, why: Any, now: float) -> None:
+        self.ending.discard(run.process)
+        if isinstance(why, OSError):
+            log.error("process %d: its end cannot be written: %s. Tried again at the next look.", run.process, why)
             return
+        if isinstance(why, BaseException):
+            raise why
         if not self.floor.spool.move(run.process, Phase.EXECUTING, phase):
             log.error("process %d: its job file is not in executing/", run.process)
         self.floor.spool.sync(phase)
         del self.runs[run.process], self.capsules[run.process]
         log.info("process %d %s: %s %s", run.process, run.name, phase.value, why)
         self.floor.ledger.phase(
-            run.process, Phase.EXECUTING, phase, run.cancelled_by or "spicad", why, now,
+            run.process, Phase.EXECUTING, phase, who, why, now,
             ended=None if phase is Phase.HELD else now, steps_total=run.total,
             steps_done=run.count((StepState.DONE, StepState.REUSED)),
         )  # fmt: skip
@@ -399,6 +408,7 @@ class Workshop:
         why = f"an error of Spica itself: {type(error).__name__}: {error}. See the daemon's log."
         now = self.floor.clock()
         run = self.runs.pop(process, None)
+        self.ending.discard(process)
         self.capsules.pop(process, None)
         self.starting.pop(process, None)
         self.queue.remove(process)
