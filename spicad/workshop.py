@@ -374,8 +374,8 @@ class Workshop:
         self.ending.add(run.process)
         phase, who, now = run.phase(), run.cancelled_by or "spicad", self.floor.clock()
         self.floor.background.do(
-            closing.close, self.floor.settings, self.floor.spool, run, self.capsules[run.process], phase, self.floor.node,
-            now, then=lambda why: self._finished(run, phase, who, why, now), process=run.process,
+            closing.close, self.floor.settings, self.floor.spool, run, self.capsules[run.process], phase,
+            self.floor.node, now, then=lambda why: self._finished(run, phase, who, why, now), process=run.process,
         )  # fmt: skip
 
     def _finished(self, run: Run, phase: Phase, who: str, why: Any, now: float) -> None:
