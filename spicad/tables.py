@@ -99,12 +99,93 @@ class Digest(Table):
     sha256 = peewee.CharField(64)
 
 
+class Exposure(Table):
+    """One FITS file of the archive. ObsCore's names where it has one; angles in degrees (ICRS), times in MJD (UTC)."""
+
+    id = peewee.BigAutoField()
+    obs_id = peewee.CharField(100, index=True)  # the instrument's own number or name of it
+    name = peewee.CharField(200, index=True)  # of the file
+    node = peewee.CharField(64)
+    path = peewee.TextField()
+    path_key = peewee.CharField(64, unique=True)  # sha256 of node:path: paths are longer than an index allows
+    sha256 = peewee.CharField(64, index=True)
+    bytes = peewee.BigIntegerField()
+    mtime_ns = peewee.BigIntegerField()
+    instrument_name = peewee.CharField(64, default="")
+    facility_name = peewee.CharField(64, default="")
+    filter = peewee.CharField(32, default="")  # type: ignore[assignment]  # the astronomers' word, not peewee's
+    runid = peewee.CharField(64, default="")
+    target_name = peewee.CharField(100, default="")
+    kind = peewee.CharField(16, default="science")  # science, bias, dark, flat, weight, flag, mask, stack
+    s_ra = peewee.DoubleField(null=True)
+    s_dec = peewee.DoubleField(null=True)
+    s_fov = peewee.DoubleField(null=True)  # diameter of the circle round all CCDs
+    s_region = LongText(default="")  # "POLYGON ICRS ra dec ..." for each CCD, joined by "UNION" as in STC-S
+    t_min = peewee.DoubleField(null=True)
+    t_max = peewee.DoubleField(null=True)
+    t_exptime = peewee.DoubleField(null=True)  # s
+    em_min = peewee.DoubleField(null=True)  # m
+    em_max = peewee.DoubleField(null=True)
+    airmass = peewee.DoubleField(null=True)
+    gain = peewee.DoubleField(null=True)  # e-/ADU
+    saturation = peewee.DoubleField(null=True)  # ADU
+    zero_point = peewee.DoubleField(null=True)  # mag
+    seeing = peewee.DoubleField(null=True)  # arcsec; from QualityFITS, else from the header
+    grade = peewee.CharField(1, default="")  # A to D; empty as long as nobody has looked
+    ccd_count = peewee.IntegerField(default=1)
+    registered = peewee.DoubleField()
+
+    class Meta:
+        indexes = (
+            (("runid", "filter"), False),
+            (("instrument_name", "filter", "grade"), False),
+            (("t_min",), False),
+            (("target_name",), False),
+        )
+
+
+class Ccd(Table):
+    """One image extension of an exposure. `corners` is JSON: four [ra, dec] in degrees, in the order of the pixels."""
+
+    exposure = peewee.BigIntegerField()
+    number = peewee.IntegerField()  # of the HDU; 0 is the primary one
+    name = peewee.CharField(68, default="")
+    width = peewee.IntegerField()
+    height = peewee.IntegerField()
+    s_ra = peewee.DoubleField(null=True)
+    s_dec = peewee.DoubleField(null=True)
+    corners = peewee.TextField(default="[]")
+
+    class Meta:
+        primary_key = peewee.CompositeKey("exposure", "number")
+
+
+class Cell(Table):
+    """Which HEALPix cells (nested) an exposure's footprint touches: the index behind all searches on the sky."""
+
+    cell = peewee.IntegerField()
+    exposure = peewee.BigIntegerField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("cell", "exposure")
+        indexes = ((("exposure",), False),)
+
+
 class SchemaVersion(Table):
     number = peewee.IntegerField()
 
 
 def _first_tables() -> None:
-    made = [SchemaVersion, Process, Event, Step, Digest]
+    _make(SchemaVersion, Process, Event, Step, Digest)
+
+
+def _archive_tables() -> None:
+    # The rows lie in the order of their key, as InnoDB's always do.
+    Cell._meta.without_rowid = isinstance(database.obj, peewee.SqliteDatabase)
+    _make(Exposure, Ccd, Cell)
+
+
+def _make(*made: type[Table]) -> None:
     database.create_tables(made)
     for table in made:
         _make_missing_indexes(table)
@@ -121,7 +202,10 @@ def _make_missing_indexes(table: type[Table]) -> None:
             database.execute(table._schema._create_index(index, safe=False))  # type: ignore[attr-defined]
 
 
-MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = ((1, "processes, events, steps, digests", _first_tables),)
+MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
+    (1, "processes, events, steps, digests", _first_tables),
+    (2, "the archive: exposures, CCDs, their places on the sky", _archive_tables),
+)
 NEWEST = MIGRATIONS[-1][0]
 
 

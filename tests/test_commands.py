@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, write_exposure
 
-from spicad import commands
+from spicad import commands, tables
 from spicad.commands import completion, log, printing, results, verify
 from spicad.commands.capsules import RunFolder
 from spicad.commands.listing import like, since
@@ -172,7 +172,7 @@ def test_the_tables_are_made_by_an_upgrade_and_then_listed_as_empty(tmp_path: Pa
     status = json.loads(spica(tmp_path, "database", "status", "--json").stdout)
     listed = spica(tmp_path, "list", "--json")
 
-    assert "schema 1:" in made.stdout
+    assert f"schema {tables.NEWEST}:" in made.stdout
     assert "nothing to do" in again.stdout
     assert status["is_current"]
     assert status["schema"] == status["needed"]
