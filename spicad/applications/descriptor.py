@@ -16,7 +16,7 @@ from spicad.schema import REQUIRED, Document, Key, checked, read_toml
 from spicad.words import BadInput, Problem, SpicaError, nearest
 
 INPUT_KINDS = ("exposure", "weight", "flag", "reference", "product")
-OUTPUT_KINDS = ("fits", "ldac", "votable", "head", "text", "tiff", "psf", "pdf", "any")
+OUTPUT_KINDS = ("fits", "ldac", "votable", "head", "text", "tiff", "psf", "pdf", "json", "any")
 PACKINGS = ("fits", "fits.fz", "fits.gz", "fits.bz2")
 TAKES = ("first", "sum", "least", "most", "mean", "median", "rms", "rows")
 FUNCTIONS = ("ccds_astray", "reference_matches")  # those of figures.py
@@ -110,7 +110,12 @@ COLUMN_KEYS = (
 METRIC_KEYS = (
     Key("output", "text", "", "The output it is read from"),
     Key("table", "text", "", "The table of a VOTable"),
-    Key("field", "text", "", "The field or parameter of that table, the column of a catalogue or the header keyword"),
+    Key(
+        "field",
+        "text",
+        "",
+        "The field or parameter of that table, the column, the header keyword, or the name in a json",
+    ),
     Key("take", "text", "first", "What is made of the values", choices=TAKES),
     Key("over", "text", "", "A field of the same row to divide by"),
     Key("scale", "number", 1.0, "Factor"),

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from spicad import fits
 from spicad.applications.descriptor import Application, Metric
-from spicad.applications.kinds import object_tables, votable
+from spicad.applications.kinds import object_tables, read_json, votable
 
 Files = Sequence[tuple[str, str | None, Path]]  # output's name, stem, path
 
@@ -93,7 +93,9 @@ def _taken(metric: Metric, step: Step, reports: dict[Path, ElementTree.Element])
     for name, stem, path in step.files:
         if name != metric.output:
             continue
-        if metric.table:
+        if path.suffix == ".json":
+            values += _from_json(path, metric, step.stems)
+        elif metric.table:
             if path not in reports:
                 reports[path] = votable(path)
             values += [(value, stem or row) for value, row in _from_report(reports[path], metric, step.stems)]
@@ -134,6 +136,16 @@ def _from_fits(path: Path, metric: Metric) -> Iterable[float]:
         ]
     values = (hdu.header.get(metric.field) for hdu in file.hdus)
     return [float(value) for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+
+
+def _from_json(path: Path, metric: Metric, stems: Sequence[str]) -> Iterable[tuple[float, str | None]]:
+    """The number of that name; with `table`, one from each row of that list, with the exposure that the row names."""
+    read = read_json(path)
+    rows = read.get(metric.table, []) if metric.table else [read]
+    for row in rows if isinstance(rows, list) else ():
+        value = row.get(metric.field) if isinstance(row, dict) else None
+        if isinstance(value, int | float):
+            yield float(value), _named((each for each in row.values() if isinstance(each, str)), stems)
 
 
 def _from_report(root: ElementTree.Element, metric: Metric, stems: Sequence[str]) -> Iterable[tuple[float, str | None]]:

@@ -5,6 +5,7 @@ One function per kind, in the table KINDS. Limits on quality are in the descript
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -13,6 +14,7 @@ import sys
 from array import array
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from spicad import fits
@@ -72,6 +74,14 @@ def votable(path: Path) -> ElementTree.Element:
         return ElementTree.fromstring(text)  # noqa: S314  no entities can be declared
     except ElementTree.ParseError:
         return ElementTree.fromstring(_escaped(text))  # noqa: S314
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Figures as our own programs write them: one object."""
+    read = json.loads(_text(path))
+    if not isinstance(read, dict):
+        raise ValueError("it holds no figures by name")
+    return read
 
 
 def object_tables(file: fits.FitsFile) -> list[fits.Hdu]:
@@ -221,6 +231,11 @@ def _pdf_fault(path: Path, require: Require, ccds: int | None) -> str:
     return "it is cut short." if start == b"%PDF-" else "it is no PDF file."
 
 
+def _json_fault(path: Path, require: Require, ccds: int | None) -> str:
+    read_json(path)
+    return ""
+
+
 def _any_fault(path: Path, require: Require, ccds: int | None) -> str:
     return ""
 
@@ -234,6 +249,7 @@ KINDS: dict[str, Callable[[Path, Require, int | None], str]] = {
     "psf": _psf_fault,
     "tiff": _tiff_fault,
     "pdf": _pdf_fault,
+    "json": _json_fault,
     "any": _any_fault,
 }
 

@@ -24,6 +24,7 @@ from spicad.words import SpicaError
 
 ASK_TIMEOUT_S = 20.0
 CACHE_VERSION = 2
+PACKAGE = Path(__file__).resolve().parent.parent
 WORD = re.compile(r"(?<![\w.+-])-?[A-Z][A-Z0-9_.+-]*(?<![.+-])(?![\w+-])")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|0[xX][0-9a-fA-F]+")
 
@@ -49,7 +50,7 @@ class Keyword:
     kind: str
 
 
-_answers: dict[tuple[str, str, int, int], str] = {}
+_answers: dict[tuple[tuple[str, ...], str, int, int], str] = {}
 
 
 def find_tool(application: Application, folders: Sequence[Path] = (), cache: Path | None = None) -> Tool:
@@ -78,7 +79,7 @@ def tool_keywords(tool: Tool, application: Application, cache: Path | None = Non
     """Every keyword that this installed tool knows, by its own list; empty for a tool that has none."""
     if not application.list_keywords:
         return {}
-    text = _answer(tool.path, tool.program[0], application.list_keywords, cache)
+    text = _answer(tool.path, tool.program, application.list_keywords, cache)
     keywords = parse_keywords(text)
     if not keywords:
         raise SpicaError(
@@ -92,7 +93,7 @@ def tool_columns(tool: Tool, application: Application, cache: Path | None = None
     """Every column that this installed tool can write in a catalogue; empty when it does not tell."""
     if not application.list_columns:
         return frozenset()
-    text = _answer(tool.path, tool.program[0], application.list_columns, cache)
+    text = _answer(tool.path, tool.program, application.list_columns, cache)
     return frozenset(re.findall(r"^#?([A-Z][A-Z0-9_]+)\b", text, re.MULTILINE))
 
 
@@ -138,7 +139,7 @@ def _choices(name: str, parts: tuple[str, ...], comment: str) -> tuple[str, ...]
 def _version(application: Application, path: Path, program: str, cache: Path | None) -> str:
     if application.version:
         try:
-            answer = _answer(path, program, application.version, cache)
+            answer = _answer(path, (program,), application.version, cache)
         except SpicaError:
             answer = ""
         found = re.search(r"version\s+v?(\S+)", answer) or re.search(r"(\d+(?:\.\d+)+\S*)", answer)
@@ -147,9 +148,9 @@ def _version(application: Application, path: Path, program: str, cache: Path | N
     return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
-def _answer(path: Path, program: str, argument: str, cache: Path | None) -> str:
+def _answer(path: Path, program: tuple[str, ...], argument: str, cache: Path | None) -> str:
     """What the program prints for `argument`: from memory, from the cache folder, or by asking it."""
-    status = path.stat()
+    status = (path if len(program) == 1 else _newest_of_our_own()).stat()
     key = (program, argument, status.st_mtime_ns, status.st_size)
     if key in _answers:
         return _answers[key]
@@ -164,12 +165,20 @@ def _answer(path: Path, program: str, argument: str, cache: Path | None) -> str:
     return text
 
 
-def _ask(program: str, argument: str) -> str:
+def _newest_of_our_own() -> Path:
+    """What one of our own programs answers may change with any file of theirs."""
+    return max((PACKAGE / "reduction").rglob("*.py"), key=lambda file: file.stat().st_mtime_ns)
+
+
+def _ask(program: tuple[str, ...], argument: str) -> str:
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "HOME": "/"}
+    if len(program) > 1:
+        environment["PYTHONPATH"] = str(PACKAGE.parent)  # a checkout
+    shown = " ".join(program)
     with tempfile.TemporaryDirectory(prefix="spica-ask-") as folder:
         try:
             done = subprocess.run(
-                [program, argument],
+                [*program, argument],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=ASK_TIMEOUT_S,
@@ -178,12 +187,12 @@ def _ask(program: str, argument: str) -> str:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise SpicaError(f"{program} {argument} gave no answer within {ASK_TIMEOUT_S:g} s.") from None
+            raise SpicaError(f"{shown} {argument} gave no answer within {ASK_TIMEOUT_S:g} s.") from None
         except OSError as error:
-            raise SpicaError(f"{program} cannot be started: {error}") from None
+            raise SpicaError(f"{shown} cannot be started: {error}") from None
     text = (done.stdout + done.stderr).decode("utf-8", "replace")
     if done.returncode < 0:
-        raise SpicaError(f"{program} {argument} was ended by signal {-done.returncode}.")
+        raise SpicaError(f"{shown} {argument} was ended by signal {-done.returncode}.")
     return text
 
 
