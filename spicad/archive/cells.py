@@ -1,0 +1,349 @@
+"""HEALPix cells of footprints, cones and boxes: the numbers that the archive's index on the sky is made of.
+
+Positions are ICRS in degrees, cells nested and of order 8 (0.229 degrees wide). What is found in a cell is only near:
+the exact tests are footprint.py's.
+
+The pixelisation is that of Gorski et al. 2005, ApJ 622, 759, section 4.1 and figure 4: twelve square faces, each a
+plane with coordinates x (to the north-east) and y (to the north-west) from 0 to 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+ORDER = 8
+SIDE = 1 << ORDER  # cells along a face
+CELLS = 12 * SIDE * SIDE
+
+Position = tuple[float, float]  # right ascension, declination
+Vector = tuple[float, float, float]
+Polygon = Sequence[Position]
+
+HALF_PI = math.pi / 2
+EQUATORIAL = 2 / 3  # |sin(dec)| where the polar caps of the projection begin
+BORDER = math.degrees(math.asin(EQUATORIAL))
+KINK = 0.75 * math.cos(math.asin(EQUATORIAL))  # faces per radian; the most by which x or y change their slope there
+SLACK = 1e-9  # radians; what rounding may take away
+ROW_OF_FACE = (2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4)  # of its southern corner, in faces from the north pole
+TURN_OF_FACE = (1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7)  # of its centre, in eighths
+MOST_BEND = 0.3  # cells; a polygon whose edges bend more in the face's plane is covered the slower way
+
+
+def _spread(number: int) -> int:
+    return sum(((number >> bit) & 1) << (2 * bit) for bit in range(ORDER))
+
+
+SPREAD = tuple(_spread(number) for number in range(SIDE))
+
+
+def vector(ra: float, dec: float) -> Vector:
+    a, d = math.radians(ra), math.radians(dec)
+    return math.cos(d) * math.cos(a), math.cos(d) * math.sin(a), math.sin(d)
+
+
+def position(v: Vector) -> Position:
+    return math.degrees(math.atan2(v[1], v[0])) % 360, math.degrees(math.atan2(v[2], math.hypot(v[0], v[1])))
+
+
+def cell_of(ra: float, dec: float) -> int:
+    face, x, y = _on_face(ra, dec)
+    return _number(face, min(int(x * SIDE), SIDE - 1), min(int(y * SIDE), SIDE - 1))
+
+
+def _number(face: int, ix: int, iy: int) -> int:
+    return (face << 2 * ORDER) + SPREAD[ix] + 2 * SPREAD[iy]
+
+
+def _on_face(ra: float, dec: float) -> tuple[int, float, float]:
+    turn = (ra % 360.0) / 90.0  # quarters
+    z = math.sin(math.radians(dec))
+    if abs(z) <= EQUATORIAL:
+        falling, rising = 0.5 + turn - 0.75 * z, 0.5 + turn + 0.75 * z
+        f, r = int(falling), int(rising)
+        face = (f & 3) | 4 if f == r else f & 3 if f < r else (r & 3) + 8
+        return face, rising - r, 1.0 - (falling - f)
+    quarter = min(int(turn), 3)
+    part = turn - quarter
+    away = math.sqrt(6.0) * math.sin(math.radians(90.0 - abs(dec)) / 2)  # sqrt(3 (1 - |z|)), exact near the pole
+    if z > 0:
+        return quarter, 1.0 - (1.0 - part) * away, 1.0 - part * away
+    return quarter + 8, part * away, (1.0 - part) * away
+
+
+def _on_sky(face: int, x: float, y: float) -> Vector:
+    row = ROW_OF_FACE[face] - x - y  # in faces from the north pole, 4 at the south pole
+    near = row if row < 1 else 4 - row if row > 3 else 1.0
+    if near == 1.0:
+        z = (2 - row) * EQUATORIAL
+        wide = math.sqrt(1 - z * z)
+    else:
+        drop = near * near / 3
+        z = 1 - drop if row < 1 else drop - 1
+        wide = math.sqrt(drop * (2 - drop))
+    turn = (TURN_OF_FACE[face] + (x - y) / near) * math.pi / 4 if near > 0 else 0.0
+    return wide * math.cos(turn), wide * math.sin(turn), z
+
+
+def _place(cell: int, order: int = ORDER) -> tuple[int, int, int]:
+    """Face and column and row on it."""
+    face, rest = divmod(cell, 1 << 2 * order)
+    ix = sum(((rest >> 2 * bit) & 1) << bit for bit in range(order))
+    iy = sum(((rest >> 2 * bit + 1) & 1) << bit for bit in range(order))
+    return face, ix, iy
+
+
+def centre_of(cell: int, order: int = ORDER) -> Position:
+    face, ix, iy = _place(cell, order)
+    side = 1 << order
+    return position(_on_sky(face, (ix + 0.5) / side, (iy + 0.5) / side))
+
+
+def corners_of(cell: int, order: int = ORDER) -> list[Position]:
+    """South, east, north, west."""
+    face, ix, iy = _place(cell, order)
+    side = 1 << order
+    corners = ((ix, iy), (ix + 1, iy), (ix + 1, iy + 1), (ix, iy + 1))
+    return [position(_on_sky(face, x / side, y / side)) for x, y in corners]
+
+
+# Regions: what several caps of the sphere have in common
+
+
+@dataclass(frozen=True)
+class Cap:
+    """All that lies within `radius` (radians) of `centre`; a half of the sky when that is a quarter turn."""
+
+    centre: Vector
+    radius: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """Cells from `first` to `last`; `is_inside` when each lies wholly in the region."""
+
+    first: int
+    last: int
+    is_inside: bool
+
+
+@cache
+def _radius_of_cells(order: int) -> float:
+    """From a centre to the farthest corner, of any cell: Healpix_Base::max_pixrad of the HEALPix C++ library."""
+    side = 1 << order
+    z = 1 - (1 - 1 / side) ** 2 / 3
+    turn = math.pi / (4 * side)
+    flat = math.sqrt(1 - EQUATORIAL**2)
+    one = (flat * math.cos(turn), flat * math.sin(turn), EQUATORIAL)
+    return _angle(one, (math.sqrt(1 - z * z), 0.0, z))
+
+
+def runs_of_caps(caps: Sequence[Cap]) -> list[Run]:
+    """The cells that touch what all caps have in common (and a few near it), as few runs as can be."""
+    found: list[Run] = []
+    limits = [[_limits(cap, order) for cap in caps] for order in range(ORDER + 1)]
+    todo = [(0, face, 0, 0, 0) for face in range(11, -1, -1)]
+    while todo:
+        order, face, ix, iy, number = todo.pop()
+        side = 1 << order
+        x, y, z = _on_sky(face, (ix + 0.5) / side, (iy + 0.5) / side)
+        is_inside = True
+        for (a, b, c), touches, holds in limits[order]:
+            closeness = a * x + b * y + c * z
+            if closeness < touches:
+                break
+            is_inside = is_inside and closeness >= holds
+        else:
+            if is_inside or order == ORDER:
+                shift = 2 * (ORDER - order)
+                first = (face << 2 * ORDER) + (number << shift)
+                _append(found, Run(first, first + (1 << shift) - 1, is_inside))
+            else:
+                ix, iy, number = 2 * ix, 2 * iy, 4 * number
+                todo += (
+                    (order + 1, face, ix + 1, iy + 1, number + 3),
+                    (order + 1, face, ix, iy + 1, number + 2),
+                    (order + 1, face, ix + 1, iy, number + 1),
+                    (order + 1, face, ix, iy, number),
+                )
+    return found
+
+
+def _limits(cap: Cap, order: int) -> tuple[Vector, float, float]:
+    """Cosines: a cell may touch the cap when its centre is not farther than one, lies in it when not than the other."""
+    reach = _radius_of_cells(order) + SLACK
+    touches = math.cos(cap.radius + reach) if cap.radius + reach < math.pi else -2.0
+    holds = math.cos(cap.radius - reach) if cap.radius >= reach else 2.0
+    return cap.centre, touches, -2.0 if cap.radius >= math.pi else holds
+
+
+def _append(runs: list[Run], run: Run) -> None:
+    if runs and runs[-1].last + 1 == run.first and runs[-1].is_inside == run.is_inside:
+        run = Run(runs.pop().first, run.last, run.is_inside)
+    runs.append(run)
+
+
+def joined(runs: Iterable[Run]) -> list[tuple[int, int]]:
+    """Sorted first and last cells, without overlaps."""
+    result: list[tuple[int, int]] = []
+    for first, last in sorted((run.first, run.last) for run in runs):
+        if result and first <= result[-1][1] + 1:
+            result[-1] = (result[-1][0], max(last, result[-1][1]))
+        else:
+            result.append((first, last))
+    return result
+
+
+def runs_of_cone(ra: float, dec: float, radius_deg: float) -> list[Run]:
+    return runs_of_caps([Cap(vector(ra, dec), math.radians(radius_deg))])
+
+
+def runs_of_box(west: float, east: float, south: float, north: float) -> list[Run]:
+    """Between right ascensions `west` and `east` (going up, across 0h where west > east; 0 to 360: all of them)."""
+    width = 360.0 if east - west >= 360 else (east - west) % 360
+    caps = [
+        Cap((0.0, 0.0, 1.0), math.radians(90 - south)),
+        Cap((0.0, 0.0, -1.0), math.radians(90 + north)),
+    ]
+    if width == 360:
+        return runs_of_caps(caps)
+    if width > 180:  # not what two halves of the sky have in common
+        middle = west + width / 2
+        return [*runs_of_box(west, middle, south, north), *runs_of_box(middle, east, south, north)]
+    sides = [Cap(vector(west + 90, 0), HALF_PI), Cap(vector(west + width - 90, 0), HALF_PI)]
+    return runs_of_caps([*caps, *sides])
+
+
+# Footprints
+
+
+def cells_of_polygons(polygons: Sequence[Polygon]) -> set[int]:
+    """Every cell that one of `polygons` touches, and at their rims a few that are only near.
+
+    Corners follow one another round the polygon, edges are great circles; it is smaller than half of the sky.
+    What is no convex polygon is covered with all that its corners enclose.
+    """
+    found: set[int] = set()
+    for polygon in polygons:
+        found.update(_on_one_face(polygon) or _on_many_faces(polygon))
+    return found
+
+
+def _on_one_face(polygon: Polygon) -> list[int] | None:
+    """Cells of a small polygon that lies on one face, where its edges are nearly straight; None for any other."""
+    corners = [_on_face(ra, dec) for ra, dec in polygon]
+    face = corners[0][0]
+    for corner in corners:
+        if corner[0] != face:
+            return None
+    bend = _bend(polygon)
+    if bend > MOST_BEND:
+        return None
+    xs = [corner[1] * SIDE for corner in corners]
+    ys = [corner[2] * SIDE for corner in corners]
+    west, east, south, north = min(xs) - bend, max(xs) + bend, min(ys) - bend, max(ys) + bend
+    if west < 0 or south < 0 or east >= SIDE or north >= SIDE:
+        return None
+    columns, rows = range(int(west), int(east) + 1), range(int(south), int(north) + 1)
+    start = face << 2 * ORDER
+    if len(columns) == 1 or len(rows) == 1:
+        return [start + SPREAD[ix] + 2 * SPREAD[iy] for ix in columns for iy in rows]
+    edges = _outward_edges(xs, ys, bend)
+    return [
+        start + SPREAD[ix] + 2 * SPREAD[iy]
+        for ix in columns
+        for iy in rows
+        if all(a * ix + b * iy <= most for a, b, most in edges)
+    ]
+
+
+def _bend(polygon: Polygon) -> float:
+    """How far, in cells, an edge may leave the straight line between its ends in the face's plane; at most.
+
+    A curve leaves its chord by at most length^2 / 8 times the greatest second derivative: of a great circle in the
+    projection's equatorial part 1.27 faces per radian^2, in its polar part (2.8 / c + 0.3) at c from the pole; where
+    the parts meet, its slope changes too.
+    """
+    lowest, highest = min(dec for _, dec in polygon), max(dec for _, dec in polygon)
+    flattest = 0.0 if lowest < 0 < highest else min(abs(lowest), abs(highest))
+    stretch = math.cos(math.radians(flattest))
+    length = 0.0
+    a, d = polygon[-1]
+    for ra, dec in polygon:
+        length = max(length, math.hypot(((ra - a + 180.0) % 360.0 - 180.0) * stretch, dec - d))
+        a, d = ra, dec
+    return _bend_between(lowest, highest, math.radians(length))
+
+
+def _bend_between(lowest: float, highest: float, length: float) -> float:
+    margin = math.degrees(length)
+    nearest_pole = 90 - max(abs(lowest), abs(highest)) - margin
+    polar = 2.8 / math.radians(nearest_pole) + 0.3 if nearest_pole > 0 else math.inf
+    if max(abs(lowest), abs(highest)) + margin < BORDER:
+        return SIDE * 1.27 / 8 * length**2
+    if min(abs(lowest), abs(highest)) - margin > BORDER and lowest * highest > 0:
+        return SIDE * polar / 8 * length**2
+    return SIDE * (polar / 8 * length**2 + KINK / 4 * length)
+
+
+def _outward_edges(xs: Sequence[float], ys: Sequence[float], bend: float) -> list[tuple[float, float, float]]:
+    """For each edge a, b, most: a cell with a ix + b iy > most lies wholly outside. None for what is not convex."""
+    ends = list(zip(xs, ys, strict=True))
+    steps = [(x2 - x1, y2 - y1) for (x1, y1), (x2, y2) in zip(ends, ends[1:] + ends[:1], strict=True)]
+    turns = [x1 * y2 - y1 * x2 for (x1, y1), (x2, y2) in zip(steps, steps[1:] + steps[:1], strict=True)]
+    if min(turns) < 0 < max(turns) or not any(turns):
+        return []
+    way = 1.0 if max(turns) > 0 else -1.0
+    edges = []
+    for (x, y), (dx, dy) in zip(ends, steps, strict=True):
+        a, b = way * dy, -way * dx  # outward
+        most = a * x + b * y + bend * math.hypot(a, b)
+        edges.append((a, b, most - min(a, 0.0) - min(b, 0.0)))
+    return edges
+
+
+def _on_many_faces(polygon: Polygon) -> Iterator[int]:
+    corners = [vector(ra, dec) for ra, dec in polygon]
+    caps = [enclosing(corners), *_halves(corners)]
+    for run in runs_of_caps(caps):
+        yield from range(run.first, run.last + 1)
+
+
+def enclosing(corners: Sequence[Vector]) -> Cap:
+    """The cap round the middle of the corners that holds them all, and so all that lies between them."""
+    total = tuple(map(sum, zip(*corners, strict=True)))
+    length = math.hypot(*total)
+    if length < SLACK:
+        return Cap((0.0, 0.0, 1.0), math.pi)
+    middle = (total[0] / length, total[1] / length, total[2] / length)
+    radius = max(_angle(middle, corner) for corner in corners)
+    return Cap(middle, radius if radius < HALF_PI else math.pi)
+
+
+def _halves(corners: Sequence[Vector]) -> list[Cap]:
+    """The halves of the sky, one for each edge, that a convex polygon is what they have in common of; else none."""
+    normals = [_cross(a, b) for a, b in zip(corners, [*corners[1:], corners[0]], strict=True)]
+    sides = [_dot(normal, corner) for normal in normals for corner in corners]
+    if min(sides) < -(SLACK**2) and max(sides) > SLACK**2:
+        return []
+    way = 1.0 if max(sides) > -min(sides) else -1.0
+    return [
+        Cap((way * n[0] / length, way * n[1] / length, way * n[2] / length), HALF_PI)
+        for n in normals
+        if (length := math.hypot(*n)) > SLACK
+    ]
+
+
+def _dot(a: Vector, b: Vector) -> float:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def _cross(a: Vector, b: Vector) -> Vector:
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+
+
+def _angle(a: Vector, b: Vector) -> float:
+    """Exact for small angles too, as an arc cosine is not."""
+    return math.atan2(math.hypot(*_cross(a, b)), _dot(a, b))
