@@ -18,6 +18,9 @@ from pathlib import Path
 import pytest
 
 from spicad import sandbox
+from spicad.backends import local
+
+LIMITS = local.Limits(memory_mb=1024, disk_mb=64, time_s=60)
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("bwrap") or bool(sandbox.user_namespaces_work()), reason="no sandbox works here"
@@ -54,7 +57,8 @@ def test_a_step_writes_in_job_and_nowhere_else(inside: Inside, step: Path) -> No
         "import os, json\n"
         "open('mine', 'w').write('made')\n"
         "said = {}\n"
-        "for path in ('/in/img0001.fits', '/in/new', '/cfg/tool.conf', '/cfg/new', '/usr/new', '/etc/new', '/new'):\n"
+        "for path in ('/in/img0001.fits', '/in/new', '/cfg/tool.conf', '/cfg/new', '/usr/new', '/etc/new', '/new',"
+        " '/dev/new'):\n"
         "    try:\n        open(path, 'w').write('x'); said[path] = 'written'\n"
         "    except OSError as error:\n        said[path] = error.strerror\n"
         "for action in (os.unlink, lambda p: os.chmod(p, 0o777), lambda p: os.rename(p, '/in/x')):\n"
@@ -67,12 +71,27 @@ def test_a_step_writes_in_job_and_nowhere_else(inside: Inside, step: Path) -> No
     assert folder == "/job"
     results = json.loads(said)
     assert "act" not in results
-    for path in ("/in/img0001.fits", "/cfg/tool.conf", "/cfg/new", "/usr/new"):
+    for path in results:
         assert results[path] == "Read-only file system"
     assert (step / "job/mine").read_text() == "made"
     assert (step.parent / "1p.fits").read_text() == "pixels"
     assert (step / "cfg/tool.conf").read_text() == "KEY value\n"
     assert os.listdir(step / "in") == []
+
+
+@pytest.mark.skipif(not sandbox._knows_sizes(), reason="bubblewrap before 0.7")
+@pytest.mark.parametrize("folder", ["/tmp", "/dev/shm"])
+def test_the_scratch_folders_cannot_eat_the_memory_of_the_machine(inside: Inside, folder: str) -> None:
+    done = inside(
+        f"file = open('{folder}/mine', 'wb', buffering=0)\nwritten = 0\n"
+        "try:\n    while written < 100 << 20:\n        written += file.write(bytes(1 << 20))\n"
+        "except OSError as error:\n    print(error.strerror)\n"
+        "print(written)"
+    )
+
+    why, written = done.stdout.splitlines()
+    assert why == "No space left on device"
+    assert 1 << 20 <= int(written) <= sandbox.SCRATCH_BYTES
 
 
 def test_the_machine_is_not_seen(inside: Inside, step: Path) -> None:
@@ -158,7 +177,7 @@ def test_what_begins_with_a_dash_is_no_option_of_bwrap(step: Path) -> None:
 def test_the_folder_to_work_in_comes_last_so_that_half_the_options_begin_nothing(step: Path) -> None:
     options = sandbox.options(step, {"img0001.fits": step.parent / "1p.fits"}, [Path("/opt")])
 
-    assert options[-3:] == ["--bind", str(step / "job"), "/job"]
+    assert options[-5:] == ["--bind", str(step / "job"), "/job", "--remount-ro", "/"]
     assert sandbox.command(["/usr/bin/true"]) == ["--chdir", "/job", "--", "/usr/bin/true"]
 
 
@@ -174,6 +193,57 @@ def test_our_own_programs_run_in_the_sandbox(inside: Inside) -> None:
     done = inside("import spicad.words; print(spicad.words.Phase.QUEUED)")
 
     assert (done.returncode, done.stdout.strip()) == (0, "QUEUED")
+
+
+def test_more_files_than_bwrap_has_words_for_are_seen_one_by_one_and_nothing_beside_them(step: Path) -> None:
+    folder = step.parent / "night"
+    folder.mkdir()
+    inputs = {}
+    for number in range(1, 3101):
+        path = folder / f"exposure {number}.fits"
+        path.write_text(str(number))
+        inputs[f"img{number:04d}.fits"] = path
+    (folder / "of somebody else.fits").write_text("secret")
+    script = (
+        "ls /in | wc -l; cat /in/img0001.fits /in/img3100.fits; echo; find / -xdev -name '*else*'; find /in -name '*else*';"
+        "for change in 'rm /in/img0002.fits' 'touch /in/new' 'touch /in/img0003.fits' 'umount /in/img0004.fits';"
+        " do $change 2>/dev/null && echo done; done; grep -c /in/ /proc/self/mountinfo"
+    )
+
+    launched = local.start(step, ("/bin/sh", "-c", script), inputs, LIMITS, True, 1000.0)
+    os.waitpid(launched.pid, 0)
+
+    assert (step / "log").read_text().split() == ["3100", "13100", "3100"]
+    assert local.exit_code(step) == 0
+    assert os.listdir(step / "in") == []
+    assert all(path.read_text() == str(number) for number, path in enumerate(inputs.values(), 1))
+
+
+def test_where_only_bwrap_may_make_namespaces_many_files_are_still_bound_and_too_many_are_refused(
+    step: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "many_inputs_work", lambda: False)
+    path = step.parent / "1p.fits"
+
+    some = sandbox.arguments(step, {f"img{number:04d}.fits": path for number in range(101)}, ["/bin/ls", "/in"])
+    done = subprocess.run([sandbox.bwrap(), *some], capture_output=True, text=True, check=False)
+
+    assert len(done.stdout.split()) == 101
+    with pytest.raises(OSError, match="4000 files for one sandbox"):
+        sandbox.options(step, {f"img{number:04d}.fits": path for number in range(4000)})
+
+
+def test_a_file_that_went_before_it_could_be_laid_out_is_named_in_the_log(step: Path) -> None:
+    path = step.parent / "1p.fits"
+    inputs = {f"img{number:04d}.fits": path for number in range(200)}
+    inputs["img0150.fits"] = step.parent / "gone.fits"
+
+    launched = local.start(step, ("/bin/touch", "begun"), inputs, LIMITS, True, 1000.0)
+    os.waitpid(launched.pid, 0)
+
+    assert f"'{step.parent}/gone.fits' cannot be had for the sandbox: No such file" in (step / "log").read_text()
+    assert local.exit_code(step) is None
+    assert os.listdir(step / "job") == []
 
 
 def test_a_machine_without_bubblewrap_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

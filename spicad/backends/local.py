@@ -92,8 +92,9 @@ def _start_sandboxed(
     reading, writing = os.pipe()
     status = os.open(folder / "status", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o640)
     try:
-        line = ["bwrap", "--args", str(reading), "--json-status-fd", str(status), *sandbox.command(argv)]
-        pid = _spawn(sandbox.bwrap(), line, {}, folder / "log", (reading, status))
+        line = ["--args", str(reading), "--json-status-fd", str(status), *sandbox.command(argv)]
+        with sandbox.entrance(folder, inputs, line) as (program, handles):
+            pid = _spawn(program[0], program, {}, folder / "log", (reading, status, *handles))
         os.close(reading)
         reading = -1
         _limit(pid, limits, sandboxed=True)
