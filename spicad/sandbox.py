@@ -1,6 +1,7 @@
 """The bubblewrap sandbox around a step: pure functions from a step's folders to bwrap's arguments.
 
-What it shows, and what that takes, is told in spica-application(5), THE SANDBOX. Starting the process is backends/local.py's affair.
+What it shows, and what that takes, is told in spica-application(5), THE SANDBOX. Starting the process is
+backends/local.py's affair.
 """
 
 from __future__ import annotations
