@@ -31,6 +31,13 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
             "installation",
         ),
         Key(
+            "results_mode",
+            "text",
+            "0750",
+            "Who may enter a user's results: 0750 the group of [daemon], 0755 everybody, 0700 only the daemon's user",
+            choices=("0700", "0750", "0755"),
+        ),
+        Key(
             "archive",
             "list of texts",
             [],

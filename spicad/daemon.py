@@ -6,7 +6,6 @@ What is done with a drop is intake.py's affair, with a run workshop.py's, with a
 from __future__ import annotations
 
 import fcntl
-import grp
 import logging
 import os
 import re
@@ -26,6 +25,7 @@ from spicad.desk import Desk
 from spicad.intake import Intake
 from spicad.ledger import Ledger
 from spicad.orders import note_hand_moves
+from spicad.people import daemon_group
 from spicad.recovery import recover
 from spicad.spool import SUFFIX, Spool
 from spicad.words import Phase, SpicaError
@@ -55,7 +55,7 @@ class Daemon:
         self.lock = hold_lock(settings)
         self.wake_in, self.wake_out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.spool = Spool(settings.paths.spool)
-        self.spool.make(_group_id(settings))
+        self.spool.make(daemon_group(settings))
         self.database = tables.connect(settings.database.url, settings.database.password_file)
         tables.require_current(make_if_empty=True)
         if settings.database.url.startswith("sqlite:"):
@@ -360,16 +360,6 @@ def is_on_network(path: Path) -> bool:
             if len(point) >= len(best) and (real == point or real.startswith(point.rstrip("/") + "/")):
                 best, kind = point, words[2]
     return kind in NETWORK_FILE_SYSTEMS
-
-
-def _group_id(settings: Settings) -> int | None:
-    name = settings.daemon.group
-    if not name:
-        return None
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise SpicaError(f'[daemon] group = "{name}": there is no such Unix group. Run: groupadd {name}') from None
 
 
 def _is_sandboxed(settings: Settings) -> bool:

@@ -1,4 +1,5 @@
-"""Who somebody is, from the kernel's uid and spica.conf alone, and which files a process of theirs may read."""
+"""Who somebody is, from the kernel's uid and spica.conf alone, which files a process of theirs may read, and who may
+read what comes of it."""
 
 from __future__ import annotations
 
@@ -53,6 +54,30 @@ def _rank(user: str, settings: Settings) -> Rank:
         if user in getattr(settings.ranks, rank.name.lower()):
             return rank
     return Rank.USER
+
+
+def daemon_group(settings: Settings) -> int | None:
+    """The Unix group of those who may drop jobs and read results; None where spica.conf names none."""
+    name = settings.daemon.group
+    if not name:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise SpicaError(f'[daemon] group = "{name}": there is no such Unix group. Run: groupadd {name}') from None
+
+
+def make_results_folder(user: str, settings: Settings) -> None:
+    """The folder that holds all results of `user`; one that is there keeps the mode that somebody gave it."""
+    folder = Path(settings.paths.results) / user
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    if (group := daemon_group(settings)) is not None:
+        os.chown(folder, -1, group)
+    folder.chmod(int(settings.paths.results_mode, 8))
 
 
 def may(actor: Person, verb: str, owner: str, group: str) -> bool:

@@ -19,7 +19,7 @@ from spicad.capsule import Capsule, folder_of
 from spicad.desk import Vetted
 from spicad.jobfile import Job, parse
 from spicad.node import node_limit
-from spicad.people import person_named
+from spicad.people import make_results_folder, person_named
 from spicad.plan import PlannedStep
 from spicad.run import Outcome, Run
 from spicad.spool import Accepted
@@ -248,6 +248,7 @@ class Workshop:
         )
         capsule = Capsule(folder_of(self.results, owner.user, process, run.name, run.number))
         try:
+            make_results_folder(owner.user, self.floor.settings)
             capsule.write(vetted, run, self.floor.desk.applications, self.floor.node)
         except OSError as error:
             log.error("process %d: its results folder cannot be made: %s. Tried again later.", process, error)

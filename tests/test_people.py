@@ -5,14 +5,16 @@ Who may give which order is told in test_intake.py as well; here are the decisio
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
+import stat
 from pathlib import Path
 
 import pytest
 
 from spicad.config import Settings, parse
-from spicad.people import Person, may, permitted, person, person_named
+from spicad.people import Person, make_results_folder, may, permitted, person, person_named
 from spicad.words import Rank, SpicaError
 
 ALICE = Person(60_001, "alice", "lensing", Rank.USER)
@@ -162,3 +164,18 @@ def test_a_uid_without_a_name_is_somebody_too(tmp_path: Path) -> None:
 def test_a_copy_keeps_the_rank_that_was_found_at_acceptance() -> None:
     assert person_named("root", "staff", 3) == Person(0, "root", "staff", Rank.PIPELINE)
     assert person_named("nobody-at-all", "staff", 0).uid == -1
+
+
+def test_results_are_read_by_the_daemons_group_and_nobody_else_unless_the_administrator_wishes_so(
+    tmp_path: Path,
+) -> None:
+    group = grp.getgrgid(os.getgid())
+    asked = f'[daemon]\ngroup = "{group.gr_name}"\n[paths]\nresults = "results"\n'
+    make_results_folder("alice", settings_of(tmp_path, asked))
+    make_results_folder("bob", settings_of(tmp_path, asked + 'results_mode = "0755"\n'))
+    make_results_folder("alice", settings_of(tmp_path, asked + 'results_mode = "0700"\n'))
+
+    alice, bob = (os.stat(tmp_path / "results" / user) for user in ("alice", "bob"))
+
+    assert (stat.S_IMODE(alice.st_mode), alice.st_gid) == (0o750, group.gr_gid)
+    assert stat.S_IMODE(bob.st_mode) == 0o755
