@@ -137,6 +137,7 @@ class Daemon:
         if not is_thorough:
             return
         self.next_look = now + self.settings.daemon.look_s
+        os.utime(self.lock)  # the sign of life that tells, once there is no daemon, since when
         change = self.spool.changed((Phase.QUEUED, Phase.HELD))
         if change != self.seen_change:
             note_hand_moves(self.workshop, now)

@@ -130,7 +130,7 @@ def test_times_are_read_as_dates_and_as_ago() -> None:
 
 
 def test_a_star_stands_for_any_characters_and_nothing_else_is_special() -> None:
-    assert like("m101_*%") == "m101\\_%\\%"
+    assert like("m101_*%") == "m101!_%!%"
 
 
 @pytest.mark.parametrize(

@@ -57,20 +57,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 def standing_of(settings: Settings, process: int, now: float) -> Standing:
     with open_tables(settings):
-        row = row_of(process)
-        waiting, executing = _candidates(now, row)
-        in_use = _slots_in_use()
-        steps = steps_of(process, row.run)
-        event = (
-            Event.select().where((Event.process == process) & (Event.before != "")).order_by(Event.id.desc()).first()
-        )
+        return standing(settings, row_of(process), now)
+
+
+def standing(settings: Settings, row: Process, now: float) -> Standing:
+    """Where the process of a row stands; the tables are open."""
+    waiting, executing = _candidates(now, row)
+    in_use = slots_in_use()
+    steps = steps_of(row.id, row.run)
+    event = Event.select().where((Event.process == row.id) & (Event.before != "")).order_by(Event.id.desc()).first()
     is_waiting = row.phase in (Phase.QUEUED, Phase.EXECUTING)
     return Standing(
         row=row,
         holds=tuple(_holds(settings, row, event, in_use, now)),
         terms=score(row.rank, row.submitted, now),
-        ahead_queued=(ahead_of(process, [*waiting, _waiting(row)], now) or 0) if is_waiting else 0,
-        ahead_executing=(ahead_of(process, [*executing, _waiting(row)], now) or 0) if is_waiting else 0,
+        ahead_queued=(ahead_of(row.id, [*waiting, _waiting(row)], now) or 0) if is_waiting else 0,
+        ahead_executing=(ahead_of(row.id, [*executing, _waiting(row)], now) or 0) if is_waiting else 0,
         slots_used=in_use.total,
         slots=settings.daemon.slots,
         running=tuple(f"{step_folder(step)} {step['label']}" for step in steps if step["state"] == "running"),
@@ -97,7 +99,7 @@ class InUse:
     by_group: Counter[str]
 
 
-def _slots_in_use() -> InUse:
+def slots_in_use() -> InUse:
     rows: Any = (
         Step.select(Step.process, Step.number, Process.owner, Process.group, Process.capsule)
         .join(Process, on=((Process.id == Step.process) & (Process.run == Step.run)))

@@ -10,6 +10,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from peewee import SQL, NodeList, Value
+
 from spicad import config
 from spicad.commands import DONE, NOTHING
 from spicad.commands.printing import clipped, complain, iso, print_json, print_table
@@ -64,15 +66,15 @@ def _query(arguments: argparse.Namespace) -> Any:
     if arguments.user or arguments.mine:
         query = query.where(Process.owner == (arguments.user or getpass.getuser()))
     if arguments.name:
-        query = query.where(Process.name ** like(arguments.name))
+        query = query.where(Process.name ** NodeList((Value(like(arguments.name)), SQL("ESCAPE '!'"))))
     if arguments.since:
         query = query.where(Process.submitted >= since(arguments.since, time.time()))
     return query
 
 
 def like(pattern: str) -> str:
-    """An SQL pattern that has * for any characters and nothing else that is special."""
-    return pattern.replace("\\", "").replace("%", "\\%").replace("_", "\\_").replace("*", "%")
+    """An SQL pattern, escaped with !, that has * for any characters and nothing else that is special."""
+    return re.sub("([!%_])", r"!\1", pattern).replace("*", "%")
 
 
 def _phases(words: str) -> list[Phase]:

@@ -61,10 +61,14 @@ def gathered(settings: Settings, process: int, run: int | None = None) -> dict[s
     """All that is known of the process, from the tables and what may be read of the capsule."""
     with open_tables(settings):
         row = row_of(process)
-        capsule = run_folder(row, run) if row.capsule or run else None
-        shown = capsule.number if capsule else row.run
-        steps = [_step_record(step) for step in steps_of(process, shown)]
-        events = list(Event.select().where(Event.process == process).order_by(Event.time, Event.id))
+        return record_of(row, run_folder(row, run) if row.capsule or run else None)
+
+
+def record_of(row: Process, capsule: RunFolder | None) -> dict[str, Any]:
+    """The same of a row; the tables are open."""
+    shown = capsule.number if capsule else row.run
+    steps = [_step_record(step) for step in steps_of(row.id, shown)]
+    events = list(Event.select().where(Event.process == row.id).order_by(Event.time, Event.id))
     facts = (capsule and capsule.seen("run.json")) or {}
     outcome = (capsule and capsule.seen("outcome.json")) or {}
     manifest = (capsule and capsule.seen("manifest.json")) or {}

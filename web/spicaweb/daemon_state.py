@@ -1,0 +1,142 @@
+"""How the daemon is, gathered for a page: whether it runs and since when not, what runs, what waits, nodes, load, disk.
+
+The lock tells whether it runs; its time is set at each look at the spool, so that it tells since when there is none.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spicad.commands.explain import slots_in_use
+from spicad.config import Settings
+from spicad.node import node_limit
+from spicad.tables import Process, Step
+from spicad.waiting import score
+from spicad.words import Phase
+
+LOCK = "spicad.lock"  # spicad/daemon.py's
+LATE_FACTOR, LATE_S = 5, 30.0
+MOST_QUEUED = 50
+MOST_RUNNING = 100
+
+
+@dataclass(frozen=True)
+class Life:
+    is_running: bool
+    seen: float | None  # when it last gave a sign of life; None when there never was a daemon here
+    is_late: bool = False  # it holds its lock, but has not looked at the spool for long
+
+
+@dataclass(frozen=True)
+class Disk:
+    path: str
+    total: int
+    free: int
+
+    @property
+    def used_percent(self) -> int:
+        return round(100 * (self.total - self.free) / self.total) if self.total else 0
+
+
+def life(settings: Settings, now: float) -> Life:
+    path = Path(settings.paths.spool) / LOCK
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return Life(False, None)
+    try:
+        seen = os.fstat(handle).st_mtime
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return Life(True, seen, now - seen > max(LATE_S, LATE_FACTOR * settings.daemon.look_s))
+    except OSError:  # locks of another machine's file system
+        return Life(now - seen < max(LATE_S, LATE_FACTOR * settings.daemon.look_s), seen)
+    finally:
+        os.close(handle)
+    return Life(False, seen)
+
+
+def state(settings: Settings, now: float | None = None) -> dict[str, Any]:
+    """The tables are open."""
+    now = time.time() if now is None else now
+    in_use = slots_in_use()
+    queued = Process.select().where(Process.phase == Phase.QUEUED.value)
+    return {
+        "now": now,
+        "life": life(settings, now),
+        "spool": str(settings.paths.spool),
+        "node": settings.daemon.node,
+        "slots": settings.daemon.slots,
+        "slots_used": in_use.total,
+        "by_user": dict(in_use.by_user.most_common()),
+        "by_group": dict(in_use.by_group.most_common()),
+        "load": os.getloadavg(),
+        "load_limit": settings.daemon.load,
+        "holds": node_limit(settings),
+        "disks": _disks(settings),
+        "nodes": _nodes(),
+        "running": _running(),
+        "counts": _counts(),
+        "queued": [_queued(row, now) for row in _first(queued, now)],
+        "queued_total": queued.count(),
+    }
+
+
+def _first(queued: Any, now: float) -> list[Process]:
+    """The order of waiting.py, as far as a page shows it: bands of ranks do not overlap, age counts within them."""
+    return list(queued.order_by(Process.rank.desc(), Process.submitted, Process.id).limit(MOST_QUEUED))
+
+
+def _queued(row: Process, now: float) -> dict[str, Any]:
+    terms = score(row.rank, row.submitted, now)
+    later = row.not_before if row.not_before > now else 0.0
+    return {"row": row, "terms": terms, "score": sum(terms.values()), "not_before": later}
+
+
+def _running() -> list[dict[str, Any]]:
+    query: Any = (
+        Step.select(
+            Step.process, Step.number, Step.application, Step.label, Step.node, Step.started, Step.attempt,
+            Process.name, Process.owner, Process.group,
+        )
+        .join(Process, on=((Process.id == Step.process) & (Process.run == Step.run)))
+        .where((Step.state == "running") & (Process.phase == Phase.EXECUTING.value))
+        .order_by(Step.started)
+        .limit(MOST_RUNNING)
+    )  # fmt: skip
+    return list(query.dicts())
+
+
+def _counts() -> dict[str, int]:
+    import peewee
+
+    query: Any = Process.select(Process.phase, peewee.fn.COUNT(Process.id)).group_by(Process.phase).tuples()
+    return {str(phase): int(count) for phase, count in query}
+
+
+def _nodes() -> dict[str, int]:
+    """Nodes with how many steps run on each now."""
+    import peewee
+
+    query: Any = (
+        Step.select(Step.node, peewee.fn.COUNT(Step.id)).where(Step.state == "running").group_by(Step.node).tuples()
+    )
+    return {str(node): int(count) for node, count in query}
+
+
+def _disks(settings: Settings) -> list[Disk]:
+    found = {}
+    for words, path in (("results", settings.paths.results), ("spool", settings.paths.spool)):
+        try:
+            usage, device = shutil.disk_usage(path), os.stat(path).st_dev
+        except OSError:
+            continue
+        name = f"{found[device].path} and {words}" if device in found else words
+        found[device] = Disk(name, usage.total, usage.free)
+    return list(found.values())
