@@ -126,6 +126,7 @@ class Daemon:
             self.has_hint = False
             self._look(now, is_look)
         self.workshop.dispatch(now)
+        self.intake.settle()
         self.ledger.flush(now)
         self._mail(now)
         if now >= self.next_tidy:

@@ -128,12 +128,12 @@ class Desk:
         if job.rules in job.texts:
             return parse_rules(job.texts[job.rules], job.rules)
         name = job.rules.removesuffix(".toml")
-        known = set()
-        for _, folder in self._levels(self.settings.paths.rules, owner, is_open):
+        folders = [folder for _, folder in self._levels(self.settings.paths.rules, owner, is_open)]
+        for folder in folders:
             path = folder / f"{name}.toml"
             if configurations.NAME.fullmatch(name) and path.is_file():
                 return _rules_in(path)
-            known |= {each.stem for each in folder.glob("*.toml")}
+        known = {each.stem for folder in folders for each in folder.glob("*.toml")}
         mend = nearest(job.rules, known) or f"Known: {', '.join(sorted(known))}."
         raise BadInput(Problem(job.source, f"there are no rules {shown(job.rules)}.", mend))
 

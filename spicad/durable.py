@@ -51,7 +51,15 @@ def write_tmp(tmp_folder: Path, name: str, content: bytes, is_synced: bool) -> P
 
 
 def sync_folder(folder: str | Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(folder, os.O_DIRECTORY)
+
+
+def sync_file(path: str | Path) -> None:
+    _sync(path, os.O_NOFOLLOW)
+
+
+def _sync(path: str | Path, how: int) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | how)
     try:
         os.fsync(handle)
     finally:

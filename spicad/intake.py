@@ -16,11 +16,11 @@ from spicad import closing
 from spicad.desk import Vetted, companions_of
 from spicad.jobfile import Job, Order, parse
 from spicad.ledger import NewProcess
-from spicad.orders import obey, phase_of
+from spicad.orders import obey
 from spicad.people import Person, person
 from spicad.spool import Accepted, Drop, NotYet, Refused
 from spicad.waiting import Waiting
-from spicad.words import IN_SPOOL, Phase, SpicaError
+from spicad.words import Phase, SpicaError
 from spicad.workbench import Floor
 from spicad.workshop import Workshop
 
@@ -47,6 +47,7 @@ class Intake:
         self.workshop = workshop
         self.at_the_desk: set[str] = set()
         self.passed: list[Passed] = []
+        self.unsettled: dict[int, Passed] = {}  # by processid: taken, with its drop still there
         self.unfinished: dict[str, float] = {}  # drops without [end]: since when
         self.immovable: set[str] = set()  # refused drops that the daemon may not move away
         self.backlog: list[str] = []  # seen in incoming/, not looked at yet
@@ -113,7 +114,7 @@ class Intake:
             self._order(drop, parsed, owner, now)
             return
         number = self._number_of(drop)
-        if number and phase_of(number, self.workshop):
+        if number and self.floor.spool.phase_of(number):
             log.info("%s: was taken as process %d before the daemon went down", name, number)
             self._let_go(drop)
             return
@@ -154,7 +155,7 @@ class Intake:
             self.floor.ledger.phase(number, Phase.QUEUED, Phase.ABORTED, "spicad", f"refused: {why}", now, ended=now)
 
     def accept(self, now: float) -> None:
-        """Copies and rows for all that the desk let pass: one transaction, one sync, then the drops go."""
+        """Copies and rows for all that the desk let pass, in one transaction; `settle` lets the drops go."""
         if not self.passed:
             return
         batch, self.passed = self.passed, []
@@ -175,7 +176,7 @@ class Intake:
         for each in batch:
             new = _new_process(each, now)
             try:
-                copy = self.floor.spool.prepare_copy(each.drop.token, each.drop.text, new.accepted)
+                copy = self.floor.spool.prepare_copy(each.drop.token, each.drop.text, new.accepted, is_synced=False)
             except OSError as error:
                 log.error("%s cannot be taken now: %s. It stays in incoming/.", each.drop.name, error)
                 continue
@@ -190,16 +191,14 @@ class Intake:
             for number, (each, new, copy) in zip(numbers, prepared, strict=True)
             if self._place(number, copy, each.drop.name)
         ]
-        if not self._is_synced():
-            return
         for number, each, new in placed:
             self._queue(number, each, new, now)
-            self._let_go(each.drop, each.texts)
+            self.unsettled[number] = each
 
     def _place(self, number: int, copy: Path, name: str) -> bool:
         """Puts the copy in place, unless an earlier try or life has done so already."""
         try:
-            if self._phase_of(number) is None:
+            if self.floor.spool.phase_of(number) is None:
                 self.floor.spool.place(copy, number)
             else:
                 copy.unlink(missing_ok=True)
@@ -209,20 +208,23 @@ class Intake:
             return False
         return True
 
-    def _phase_of(self, number: int) -> Phase | None:
-        return next((phase for phase in IN_SPOOL if self.floor.spool.path(number, phase).exists()), None)
-
-    def _is_synced(self) -> bool:
+    def settle(self) -> None:
+        """The copies are made to outlive a power cut, and only then the drops go; steps may have begun meanwhile."""
+        if not self.unsettled:
+            return
+        taken, self.unsettled = self.unsettled, {}
         try:
-            self.floor.spool.sync(Phase.QUEUED)
+            self.floor.spool.secure(taken)
         except OSError as error:
-            log.error("queued/ cannot be synced: %s. What was to be taken stays in incoming/ too.", error)
-            return False
-        return True
+            log.error("The spool cannot be synced: %s. What was taken stays in incoming/ too.", error)
+            return
+        for each in taken.values():
+            self._let_go(each.drop, each.texts)
 
     def _queue(self, number: int, each: Passed, new: NewProcess, now: float) -> None:
         workshop, owner = self.workshop, each.owner
-        if number in workshop.queue or number in workshop.starting or self._phase_of(number) is not Phase.QUEUED:
+        is_known = number in workshop.queue or number in workshop.starting
+        if is_known or self.floor.spool.phase_of(number) is not Phase.QUEUED:
             return  # its drop was left over by an earlier life
         workshop.remember(number, each.vetted)
         workshop.queue.add(

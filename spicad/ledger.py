@@ -15,7 +15,7 @@ import peewee
 
 from spicad import rows
 from spicad.spool import Accepted
-from spicad.tables import Digest, Event, Process, Step, database
+from spicad.tables import Digest, Event, Process, Step, database, without_sync
 from spicad.words import Phase, StepState
 
 log = logging.getLogger("spicad.ledger")
@@ -49,7 +49,7 @@ class Ledger:
         None when the database is away: nothing is accepted then, and the drops stay where they are.
         """
         try:
-            with database.atomic():
+            with without_sync(), database.atomic():
                 return [self._accept_one(each) for each in new]
         except AWAY as error:
             log.warning("Nothing can be accepted: the database is away (%s). Drops stay in incoming/.", error)

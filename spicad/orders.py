@@ -13,14 +13,14 @@ from spicad.jobfile import Order, parse
 from spicad.people import Person, may
 from spicad.spool import Accepted
 from spicad.waiting import Waiting
-from spicad.words import IN_SPOOL, Phase, SpicaError
+from spicad.words import Phase, SpicaError
 from spicad.workshop import Workshop
 
 log = logging.getLogger("spicad")
 
 
 def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
-    phase = phase_of(order.process, workshop)
+    phase = workshop.floor.spool.phase_of(order.process)
     if phase is None:
         return f"there is no process {order.process}."
     try:
@@ -32,10 +32,6 @@ def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
     log.info("process %d: %s by %s %s", order.process, order.order, actor.user, order.why)
     verb = {"hold": _hold, "release": _release, "cancel": _cancel, "rerun": _rerun}[order.order]
     return verb(order, actor, workshop, phase, text, accepted, now)
-
-
-def phase_of(process: int, workshop: Workshop) -> Phase | None:
-    return next((phase for phase in IN_SPOOL if workshop.floor.spool.path(process, phase).exists()), None)
 
 
 def _hold(

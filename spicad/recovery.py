@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,8 @@ def recover(workshop: Workshop, now: float) -> None:
     spool = workshop.floor.spool
     places = _one_place_each(spool)
     rows = _rows(places)
-    _set_damaged_aside(spool, places, rows, now)
+    to_be_taken = cache(lambda: _tokens(spool))  # drops are read only when something is amiss
+    _set_damaged_aside(spool, places, rows, to_be_taken, now)
     workshop.floor.ledger.above = max(_highest_of(workshop.results), max(places, default=0))
     with database.atomic():
         for process, phase in places.items():
@@ -60,9 +63,8 @@ def recover(workshop: Workshop, now: float) -> None:
             elif row.phase != phase.value:
                 _follow(spool, process, row.phase, phase, now)
         lost = [row for process, row in rows.items() if process not in places and row.phase in LIVE]
-        to_be_taken = _tokens(spool) if lost else frozenset()
         for row in lost:
-            _lost(row, to_be_taken, now)
+            _lost(row, to_be_taken(), now)
     for process, phase in places.items():
         if phase is Phase.QUEUED:
             workshop.queue.add(_waiting(spool, process, rows.get(process)), now)
@@ -101,7 +103,13 @@ def _run_of(spool: Spool, process: int, phase: Phase) -> int:
         return 0
 
 
-def _set_damaged_aside(spool: Spool, places: dict[int, Phase], rows: dict[int, Row], now: float) -> None:
+def _set_damaged_aside(
+    spool: Spool,
+    places: dict[int, Phase],
+    rows: dict[int, Row],
+    to_be_taken: Callable[[], frozenset[str]],
+    now: float,
+) -> None:
     """Copies that are to go on, or that have no row, are read at start: one that cannot be must not stop the others."""
     for process, phase in list(places.items()):
         row = rows.get(process)
@@ -111,6 +119,9 @@ def _set_damaged_aside(spool: Spool, places: dict[int, Phase], rows: dict[int, R
             spool.read_copy(process, phase)
         except SpicaError as error:
             del places[process]
+            if row is not None and row.token in to_be_taken():  # a power cut before the copy was synced
+                os.unlink(spool.path(process, phase))
+                continue
             why = f"{error} Mend it and drop it again without its [accepted] part."
             log.error("process %d: %s It is set aside as %s", process, error, spool.set_aside(process, phase, why))
             if rows.pop(process, None) and row is not None:
@@ -185,7 +196,7 @@ def _note(process: int, before: str, phase: Phase, why: str, now: float, **value
 
 def _lost(row: Row, to_be_taken: frozenset[str], now: float) -> None:
     """A row without a file: its drop is still there (killed between row and copy), or somebody removed the file."""
-    if row.phase == "QUEUED" and row.token in to_be_taken:
+    if row.phase in ("QUEUED", "EXECUTING") and row.token in to_be_taken:
         log.info("process %d: no copy in the spool yet; taken with its drop", row.process)
         return
     why = "its job file is gone from the spool"

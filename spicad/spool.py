@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spicad.durable import sync_folder, write_tmp
+from spicad.durable import sync_file, sync_folder, write_tmp
 from spicad.jobfile import MOST_BYTES, is_whole, without_end
 from spicad.words import IN_SPOOL, Phase, SpicaError
 
@@ -205,13 +205,25 @@ class Spool:
     def _name(self, process: int, phase: Phase) -> str:
         return f"{self.root}/{phase.folder}/{process:06d}{SUFFIX}"
 
-    def prepare_copy(self, token: str, text: str, accepted: Accepted) -> Path:
-        """The first half of acceptance: a synced copy in tmp/, to be put in place once the process has its number."""
-        return write_tmp(self.folder("tmp"), token, with_accepted(text, accepted).encode(), is_synced=True)
+    def prepare_copy(self, token: str, text: str, accepted: Accepted, is_synced: bool = True) -> Path:
+        """The first half of acceptance: a copy in tmp/, to be put in place once the process has its number."""
+        return write_tmp(self.folder("tmp"), token, with_accepted(text, accepted).encode(), is_synced)
 
     def place(self, prepared: Path, process: int, phase: Phase = Phase.QUEUED) -> None:
         """The second half: one rename. The caller syncs the folder, once for many."""
         os.rename(prepared, self.path(process, phase))
+
+    def phase_of(self, process: int) -> Phase | None:
+        return next((phase for phase in IN_SPOOL if os.path.exists(self._name(process, phase))), None)
+
+    def secure(self, processes: Iterable[int]) -> None:
+        """The copies of these processes outlive a power cut, wherever they have got to."""
+        phases = set()
+        for process in processes:
+            if phase := self.phase_of(process):
+                phases.add(phase)
+                sync_file(self._name(process, phase))
+        self.sync(*phases)
 
     def move(self, process: int, before: Phase, after: Phase) -> bool:
         """One rename; False when the file is not where `before` says."""

@@ -24,7 +24,7 @@ from spicad.applications.outputs import Verdict, verify
 from spicad.archive.headers import Exposure
 from spicad.capsule import outcome_from, outcome_record
 from spicad.desk import Setup
-from spicad.durable import remove_tree, replace_file, sync_folder, write_file
+from spicad.durable import remove_tree, replace_file, sync_folder
 from spicad.plan import PlannedStep
 from spicad.run import Made, Outcome
 from spicad.words import Ending, SpicaError, StepState
@@ -210,9 +210,15 @@ def lay_out(folder: Path, looked: Looked, setup: Setup, application: Application
         (folder / "cfg" / name).write_text(text, encoding="ascii")
     for name, target in looked.links.items():
         os.symlink(target, folder / "job" / name)
-    write_file(f"{folder}/argv.json", json.dumps(looked.command.argv))
+
+
+def papers(looked: Looked) -> dict[str, str]:
+    """What the step's folder says of it, by file name."""
+    assert looked.command is not None
+    texts = {"argv.json": json.dumps(looked.command.argv), "key": looked.key}
     if looked.read:
-        write_file(f"{folder}/{INPUTS}", json.dumps({name: asdict(each) for name, each in looked.read.items()}))
+        texts[INPUTS] = json.dumps({name: asdict(each) for name, each in looked.read.items()})
+    return texts
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from spicad.background import Background
 from spicad.capsule import Capsule, outcome_from
 from spicad.config import Settings
 from spicad.desk import Desk
-from spicad.durable import write_file
 from spicad.ledger import AWAY, Ledger
 from spicad.plan import PlannedStep
 from spicad.run import Outcome, Run
@@ -239,10 +238,16 @@ class Workbench:
             folder, attempt = capsule.open_step(step)
             run.attempt[step.number] = run.attempt.get(step.number, 0) + 1
             steps.lay_out(folder, looked, question.setup, question.application)
-            write_file(f"{folder}/key", looked.key)
             limits = self.step_limits(step)
             launched = local.start(
-                folder, looked.command.argv, looked.inputs, limits, self.floor.is_sandboxed, now, self._places(question)
+                folder,
+                looked.command.argv,
+                looked.inputs,
+                limits,
+                self.floor.is_sandboxed,
+                now,
+                self._places(question),
+                steps.papers(looked),
             )
         except OSError as error:
             why = f"it cannot be started: {error}"

@@ -217,14 +217,17 @@ class Workshop:
             spool.set_aside(process, Phase.QUEUED, str(damage))
             self.floor.ledger.phase(process, Phase.QUEUED, Phase.ERROR, "spicad", str(damage), now, ended=now)
             return
-        if waiting is None or not spool.move(process, Phase.QUEUED, Phase.ERROR):
+        if waiting is None:
             return
-        spool.sync(Phase.QUEUED, Phase.ERROR)
         why = (
             str(error) if isinstance(error, SpicaError) else f"an error of Spica itself: {error}. See the daemon's log."
         )
         log.warning("process %d: not started: %s", process, why.splitlines()[0])
+        # The mail comes first: after the rename nobody would know any more that it was owed. Its key keeps it single.
         closing.mail_unstarted(self.floor.settings, spool, process, text, accepted, Phase.ERROR, why, now)
+        if not spool.move(process, Phase.QUEUED, Phase.ERROR):
+            return
+        spool.sync(Phase.QUEUED, Phase.ERROR)
         self.floor.ledger.phase(process, Phase.QUEUED, Phase.ERROR, "spicad", why, now, ended=now)
 
     def _begin(self, process: int, text: str, accepted: Accepted, vetted: Vetted, now: float) -> None:
@@ -414,16 +417,19 @@ class Workshop:
         self.starting.pop(process, None)
         self.queue.remove(process)
         self.bench.clear(process)
-        for before in (Phase.EXECUTING, Phase.QUEUED):
-            try:
-                if self.floor.spool.move(process, before, Phase.HELD):
-                    self.floor.ledger.phase(process, before, Phase.HELD, "spicad", why, now)
-                    log.warning("process %d %s: HELD", process, run.name if run else "")
-                    text, accepted = self.floor.spool.read_copy(process, Phase.HELD)
-                    settings, spool = self.floor.settings, self.floor.spool
-                    closing.mail_unstarted(settings, spool, process, text, accepted, Phase.HELD, why, now)
-            except (OSError, SpicaError) as trouble:
-                log.error("process %d: cannot be put aside whole: %s. The next start mends it.", process, trouble)
+        settings, spool = self.floor.settings, self.floor.spool
+        before = spool.phase_of(process)
+        if before not in (Phase.EXECUTING, Phase.QUEUED):
+            return
+        try:
+            with suppress(SpicaError):  # a copy that cannot be read has no address
+                text, accepted = spool.read_copy(process, before)
+                closing.mail_unstarted(settings, spool, process, text, accepted, Phase.HELD, why, now)
+            if spool.move(process, before, Phase.HELD):
+                self.floor.ledger.phase(process, before, Phase.HELD, "spicad", why, now)
+                log.warning("process %d %s: HELD", process, run.name if run else "")
+        except OSError as trouble:
+            log.error("process %d: cannot be put aside whole: %s. The next start mends it.", process, trouble)
 
     # ------------------------------------------------------------------ orders
 

@@ -5,6 +5,7 @@ The states are made by hand here; that kills lead to these and to no others is t
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -449,3 +450,43 @@ def test_a_rerun_obeyed_right_before_the_crash_is_not_obeyed_twice_nor_refused(t
     assert sorted(path.name for path in spica.results.glob("*/*/run-*")) == ["run-1", "run-2"]
     second.stop()
     spica.end()
+
+
+@pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.EXECUTING])
+def test_a_copy_that_a_power_cut_left_empty_is_made_anew_from_its_drop(
+    spica: RunningSpica, live: Lives, phase: Phase
+) -> None:
+    life = live()
+    drop(spica, "try.spica", job_text(spica))
+    token = life.daemon.spool.read_drop("try.spica").token
+    row(7, phase.value, token)
+    life.daemon.spool.path(7, phase).write_bytes(b"")
+
+    life = live()
+    life.until_quiet()
+
+    assert life.until_over(7) == "COMPLETED"
+    assert places(spica) == {7: ["COMPLETED"]}
+    assert list((spica.spool / "rejected").iterdir()) == []
+    assert len(list(spica.results.glob("*/*/run-*"))) == 1
+
+
+def test_the_drop_stays_until_its_copy_is_synced(
+    spica: RunningSpica, live: Lives, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    life = live()
+    with monkeypatch.context() as patched:
+        patched.setattr("spicad.spool.sync_file", _full_disk)
+        drop(spica, "try.spica", job_text(spica))
+        life.until(lambda: life.daemon.spool.phase_of(1), "the copy")
+        assert (spica.spool / "incoming/try.spica").exists()
+
+    life.until_quiet()
+
+    assert life.until_over(1) == "COMPLETED"
+    assert list((spica.spool / "incoming").iterdir()) == []
+    assert len(list(spica.results.glob("*/*/run-*"))) == 1
+
+
+def _full_disk(path: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

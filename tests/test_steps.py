@@ -23,7 +23,7 @@ from spicad.capsule import outcome_from, outcome_record
 from spicad.desk import Setup
 from spicad.plan import PlannedStep, clean
 from spicad.run import Made, Outcome
-from spicad.steps import Earlier, Evidence, Place, Question, StepFile, judge, lay_out, look_over, reuse
+from spicad.steps import Earlier, Evidence, Place, Question, StepFile, judge, lay_out, look_over, papers, reuse
 from spicad.words import Ending, StepState
 
 DESCRIPTOR = """\
@@ -256,7 +256,7 @@ def test_a_step_is_laid_out_as_it_was_looked_over(exposure: Path, tmp_path: Path
     assert (folder / "cfg/table.tab").read_bytes() == b"1 2 3"
     assert (folder / "cfg/exposure.list").read_text() == "img0001.fits\n"
     assert os.readlink(folder / "job/img0001.fits") == "../in/img0001.fits"
-    assert json.loads((folder / "argv.json").read_text())[:3] == [
+    assert json.loads(papers(looked)["argv.json"])[:3] == [
         "/usr/bin/cp",
         "@../cfg/exposure.list",
         "img0001.out.fits",

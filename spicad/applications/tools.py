@@ -16,10 +16,12 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from spicad import __version__
 from spicad.applications.descriptor import Application
+from spicad.remembered import remembered
 from spicad.words import SpicaError
 
 ASK_TIMEOUT_S = 20.0
@@ -50,7 +52,15 @@ class Keyword:
     kind: str
 
 
+@dataclass(frozen=True)
+class _Place:
+    program: str  # as it was found
+    real: Path
+    identity: tuple[int, int, int]
+
+
 _answers: dict[tuple[tuple[str, ...], str, int, int], str] = {}
+_places: dict[tuple[str, str], _Place] = {}
 
 
 def find_tool(application: Application, folders: Sequence[Path] = (), cache: Path | None = None) -> Tool:
@@ -63,11 +73,10 @@ def find_tool(application: Application, folders: Sequence[Path] = (), cache: Pat
         return Tool(application.name, Path(os.path.realpath(sys.executable)), __version__, program)
     path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", os.defpath)])
     for name in application.command:
-        found = shutil.which(name, path=path)
+        found = _place_of(name, path)
         if found:
-            real = Path(os.path.realpath(found))
-            version = _version(application, real, found, cache)
-            return Tool(name, real, version, (os.path.abspath(found),))
+            version = _version(application, found.real, found.program, cache)
+            return Tool(name, found.real, version, (found.program,))
     packages = "; ".join(f"{distribution}: {package}" for distribution, package in application.packages.items())
     raise SpicaError(
         f"{application.title} is not installed: none of {', '.join(application.command)} is in PATH."
@@ -136,6 +145,27 @@ def _choices(name: str, parts: tuple[str, ...], comment: str) -> tuple[str, ...]
     return tuple(dict.fromkeys([*parts, *listed]))
 
 
+def _place_of(name: str, path: str) -> _Place | None:
+    """The first program of that name on `path`; looked for anew when the one that was found is not there any more."""
+    known = _places.get((name, path))
+    if known and _identity(known.program) == known.identity:
+        return known
+    found = shutil.which(name, path=path)
+    if not found:
+        return None
+    program = os.path.abspath(found)
+    _places[(name, path)] = _Place(program, Path(os.path.realpath(found)), _identity(program))
+    return _places[(name, path)]
+
+
+def _identity(program: str) -> tuple[int, int, int]:
+    try:
+        status = os.stat(program)
+    except OSError:
+        return (0, 0, 0)
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
 def _version(application: Application, path: Path, program: str, cache: Path | None) -> str:
     if application.version:
         try:
@@ -145,6 +175,12 @@ def _version(application: Application, path: Path, program: str, cache: Path | N
         found = re.search(r"version\s+v?(\S+)", answer) or re.search(r"(\d+(?:\.\d+)+\S*)", answer)
         if found:
             return found[1]
+    return _digest(path)
+
+
+@partial(remembered, most=100)
+def _digest(path: Path) -> str:
+    """The version of a program that names none."""
     return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 

@@ -17,8 +17,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from spicad import sandbox
+from spicad.durable import write_file
 
 log = logging.getLogger("spicad")
 
@@ -59,10 +61,14 @@ def start(
     sandboxed: bool,
     now: float,
     read_only: Sequence[Path] = (),
+    papers: Mapping[str, str] = MappingProxyType({}),
 ) -> Launched:
-    """Starts `argv` in folder/job with its output going to folder/log. Raises OSError when it cannot be started."""
+    """Starts `argv` in folder/job with its output going to folder/log. Raises OSError when it cannot be started.
+
+    `papers` are texts about the step, written to its folder while the tool's process comes up.
+    """
     if sandboxed:
-        return _start_sandboxed(folder, argv, inputs, limits, now, read_only)
+        return _start_sandboxed(folder, argv, inputs, limits, now, read_only, papers)
     for name, path in inputs.items():
         with suppress(FileExistsError):
             os.symlink(path, folder / "in" / name)
@@ -77,7 +83,7 @@ def start(
         os.fchdir(here)
         os.close(here)
     _limit(pid, limits, sandboxed=False)
-    return _note(folder, pid, now, sandboxed=False)
+    return _note(folder, pid, now, papers, sandboxed=False)
 
 
 def _start_sandboxed(
@@ -87,6 +93,7 @@ def _start_sandboxed(
     limits: Limits,
     now: float,
     read_only: Sequence[Path],
+    papers: Mapping[str, str],
 ) -> Launched:
     options = sandbox.options(folder, inputs, read_only)
     reading, writing = os.pipe()
@@ -98,7 +105,7 @@ def _start_sandboxed(
         os.close(reading)
         reading = -1
         _limit(pid, limits, sandboxed=True)
-        launched = _note(folder, pid, now, sandboxed=True)
+        launched = _note(folder, pid, now, papers, sandboxed=True)
         _write_all(writing, b"".join(os.fsencode(each) + b"\0" for each in options))
     finally:
         for handle in (reading, writing, status):
@@ -141,9 +148,12 @@ def _limit(pid: int, limits: Limits, sandboxed: bool) -> None:
             resource.prlimit(pid, kind, (value, value))
 
 
-def _note(folder: Path, pid: int, now: float, sandboxed: bool) -> Launched:
+def _note(folder: Path, pid: int, now: float, papers: Mapping[str, str], sandboxed: bool) -> Launched:
+    """launch.json comes last: who finds it finds the papers too."""
     launched = Launched(pid, _ticks(pid), boot(), now, sandboxed)
-    (folder / "launch.json").write_text(json.dumps(asdict(launched)))
+    for name, text in papers.items():
+        write_file(f"{folder}/{name}", text)
+    write_file(f"{folder}/launch.json", json.dumps(asdict(launched)))
     return launched
 
 
