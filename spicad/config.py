@@ -46,6 +46,7 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
         ),
         Key("reference", "text", "", "Reference catalogue (FITS LDAC) for jobs that name none"),
         Key("applications", "text", "applications", "Folder of application descriptors, see spica-application(5)"),
+        Key("instruments", "text", "instruments", "Folder of instruments, see spica-instrument(5)"),
         Key("rules", "text", "rules", "Folder of rules files, see spica-rules(5)"),
         Key("configurations", "text", "configurations", "Folder of system, group and user configurations"),
         Key("programs", "list of texts", [], "Folders looked in for the tools before PATH"),
@@ -103,7 +104,7 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
     "web": (Key("address", "text", "", "Address of the site, for links in mails; empty: no links"),),
 }
 
-PATH_OPTIONS = ("spool", "results", "applications", "rules", "configurations", "reference")
+PATH_OPTIONS = ("spool", "results", "applications", "instruments", "rules", "configurations", "reference")
 
 
 class Section:
@@ -206,9 +207,16 @@ def _usual_folders(folder: Path) -> dict[str, str]:
     return {"spool": "../spool", "results": "../results"}
 
 
+def shipped_folder() -> Path:
+    """The etc/ that came with this program."""
+    return _existing_place().parent
+
+
 def _usual_place() -> Path:
-    if os.environ.get("SPICA_CONF"):
-        return Path(os.environ["SPICA_CONF"])
+    return Path(os.environ["SPICA_CONF"]) if os.environ.get("SPICA_CONF") else _existing_place()
+
+
+def _existing_place() -> Path:
     here = Path(__file__).resolve().parents  # spicad; then, installed: site-packages, python3.N, lib, the prefix
     prefixes = [Path(sys.prefix), *here[4:5], Path("/")]
     candidates = list(

@@ -66,7 +66,7 @@ class Daemon:
         self.ledger = Ledger()
         self.floor = Floor(
             settings=settings,
-            desk=self._desk(settings),
+            desk=Desk.of(settings),
             spool=self.spool,
             ledger=self.ledger,
             background=self.background,
@@ -106,9 +106,6 @@ class Daemon:
         finally:
             self._stop()
             signal.set_wakeup_fd(old)
-
-    def _desk(self, settings: Settings) -> Desk:
-        return Desk.of(settings, lambda: self.background.is_stopped)
 
     @property
     def _slots(self) -> int:
@@ -186,7 +183,7 @@ class Daemon:
             ]
             if fixed:
                 raise SpicaError(f"{', '.join(fixed)} cannot change while spicad runs: stop it and start it again.")
-            desk = self._desk(settings)
+            desk = Desk.of(settings)
             is_sandboxed = _is_sandboxed(settings)
             outbox.try_all_now(self.spool.folder("outbox"))
         except (SpicaError, OSError) as error:

@@ -39,6 +39,8 @@ BITPIX = (8, 16, 32, 64, -32, -64)
 STRUCTURE = frozenset({"SIMPLE", "XTENSION", "BITPIX", "NAXIS", "PCOUNT", "GCOUNT", "GROUPS", "EXTNAME"})
 STRUCTURE |= {"ZIMAGE", "ZBITPIX", "ZNAXIS", "HIERARCH", "CONTINUE"}
 STRUCTURE |= {f"{z}NAXIS{axis}" for z in ("", "Z") for axis in range(1, 1000)}
+NOT_ASCII = "holds bytes that are not plain ASCII"
+TWICE = "stands twice"
 NEVER_READ = frozenset({"COMMENT ", "HISTORY ", "        "})
 
 Value = str | int | float | bool | None
@@ -106,7 +108,7 @@ def packing(path: Source) -> str:
 
 
 def scan(path: Source, *, keys: Collection[str] | None = None, follow_links: bool = True) -> FitsFile:
-    """All headers, or only the cards `keys` of each and those of the structure.
+    """All headers, or only the cards `keys` of each and those of the structure; a frozenset is in capitals.
 
     Data that reach beyond the end of the file are a warning here: a file may still be growing.
     """
@@ -275,7 +277,7 @@ def _stream(source: Source, descriptor: int) -> _Plain | _Unpacked:
 
 
 def _scanned(path: Source, keys: Collection[str] | None, follow_links: bool, must_be_whole: bool) -> FitsFile:
-    wanted = None if keys is None else frozenset(key.upper() for key in keys)
+    wanted = keys if keys is None or isinstance(keys, frozenset) else frozenset(key.upper() for key in keys)
     warnings: Noted = []
     with opened(path, follow_links) as descriptor:
         about = os.fstat(descriptor)
@@ -500,10 +502,10 @@ def _cards(raw: bytes, wanted: frozenset[str] | None, warn: Callable[[str], None
         if oddity:
             warn(f"{key} {oddity}")
         if clean[start : start + CARD] != raw[start : start + CARD]:
-            warn(f"{key} holds bytes that are not plain ASCII; they are read as ?.")
+            warn(f"{key} {NOT_ASCII}; they are read as ?.")
         if key in header:
             if header[key] != value:
-                warn(f"{key} stands twice, {header[key]!r} and {value!r}: the first is used.")
+                warn(f"{key} {TWICE}, {header[key]!r} and {value!r}: the first is used.")
             continue
         header[key] = value
         if isinstance(value, str) and value.endswith("&"):

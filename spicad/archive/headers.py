@@ -1,7 +1,7 @@
-"""Reads from an exposure's headers what rules and plans need, and says what is odd or wrong about them.
+"""Reads from an exposure's headers what rules, plans and the archive need, and says what is odd or wrong about them.
 
-HEADER_KEYS is the translation for all instruments; pixels are not looked at (reduction/prepare.py judges them),
-nothing is written, and for any bytes whatsoever the answer is an Exposure, BadInput or FitsProblem.
+The files of etc/instruments/ are the translation (instruments.py); pixels are not looked at (reduction/prepare.py
+judges them), nothing is written, and for any bytes whatsoever the answer is an Exposure, BadInput or FitsProblem.
 """
 
 from __future__ import annotations
@@ -10,36 +10,25 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 from spicad import fits
+from spicad.archive import wcs
+from spicad.archive.instruments import FIELDS, Filter, Instrument, Instruments, ahead_text, shipped
+from spicad.archive.wcs import Vector, circle_round, place_of, separation_deg, vector_of
 from spicad.fits import FitsFile, FitsProblem, Hdu, Noted, Value
 from spicad.words import BadInput, Problem
 
-HEADER_KEYS = {  # what we want to know: the keywords that may say it, the first that is there counts
-    "instrument": ("INSTRUME", "DETECTOR", "CAMERA", "CAM-ID", "CAM-MOD"),
-    "filter": ("FILTER", "FILTER1", "FILTNAM", "FILTNAME", "FILTERID", "INSFILTE", "ESO INS FILT1 NAME", "FILTER01"),
-    "object": ("OBJECT", "TARGNAME", "FIELD"),
-    "runid": ("QRUNID", "RUNID", "CRUNID", "PROPID", "ESO OBS PROG ID"),
-    "t_exptime": ("EXPTIME", "EXPOSURE", "ITIME", "EXPOTIME", "TEXPTIME"),
-    "airmass": ("AIRMASS", "ESO TEL AIRM START", "TELAIRM"),
-    "mjd": ("MJD-OBS", "MJD_OBS", "MJD"),
-    "date": ("DATE-OBS", "DATE_OBS", "DATE-BEG"),
-    "ra": ("RA_DEG", "RA", "TELRA", "OBJCTRA", "CRVAL1A"),
-    "dec": ("DEC_DEG", "DEC", "TELDEC", "OBJCTDEC", "CRVAL2A"),
-    "gain": ("GAIN", "EGAIN"),
-}
 WCS_NUMBERS = (
     *(f"{name}{axis}" for name in ("CRVAL", "CRPIX", "CDELT", "CROTA") for axis in (1, 2)),
     *(f"{name}{i}_{j}" for name in ("CD", "PC") for i in (1, 2) for j in (1, 2)),
 )
-WCS_KEYS = (*WCS_NUMBERS, "CTYPE1", "CTYPE2", "A_ORDER", "PV1_0", "PV1_1")
-KEYS = frozenset(WCS_KEYS).union(*HEADER_KEYS.values()) | {"EXTNAME", "NEXTEND"}
+KEYS = wcs.KEYS | {*WCS_NUMBERS, "CTYPE1", "CTYPE2", "EXTNAME", "NEXTEND"}
 
-ZENITHAL = frozenset(("TAN", "TPV", "SIP", "TNX", "ZPX", "ZPN", "ARC", "SIN", "STG", "ZEA"))
 READ_BY_THE_TOOLS = frozenset(("TAN", "TPV"))  # SCAMP 2.10 hangs on ZPN and leaves SIP coefficients out
 SMALLEST_SIDE = 16  # pixels; on 1 x 1 SCAMP loops for ever
 OLDEST_YEAR = 1950
@@ -66,6 +55,7 @@ class Ccd:
     corners: tuple[tuple[float, float], ...] = ()
     mirrored: bool | None = None  # east to the left of north is False
     extra_axes: int = 0  # of length 1, beyond x and y
+    name: str = ""  # EXTNAME, else what the instrument's file says that a CCD is called by
 
 
 @dataclass(frozen=True)
@@ -91,21 +81,67 @@ class Exposure:
     grade: str | None
     ccds: tuple[Ccd, ...]
     warnings: tuple[str, ...]
+    kind: str = "science"  # or bias, dark, flat, weight, flag, mask, stack, other
+    telescope: str = ""
+    obs_id: str = ""
+    mjd_end: float | None = None
+    gain: float | None = None
+    saturation: float | None = None
+    zero_point: float | None = None
+    em_min: float | None = None  # metres
+    em_max: float | None = None
+    known_as: str = ""  # the file of etc/instruments/ that it was read by
+    ahead: str = ""  # a .ahead file for SCAMP; "" when the instrument needs none
 
 
-def read_exposure(path: Path, *, today: date | None = None, check_sums: bool = False) -> Exposure:
+def read_exposure(
+    path: Path, instruments: Instruments | None = None, *, today: date | None = None, check_sums: bool = False
+) -> Exposure:
     """Raises BadInput or FitsProblem with what is wrong and the mend; what is only odd becomes a warning.
 
-    `check_sums` reads all data to hold them against DATASUM.
+    `instruments` are those that came with Spica where none are given. `check_sums` reads all data to hold them against
+    DATASUM.
     """
     path = Path(path)
-    file = fits.check_whole(path, keys=KEYS)
+    instruments = instruments or shipped()
+    file = fits.check_whole(path, keys=keys_of(instruments))
     images = [hdu for hdu in file.hdus if hdu.is_image]
     found = _Findings()
     if not images:
         found.refuse("", _why_no_image(file), "Give an exposure with at least one image.")
-    ccds = tuple(_ccd(hdu, found) for hdu in images)
-    said = _Said([file.hdus[0].header] + [hdu.header for hdu in images], found)
+    vectors: list[Vector] = []
+    said = _said(file, instruments, found)
+    ccds = tuple(_ccd(hdu, said.instrument, vectors, found) for hdu in images)
+    exposure = _understood(path, file, ccds, said, today or date.today())
+    if found.refused:
+        raise BadInput(Problem(_shown(path), what, mend) for what, mend in found.problems())
+    exposure = _placed(exposure, vectors, said)
+    texts = [*file.warnings, *fits.merged(found.noted), *_odd_name(path, file.packing), *_odd_layout(file, ccds)]
+    if check_sums:
+        texts += fits.disagreeing_sums(path)
+    return replace(exposure, warnings=tuple(dict.fromkeys(texts)))
+
+
+def what_is_said(path: Path, instruments: Instruments) -> tuple[Instrument, dict[str, tuple[str, Value]]]:
+    """How the exposure is recognised, and for each thing to know the card that says it and its value as it stands."""
+    file = fits.scan(path, keys=keys_of(instruments))
+    said = _said(file, instruments, _Findings())
+    return said.instrument, {name: said.first(name) for name in FIELDS}
+
+
+@lru_cache(maxsize=16)
+def keys_of(instruments: Instruments) -> frozenset[str]:
+    """Every card that reading with these instruments looks at."""
+    return KEYS | instruments.keys
+
+
+def _understood(path: Path, file: FitsFile, ccds: tuple[Ccd, ...], said: _Said, today: date) -> Exposure:
+    band = said.filter()
+    mjd = _mjd(said, today)
+    t_exptime = said.number("t_exptime", "the exposure time in seconds", least=0.0)
+    end = said.number("mjd_end", "the end", quiet=True)
+    if mjd is not None and t_exptime is not None and (end is None or not 0 <= end - mjd <= 2):
+        end = mjd + t_exptime / 86400
     exposure = Exposure(
         path=path,
         size=file.size,
@@ -113,28 +149,34 @@ def read_exposure(path: Path, *, today: date | None = None, check_sums: bool = F
         packing=file.packing,
         stem=stem_of(path),
         instrument=said.text("instrument", quiet=True),
-        filter=said.text("filter"),
+        filter=band.name,
         object=said.text("object", quiet=True),
         runid=said.text("runid", quiet=True),
-        t_exptime=said.number("t_exptime", "the exposure time in seconds", least=0.0),
+        t_exptime=t_exptime,
         airmass=said.number("airmass", "the airmass", quiet=True),
-        mjd=_mjd(said, today or date.today()),
+        mjd=mjd,
         s_ra=None,
         s_dec=None,
         radius_deg=None,
-        seeing=None,
+        seeing=said.number("seeing", "the seeing", quiet=True),
         grade=None,
         ccds=ccds,
         warnings=(),
+        kind=_kind(said),
+        telescope=said.text("telescope", quiet=True),
+        obs_id=said.text("obs_id", quiet=True) or stem_of(path),
+        mjd_end=end,
+        gain=_gain(said),
+        saturation=said.number("saturation", "the level of saturation", quiet=True),
+        zero_point=said.number("zero_point", "the zero point", quiet=True),
+        em_min=band.em_min,
+        em_max=band.em_max,
+        known_as=said.instrument.name,
     )
-    if found.refused:
-        raise BadInput(Problem(_shown(path), what, mend) for what, mend in found.problems())
-    exposure = _placed(exposure, said)
-    _look_at_gain(said)
-    texts = [*file.warnings, *fits.merged(found.noted), *_odd_name(path, file.packing), *_odd_layout(file, ccds)]
-    if check_sums:
-        texts += fits.disagreeing_sums(path)
-    return replace(exposure, warnings=tuple(dict.fromkeys(texts)))
+    if said.instrument.ahead:
+        cards = ahead_text(said.instrument, lambda name: getattr(exposure, name, said.first(name)[1]), len(ccds))
+        exposure = replace(exposure, ahead=cards)
+    return exposure
 
 
 def needs_preparing(exposure: Exposure, reads: Sequence[str]) -> str:
@@ -164,13 +206,6 @@ def share_a_tangent(crvals: Sequence[tuple[float, float]]) -> bool:
     scattered by 11 arcsec, 0.16 with each CCD's own middle.
     """
     return all(separation_deg(crval, crvals[0]) < SAME_TANGENT_DEG for crval in crvals[1:])
-
-
-def separation_deg(a: tuple[float, float], b: tuple[float, float]) -> float:
-    """Angle between two (ra, dec) in degrees; exact for small angles too."""
-    (x1, y1, z1), (x2, y2, z2) = _unit(*a), _unit(*b)
-    cross = math.hypot(y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2)
-    return math.degrees(math.atan2(cross, x1 * x2 + y1 * y2 + z1 * z2))
 
 
 def stem_of(path: Path) -> str:
@@ -204,56 +239,83 @@ class _Findings:
 # One CCD
 
 
-def _ccd(hdu: Hdu, found: _Findings) -> Ccd:
-    where = f"HDU {hdu.index}" + (f" ({hdu.extname})" if hdu.extname else "")
-    width, height = (*hdu.shape, 1, 1)[:2]
-    long_sides = [length for length in hdu.shape if length > 1]
-    if len(long_sides) == 1 or len(hdu.shape) == 1:
+def _ccd(hdu: Hdu, instrument: Instrument, vectors: list[Vector], found: _Findings) -> Ccd:
+    """`vectors` gets the directions of its corners."""
+    shape, name = hdu.shape, hdu.extname
+    where = f"HDU {hdu.index} ({name})" if name else f"HDU {hdu.index}"
+    width, height = shape[:2] if len(shape) > 1 else (*shape, 1, 1)[:2]
+    if len(shape) != 2 or min(width, height) < SMALLEST_SIDE:
+        _judge_shape(where, shape, found)
+    if hdu.bitpix == 64:
+        found.warn(where, "64-bit integers, which SExtractor does not read: they are made floats.")
+    projection, crval, corners, mirrored = _on_the_sky(where, width, height, hdu.header, vectors, found)
+    if not name:
+        name = _detector(hdu.header, instrument)
+    extra = max(0, len(shape) - 2)
+    return Ccd(hdu.index, hdu.extname, width, height, projection, crval, hdu.bitpix, corners, mirrored, extra, name)
+
+
+def _detector(header: Mapping[str, Value], instrument: Instrument) -> str:
+    said = (header.get(card) for card in instrument.cards.get("detector", ()))
+    return next((" ".join(str(value).split()) for value in said if value not in (None, "")), "")
+
+
+def _judge_shape(where: str, shape: Sequence[int], found: _Findings) -> None:
+    width, height = (*shape, 1, 1)[:2]
+    if len(shape) == 1 or len([length for length in shape if length > 1]) == 1:
         found.refuse(where, "this is no image: it has one axis.", "Give exposures, not spectra.")
-    elif any(length > 1 for length in hdu.shape[2:]):
-        shown = " x ".join(map(str, hdu.shape))
+    elif any(length > 1 for length in shape[2:]):
+        shown = " x ".join(map(str, shape))
         found.refuse(where, f"this is a cube of {shown}.", "Give its planes as images of their own.")
     elif min(width, height) < SMALLEST_SIDE:
         what = f"this image has {width} x {height} pixels, at least {SMALLEST_SIDE} a side were expected."
         found.refuse(where, what, "Give whole CCDs.")
-    if len(hdu.shape) > 2:
-        found.warn(where, f"NAXIS = {len(hdu.shape)} with axes of length 1: they are taken off for the tools.")
-    if hdu.bitpix == 64:
-        found.warn(where, "64-bit integers, which SExtractor does not read: they are made floats.")
-    ccd = Ccd(hdu.index, hdu.extname, width, height, "", None, hdu.bitpix, extra_axes=max(0, len(hdu.shape) - 2))
-    return _on_the_sky(where, ccd, hdu.header, found)
+    if len(shape) > 2:
+        found.warn(where, f"NAXIS = {len(shape)} with axes of length 1: they are taken off for the tools.")
 
 
-def _on_the_sky(where: str, ccd: Ccd, header: Mapping[str, Value], found: _Findings) -> Ccd:
-    """The CCD with its place, as well as its projection and the linear part of its WCS say."""
+OnSky = tuple[str, tuple[float, float] | None, tuple[tuple[float, float], ...], bool | None]
+
+
+def _on_the_sky(
+    where: str, width: int, height: int, header: Mapping[str, Value], vectors: list[Vector], found: _Findings
+) -> OnSky:
+    """Projection, reference point, corners and whether it is mirrored: as much of it as the header says."""
     projection = projection_of(header)
     if not projection:
         found.warn(where, "no sky coordinates (CTYPE1, CTYPE2): SCAMP cannot use it.")
-        return ccd
-    ccd = replace(ccd, projection=projection)
+        return "", None, (), None
     if projection not in READ_BY_THE_TOOLS:
         found.warn(where, f"the projection {projection}, which SCAMP misreads: it is converted to TPV.")
     numbers = _wcs_numbers(where, header, found)
     crval = _crval(where, header, numbers, found)
     if crval is None:
-        return ccd
-    ccd = replace(ccd, crval=crval)
+        return projection, None, (), None
     matrix = _matrix(numbers)
     if matrix is None:
         found.warn(where, "no pixel scale (CD or CDELT): where it is on the sky is a guess.")
-        return ccd
+        return projection, crval, (), None
     determinant = matrix[0] * matrix[3] - matrix[1] * matrix[2]
     scale = math.sqrt(abs(determinant)) * 3600
     if not 1e-4 < scale < 36000:
         found.refuse(where, f"pixels of {scale:g} arcsec, by CDi_j or CDELT, cannot be.", "Mend the header.")
-        return ccd
+        return projection, crval, (), None
     if not 1e-3 < scale < 300:
         found.warn(where, f"its pixels have {scale:g} arcsec.")
     swapped = _latitude_first(header)
-    place = _to_sky(projection, crval, matrix, numbers.get("CRPIX1", 0.0), numbers.get("CRPIX2", 0.0), swapped)
-    edges = ((0.5, 0.5), (ccd.width + 0.5, 0.5), (ccd.width + 0.5, ccd.height + 0.5), (0.5, ccd.height + 0.5))
-    corners = tuple(place(x, y) for x, y in edges)
-    return replace(ccd, corners=corners, mirrored=(determinant > 0) != swapped)
+    crpix = (numbers.get("CRPIX1", 0.0), numbers.get("CRPIX2", 0.0))
+    solution = wcs.Wcs(projection, crval, crpix, matrix, header, swapped)
+    edges = ((0.5, 0.5), (width + 0.5, 0.5), (width + 0.5, height + 0.5), (0.5, height + 0.5))
+    try:
+        corners = wcs.directions(solution, edges)
+    except (OverflowError, ValueError, ZeroDivisionError):
+        corners = []
+    places = tuple([place_of(corner) for corner in corners])
+    if not corners or not all(math.isfinite(ra + dec) for ra, dec in places):
+        found.refuse(where, "its WCS leads nowhere: its terms of distortion are absurd.", "Mend or remove them.")
+        return projection, crval, (), None
+    vectors += corners
+    return projection, crval, places, (determinant > 0) != swapped
 
 
 def _wcs_numbers(where: str, header: Mapping[str, Value], found: _Findings) -> dict[str, float]:
@@ -327,38 +389,6 @@ def _matrix(numbers: Mapping[str, float]) -> tuple[float, float, float, float] |
     return step1 * math.cos(turn), -step2 * math.sin(turn), step1 * math.sin(turn), step2 * math.cos(turn)
 
 
-def _to_sky(
-    projection: str,
-    crval: tuple[float, float],
-    matrix: tuple[float, float, float, float],
-    x0: float,
-    y0: float,
-    swapped: bool,
-) -> Callable[[float, float], tuple[float, float]]:
-    """Pixel to (ra, dec). Distortions are left out: enough for footprints."""
-    ra0, dec0 = math.radians(crval[0]), math.radians(crval[1])
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        xi = math.radians(matrix[0] * (x - x0) + matrix[1] * (y - y0))
-        eta = math.radians(matrix[2] * (x - x0) + matrix[3] * (y - y0))
-        if swapped:
-            xi, eta = eta, xi
-        if projection not in ZENITHAL:
-            dec = max(-90.0, min(90.0, math.degrees(dec0 + eta)))
-            return math.degrees(ra0 + xi / max(math.cos(dec0), 1e-6)) % 360, dec
-        radius = math.hypot(xi, eta)
-        if radius == 0:
-            return crval[0] % 360, crval[1]
-        away = math.atan(radius) if projection in ("TAN", "TPV", "SIP", "TNX") else min(radius, math.pi)
-        sin_dec = math.cos(away) * math.sin(dec0) + eta * math.sin(away) * math.cos(dec0) / radius
-        dec = math.asin(max(-1.0, min(1.0, sin_dec)))
-        east = xi * math.sin(away)
-        north = radius * math.cos(dec0) * math.cos(away) - eta * math.sin(dec0) * math.sin(away)
-        return math.degrees(ra0 + math.atan2(east, north)) % 360, math.degrees(dec)
-
-    return place
-
-
 # The exposure as a whole
 
 
@@ -367,36 +397,43 @@ class _Said:
     """The headers of a file, asked by meaning: the primary's word goes before those of the CCDs."""
 
     headers: Sequence[Mapping[str, Value]]
+    instrument: Instrument
     found: _Findings
 
     def first(self, name: str) -> tuple[str, Value]:
-        for key in HEADER_KEYS[name]:
+        """The card that says it and its value; without a card what the instrument's file says otherwise."""
+        for key in self.instrument.cards.get(name, ()):
             for header in self.headers:
                 value = header.get(key)
                 if value is not None and value != "":
                     return key, value
-        return "", None
+        return "", self.instrument.otherwise.get(name)
 
     def text(self, name: str, *, quiet: bool = False) -> str:
         key, value = self.first(name)
         if value is None:
             if not quiet:
-                self.found.warn("", f"no {name} is named ({', '.join(HEADER_KEYS[name][:3])}).")
+                self.found.warn("", f"no {name} is named ({self._cards(name)}).")
             return ""
         shown = " ".join(str(value).split())
         if HOSTILE.search(shown):
             self.found.warn(
                 "", f"{key} = {shown!r} holds signs of markup or of a shell; it is only ever shown as text."
             )
-        others = {str(header[key]) for header in self.headers if header.get(key) not in (None, "", value)}
-        if others:
-            self.found.warn("", f"{key} differs between the HDUs: {value!r} is taken, not {min(others)!r}.")
+        if key:
+            others = {header[key] for header in self.headers if key in header} - {None, "", value}
+            if others:
+                other = min(map(str, others))
+                self.found.warn("", f"{key} differs between the HDUs: {value!r} is taken, not {other!r}.")
         return shown
+
+    def filter(self) -> Filter:
+        return self.instrument.filter_named(self.text("filter"))
 
     def number(self, name: str, meaning: str, *, least: float | None = None, quiet: bool = False) -> float | None:
         key, value = self.first(name)
         if value is None and not quiet:
-            self.found.warn("", f"{meaning} is missing ({', '.join(HEADER_KEYS[name][:3])}).")
+            self.found.warn("", f"{meaning} is missing ({self._cards(name)}).")
         if isinstance(value, str):
             begins = re.match(r"\s*([+-]?[0-9]{1,300}(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?)", value)
             self.found.warn("", f"{key} is the text {value!r}; {begins[1] if begins else 'nothing'} was read from it.")
@@ -405,11 +442,37 @@ class _Said:
             return None
         if least is not None and value < least:
             self.found.refuse("", f"{key} is {value:g}: {meaning} must be at least {least:g}.", "Mend the header.")
-        return float(value)
+        return self.instrument.in_our_unit(name, float(value)) if key else float(value)
+
+    def _cards(self, name: str) -> str:
+        return ", ".join(self.instrument.cards.get(name, ())[:3])
+
+
+def _said(file: FitsFile, instruments: Instruments, found: _Findings) -> _Said:
+    headers = [file.hdus[0].header] + [hdu.header for hdu in file.hdus[1:] if hdu.is_image]
+    return _Said(headers, instruments.of(headers), found)
+
+
+def _kind(said: _Said) -> str:
+    """science, bias, ...; a file of weights says so by its name when its cards are those of its exposure."""
+    key, value = said.first("kind")
+    kind = said.instrument.type_named(" ".join(str(value).split())) if key else str(value or "science")
+    if kind == "other":
+        said.found.warn("", f"{key} is {value!r}, a type of exposure that {said.instrument.name}.toml does not list.")
+    return kind
+
+
+def _gain(said: _Said) -> float | None:
+    key, value = said.first("gain")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if value <= 0:
+        said.found.warn("", f"{key} is {value:g}: errors of fluxes will be wrong.")
+    return float(value)
 
 
 def _mjd(said: _Said, today: date) -> float | None:
-    """Of the start of the exposure: MJD-OBS, else from DATE-OBS. Odd dates are warnings."""
+    """Of the start of the exposure: its MJD, else from its date. Odd dates are warnings."""
     warn = said.found.warn
     mjd = said.number("mjd", "the date", quiet=True)
     key, value = said.first("date")
@@ -421,6 +484,9 @@ def _mjd(said: _Said, today: date) -> float | None:
     elif when is not None and "/" in str(value):
         warn("", f"{key} is {value!r}, in the old form of two-digit years: read as {when.date()}.")
     if mjd is None and when is not None:
+        if "T" not in str(value):
+            hours = _angle(said.first("time")[1], 1.0)
+            when += timedelta(hours=hours if hours is not None and 0 <= hours < 24 else 0)
         mjd = (when - MJD_EPOCH) / timedelta(days=1)
     earliest = (datetime(OLDEST_YEAR, 1, 1) - MJD_EPOCH).days
     latest = (datetime(today.year, today.month, today.day) - MJD_EPOCH).days + 2
@@ -444,26 +510,32 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-def _placed(exposure: Exposure, said: _Said) -> Exposure:
-    """With the centre and radius of the smallest-ish circle around all CCDs."""
-    corners = [corner for ccd in exposure.ccds for corner in ccd.corners]
-    if not corners:
-        corners = [ccd.crval for ccd in exposure.ccds if ccd.crval]
-    if not corners:
+def _placed(exposure: Exposure, vectors: Sequence[Vector], said: _Said) -> Exposure:
+    """With the centre and radius of a circle around all CCDs."""
+    vectors = vectors or [vector_of(*ccd.crval) for ccd in exposure.ccds if ccd.crval]
+    if not vectors:
         pointing = _pointing(said)
         if pointing is None:
             said.found.warn("", "where it points is unknown: no usable WCS, no RA and DEC.")
             return exposure
         return replace(exposure, s_ra=pointing[0], s_dec=pointing[1], radius_deg=0.0)
-    centre = centre_of(corners)
-    radius = max(separation_deg(centre, corner) for corner in corners)
+    centre, radius = circle_round(vectors)
     return replace(exposure, s_ra=round(centre[0], 7) % 360, s_dec=round(centre[1], 7), radius_deg=round(radius, 7))
 
 
 def _pointing(said: _Said) -> tuple[float, float] | None:
-    ra = _angle(said.first("ra")[1], 15.0)
-    dec = _angle(said.first("dec")[1], 1.0)
+    ra = _pointed(said, "ra", 15.0)
+    dec = _pointed(said, "dec", 1.0)
     return (ra % 360, dec) if ra is not None and dec is not None and abs(dec) <= 90 else None
+
+
+def _pointed(said: _Said, name: str, per_unit: float) -> float | None:
+    """Degrees; the unit is for plain numbers, sexagesimal right ascensions are hours unless the unit is deg."""
+    key, value = said.first(name)
+    if isinstance(value, str):
+        return _angle(value, 1.0 if said.instrument.units.get(name) == "deg" else per_unit)
+    angle = _angle(value, per_unit)
+    return said.instrument.in_our_unit(name, angle) if angle is not None and key else angle
 
 
 def _angle(value: Value, per_unit: float) -> float | None:
@@ -479,20 +551,6 @@ def _angle(value: Value, per_unit: float) -> float | None:
     return (-size if found[1] == "-" else size) * per_unit
 
 
-def _unit(ra: float, dec: float) -> tuple[float, float, float]:
-    a, d = math.radians(ra), math.radians(dec)
-    return math.cos(d) * math.cos(a), math.cos(d) * math.sin(a), math.sin(d)
-
-
-def centre_of(places: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    """The middle of the box around the places, in the tangent of their mean: even when CCDs are missing on one side."""
-    units = [_unit(*place) for place in places]
-    x, y, z = (sum(axis) for axis in zip(*units, strict=True))
-    if math.hypot(x, y, z) < 1e-9:
-        x, y, z = units[0]
-    return math.degrees(math.atan2(y, x)) % 360, math.degrees(math.atan2(z, math.hypot(x, y)))
-
-
 # What is odd
 
 
@@ -500,12 +558,6 @@ def _why_no_image(file: FitsFile) -> str:
     if any(hdu.kind in ("bintable", "table") for hdu in file.hdus):
         return "holds a table and no image."
     return "holds no image: its HDUs have no data."
-
-
-def _look_at_gain(said: _Said) -> None:
-    key, gain = said.first("gain")
-    if isinstance(gain, int | float) and not isinstance(gain, bool) and gain <= 0:
-        said.found.warn("", f"{key} is {gain:g}: errors of fluxes will be wrong.")
 
 
 def _shown(path: Path) -> str:
@@ -614,7 +666,6 @@ __all__ = [
     "Ccd",
     "Exposure",
     "FitsProblem",
-    "centre_of",
     "needs_preparing",
     "odd_beside_others",
     "projection_of",
@@ -622,4 +673,5 @@ __all__ = [
     "separation_deg",
     "share_a_tangent",
     "stem_of",
+    "what_is_said",
 ]

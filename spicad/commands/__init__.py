@@ -20,6 +20,7 @@ COMMANDS = {
     "submit": "hand a job file over to the daemon",
     "lint": "check a job file, naming lines and mends",
     "check": "check a tool's configuration",
+    "headers": "show what is understood of FITS headers, and what they lack",
     "plan": "show what a job would do, without running it",
     "list": "list processes, the newest first",
     "show": "show a process: its phases, steps, figures and products",

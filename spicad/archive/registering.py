@@ -1,0 +1,278 @@
+"""Brings exposures into the tables of the archive: what their headers say, where their CCDs lie, where the file is.
+
+`read_for_archive` is stricter than headers.py: what a search could not find, or could find wrongly, is refused. Foreign
+files are read through reading.py, in a process of its own. Copying and digests are the affair of who calls.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peewee
+
+from spicad import fits
+from spicad.archive.cells import cell_of, cells_of_polygons
+from spicad.archive.headers import Exposure, read_exposure
+from spicad.archive.instruments import Instruments
+from spicad.archive.wcs import Place, centre_of, region_of
+from spicad.fits import FitsProblem
+from spicad.tables import Ccd as CcdRow
+from spicad.tables import Cell, database
+from spicad.tables import Exposure as ExposureRow
+from spicad.words import BadInput, Problem
+
+BATCH = 50  # exposures of one transaction: its sync costs as much as ten of them
+ON_SKY = ("science", "stack")  # the types of exposure that nobody could find without their place
+WIDEST_DEG = 60.0
+REFUSED = (fits.TWICE, fits.NOT_ASCII)  # oddities of cards that the archive must not guess about
+CCD_COLUMNS = ("exposure", "number", "name", "width", "height", "s_ra", "s_dec", "corners")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the headers of one file give the archive; plain values, which travel through a pipe."""
+
+    path: str  # where it was read
+    bytes: int
+    mtime_ns: int
+    values: dict[str, Any]  # columns of tables.Exposure
+    ccds: tuple[tuple[Any, ...], ...]  # columns of tables.Ccd after `exposure`
+    cells: tuple[int, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A file that is whole and in its place: what its headers say, its node and path there, its digest."""
+
+    record: Record
+    node: str
+    path: str
+    sha256: str
+
+    @property
+    def path_key(self) -> str:
+        return path_key(self.node, self.path)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What became of an arrival. `exposure` is the row that holds it, or held it before."""
+
+    arrival: Arrival
+    outcome: str  # "registered", "known": this very file was, "duplicate" of another, "changed" under its name
+    exposure: int
+    words: str  # for people; "" when all is well
+
+
+def path_key(node: str, path: str) -> str:
+    return hashlib.sha256(f"{node}:{path}".encode(errors="surrogateescape")).hexdigest()
+
+
+# Reading
+
+
+def read_for_archive(path: Path | str, instruments: Instruments) -> Record:
+    """Raises BadInput or FitsProblem with the reason for which the archive does not take it."""
+    name = os.fspath(path)
+    _require_plain_name(name)
+    exposure = read_exposure(Path(name), instruments)
+    _require_steady(exposure)
+    _require_clear(exposure, instruments)
+    return _record(exposure)
+
+
+def _require_plain_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise FitsProblem(name, "its name is not UTF-8.", "Rename it.") from None
+
+
+def _require_steady(exposure: Exposure) -> None:
+    try:
+        now = os.stat(exposure.path)
+    except OSError:
+        raise FitsProblem(exposure.path, "vanished while it was read.", "Bring it again.") from None
+    if (now.st_size, now.st_mtime_ns) != (exposure.size, exposure.mtime_ns):
+        raise FitsProblem(exposure.path, "changed while it was read.", "Bring it when it is whole.")
+
+
+def _require_clear(exposure: Exposure, instruments: Instruments) -> None:
+    path = str(exposure.path)
+    unclear = [text for text in exposure.warnings if any(words in text for words in REFUSED)]
+    if unclear:
+        raise BadInput(Problem(path, text, "Mend the header.") for text in unclear)
+    if exposure.kind not in ON_SKY:
+        return
+    if not any(ccd.corners for ccd in exposure.ccds):
+        used = next((one for one in instruments.known if one.name == exposure.known_as), instruments.generic)
+        if used.needs_sky or exposure.s_ra is None:
+            what = "does not say where it is on the sky: it has no usable WCS (CTYPEi, CRVALi, CRPIXi, CDi_j)."
+            mend = f'Solve it first; calibrations need none, if {exposure.known_as}.toml knows their word for "kind".'
+            raise BadInput(Problem(path, what, mend))
+    elif exposure.radius_deg is not None and exposure.radius_deg > WIDEST_DEG:
+        what = f"its CCDs lie up to {2 * exposure.radius_deg:.0f} degrees apart, by their WCS."
+        raise BadInput(Problem(path, what, "Look at CRVALi and CRPIXi of each."))
+
+
+def _record(exposure: Exposure) -> Record:
+    polygons = [ccd.corners for ccd in exposure.ccds if ccd.corners]
+    return Record(
+        path=str(exposure.path),
+        bytes=exposure.size,
+        mtime_ns=exposure.mtime_ns,
+        values=_values(exposure, polygons),
+        ccds=tuple([_ccd_values(ccd.hdu, ccd.name, ccd.width, ccd.height, ccd.corners) for ccd in exposure.ccds]),
+        cells=tuple(sorted(_cells(exposure, polygons))),
+        warnings=exposure.warnings,
+    )
+
+
+def _values(exposure: Exposure, polygons: Sequence[Sequence[Place]]) -> dict[str, Any]:
+    return {
+        "obs_id": exposure.obs_id[:100],
+        "instrument_name": exposure.instrument[:64],
+        "facility_name": exposure.telescope[:64],
+        "filter": exposure.filter[:32],
+        "runid": exposure.runid[:64],
+        "target_name": exposure.object[:100],
+        "kind": exposure.kind,
+        "s_ra": exposure.s_ra,
+        "s_dec": exposure.s_dec,
+        "s_fov": None if exposure.radius_deg is None else 2 * exposure.radius_deg,
+        "s_region": region_of(polygons),
+        "t_min": exposure.mjd,
+        "t_max": exposure.mjd_end,
+        "t_exptime": exposure.t_exptime,
+        "em_min": exposure.em_min,
+        "em_max": exposure.em_max,
+        "airmass": exposure.airmass,
+        "gain": exposure.gain,
+        "saturation": exposure.saturation,
+        "zero_point": exposure.zero_point,
+        "seeing": exposure.seeing,
+        "ccd_count": len(exposure.ccds),
+    }
+
+
+def _ccd_values(number: int, name: str, width: int, height: int, corners: Sequence[Place]) -> tuple[Any, ...]:
+    if not corners:
+        return number, name[:68], width, height, None, None, "[]"
+    ra, dec = centre_of(corners)
+    shown = ", ".join([f"[{x:.7f}, {y:.7f}]" for x, y in corners])
+    return number, name[:68], width, height, round(ra, 7) % 360.0, round(dec, 7), f"[{shown}]"
+
+
+def _cells(exposure: Exposure, polygons: Sequence[Sequence[Place]]) -> set[int]:
+    if polygons:
+        return cells_of_polygons(polygons)
+    if exposure.s_ra is None or exposure.s_dec is None:
+        return set()
+    return {cell_of(exposure.s_ra, exposure.s_dec)}
+
+
+# Registering
+
+
+def register(arrivals: Sequence[Arrival]) -> list[Registered]:
+    """Writes each whose path and content are new, in transactions of BATCH; says of each what became of it, in order.
+
+    It may be called again with the same arrivals, after a crash too: what is known is not written twice.
+    """
+    done: list[Registered] = []
+    for start in range(0, len(arrivals), BATCH):
+        done += _registered(arrivals[start : start + BATCH])
+    return done
+
+
+def _registered(arrivals: Sequence[Arrival]) -> list[Registered]:
+    try:
+        return _in_one_transaction(arrivals)
+    except peewee.IntegrityError:  # another process was first with one of them
+        return _in_one_transaction(arrivals)
+
+
+def _in_one_transaction(arrivals: Sequence[Arrival]) -> list[Registered]:
+    is_sqlite = isinstance(database.obj, peewee.SqliteDatabase)
+    with database.atomic("IMMEDIATE") if is_sqlite else database.atomic():
+        known = _known(arrivals)
+        return [_taken(arrival, known) for arrival in arrivals]
+
+
+@dataclass
+class _Known:
+    by_path: dict[str, tuple[int, str]]  # path_key: row, digest
+    by_digest: dict[str, tuple[int, str]]  # digest: row, "node:path"
+
+
+def _known(arrivals: Sequence[Arrival]) -> _Known:
+    columns: list[Any] = [ExposureRow.id, ExposureRow.path_key, ExposureRow.sha256, ExposureRow.node, ExposureRow.path]
+    known = _Known({}, {})
+    # Two queries: MySQL uses no index for an OR of two lists.
+    for among in (
+        ExposureRow.path_key.in_([arrival.path_key for arrival in arrivals]),
+        ExposureRow.sha256.in_([arrival.sha256 for arrival in arrivals]),
+    ):
+        rows: Any = ExposureRow.select(*columns).where(among).tuples()
+        for row, key, digest, node, path in rows:
+            known.by_path[key] = (row, digest)
+            known.by_digest.setdefault(digest, (row, f"{node}:{path}"))
+    return known
+
+
+def _taken(arrival: Arrival, known: _Known) -> Registered:
+    here, there = known.by_path.get(arrival.path_key), known.by_digest.get(arrival.sha256)
+    if here is not None and here[1] == arrival.sha256:
+        return Registered(arrival, "known", here[0], "")
+    if here is not None:
+        words = f"{arrival.path} is registered with another content; what is registered stays as it is."
+        return Registered(arrival, "changed", here[0], words)
+    if there is not None:
+        return Registered(arrival, "duplicate", there[0], f"{arrival.path} is the same, byte by byte, as {there[1]}.")
+    row = _insert(arrival)
+    known.by_path[arrival.path_key] = (row, arrival.sha256)
+    known.by_digest[arrival.sha256] = (row, f"{arrival.node}:{arrival.path}")
+    return Registered(arrival, "registered", row, "")
+
+
+def _insert(arrival: Arrival) -> int:
+    record = arrival.record
+    values = record.values | {
+        "name": os.path.basename(arrival.path)[:255],
+        "node": arrival.node,
+        "path": arrival.path,
+        "path_key": arrival.path_key,
+        "sha256": arrival.sha256,
+        "bytes": record.bytes,
+        "mtime_ns": record.mtime_ns,
+        "registered": time.time(),
+    }
+    row = int(ExposureRow.insert(values).execute())
+    if record.ccds:
+        rows = [(row, *ccd) for ccd in record.ccds]
+        CcdRow.insert_many(rows, fields=[getattr(CcdRow, name) for name in CCD_COLUMNS]).execute()
+    if record.cells:
+        Cell.insert_many([(cell, row) for cell in record.cells], fields=[Cell.cell, Cell.exposure]).execute()
+    return row
+
+
+def as_line(record: Record) -> str:
+    """As JSON in one line."""
+    return json.dumps(
+        [record.path, record.bytes, record.mtime_ns, record.values, record.ccds, record.cells, record.warnings],
+        separators=(",", ":"),
+    )
+
+
+def from_line(line: str) -> Record:
+    """Raises ValueError when it is none."""
+    path, size, mtime_ns, values, ccds, cells, warnings = json.loads(line)
+    return Record(path, size, mtime_ns, values, tuple(map(tuple, ccds)), tuple(cells), tuple(warnings))
