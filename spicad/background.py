@@ -18,6 +18,10 @@ log = logging.getLogger("spicad.background")
 Then = Callable[[Any], None]
 
 
+class Stopped(Exception):
+    """Raised by long work when it finds that the daemon stops: nothing follows from it."""
+
+
 class Background:
     """`wake` is the writing end of a pipe that the loop listens to."""
 
@@ -57,7 +61,7 @@ class Background:
             future, then, process = self._ended.popleft()
             self.under_way -= 1
             count += 1
-            if future.cancelled():
+            if future.cancelled() or isinstance(future.exception(), Stopped):
                 continue
             error = future.exception()
             try:

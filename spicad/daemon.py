@@ -66,7 +66,7 @@ class Daemon:
         self.ledger = Ledger()
         self.floor = Floor(
             settings=settings,
-            desk=Desk.of(settings),
+            desk=self._desk(settings),
             spool=self.spool,
             ledger=self.ledger,
             background=self.background,
@@ -106,6 +106,9 @@ class Daemon:
         finally:
             self._stop()
             signal.set_wakeup_fd(old)
+
+    def _desk(self, settings: Settings) -> Desk:
+        return Desk.of(settings, lambda: self.background.is_stopped)
 
     @property
     def _slots(self) -> int:
@@ -183,7 +186,7 @@ class Daemon:
             ]
             if fixed:
                 raise SpicaError(f"{', '.join(fixed)} cannot change while spicad runs: stop it and start it again.")
-            desk = Desk.of(settings)
+            desk = self._desk(settings)
             is_sandboxed = _is_sandboxed(settings)
             outbox.try_all_now(self.spool.folder("outbox"))
         except (SpicaError, OSError) as error:

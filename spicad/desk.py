@@ -6,25 +6,26 @@ and in `spica lint`, `plan` and `submit` alike.
 
 from __future__ import annotations
 
-import glob
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 
+from spicad import patterns
 from spicad.applications import configuration as configurations
 from spicad.applications.configuration import Configuration, Effective
 from spicad.applications.descriptor import Application, load_applications
 from spicad.applications.tools import Tool, find_tool, tool_columns, tool_keywords
 from spicad.archive.headers import Exposure, odd_beside_others, read_exposure, stem_of
 from spicad.archive.instruments import Instruments, instruments_in, shipped
+from spicad.background import Stopped
 from spicad.config import Settings
 from spicad.jobfile import Job, unknown_applications
-from spicad.people import Person, permitted
+from spicad.people import Person, belongs_to, permitted
 from spicad.plan import PREPARERS, Dropped, Ingredients, Plan, plan
 from spicad.remembered import remembered
 from spicad.rules import Rules, Task, load_rules, parse_rules
@@ -66,12 +67,13 @@ class Vetted:
 class Desk:
     settings: Settings
     applications: Mapping[str, Application]
+    is_stopped: Callable[[], bool] = lambda: False
     instruments: Instruments = field(default_factory=shipped)
 
     @classmethod
-    def of(cls, settings: Settings) -> Desk:
+    def of(cls, settings: Settings, is_stopped: Callable[[], bool] = lambda: False) -> Desk:
         paths = settings.paths
-        return cls(settings, load_applications(paths.applications), instruments_in(paths.instruments))
+        return cls(settings, load_applications(paths.applications), is_stopped, instruments_in(paths.instruments))
 
     def _exposure_in(self, path: Path) -> Exposure:
         return _exposures_by(self.instruments)(path)
@@ -93,8 +95,9 @@ class Desk:
                 folders.insert(0, ("job file", own_folder))
             setups = self._setups(job, rules, folders, problems)
         problems += _missing_columns(rules.tasks, setups, self.applications)
-        chosen, dropped = self._exposures(job, "exposures", job.exposures, owner, problems)
-        pool, unusable = self._exposures(job, "calibration", job.calibration, owner, problems)
+        budget = patterns.Budget(self.is_stopped)
+        chosen, dropped = self._exposures(job, "exposures", job.exposures, owner, budget, problems)
+        pool, unusable = self._exposures(job, "calibration", job.calibration, owner, budget, problems)
         chosen_paths = {exposure.path for exposure in chosen}
         pool = [exposure for exposure in pool if exposure.path not in chosen_paths]
         weights = self._weights(job, [*chosen, *pool], owner, problems)
@@ -210,14 +213,20 @@ class Desk:
     # ------------------------------------------------------------------ files
 
     def _exposures(
-        self, job: Job, key: str, patterns: Sequence[str], owner: Person, problems: list[Problem]
+        self,
+        job: Job,
+        key: str,
+        asked: Sequence[str],
+        owner: Person,
+        budget: patterns.Budget,
+        problems: list[Problem],
     ) -> tuple[list[Exposure], list[Dropped]]:
         """The exposures that can be read, and the others with their reasons."""
         found: dict[Path, None] = {}
         dropped: list[Dropped] = []
-        for pattern in patterns:
+        for pattern in asked:
             try:
-                paths, refused = self._expanded(pattern, owner)
+                paths, refused = self._expanded(pattern, owner, budget)
             except SpicaError as error:
                 problems.append(Problem(job.source, f'"{key}": {error}'))
                 continue
@@ -229,18 +238,20 @@ class Desk:
             return [], []
         exposures = []
         for path in found:
+            if self.is_stopped():
+                raise Stopped
             try:
                 exposures.append(self._exposure_in(path))
             except SpicaError as error:
                 dropped.append(Dropped(path.name, str(error)))
         return exposures, dropped
 
-    def _expanded(self, pattern: str, owner: Person) -> tuple[list[Path], list[Dropped]]:
+    def _expanded(self, pattern: str, owner: Person, budget: patterns.Budget) -> tuple[list[Path], list[Dropped]]:
         """The files that a path or pattern names, weight maps left out, and those that its owner may not read."""
-        if os.path.lexists(pattern) or not glob.has_magic(pattern) or not pattern.startswith("/"):
+        if not pattern.startswith("/") or not patterns.is_pattern(pattern) or os.path.lexists(pattern):
             return [permitted(pattern, owner, self.settings)], []
         allowed, refused, last = [], [], ""
-        for match in self._matches(pattern):
+        for match in self._matches(pattern, owner, budget):
             try:
                 allowed.append(permitted(match, owner, self.settings))
             except SpicaError as error:
@@ -250,20 +261,22 @@ class Desk:
             raise SpicaError(last or f"{pattern}: no file matches.")
         return allowed, refused
 
-    def _matches(self, pattern: str) -> list[str]:
-        """A pattern is not followed outside the archive: that would take the daemon through the whole disk."""
+    def _matches(self, pattern: str, owner: Person, budget: patterns.Budget) -> list[str]:
+        """Inside the archive only; where there is none, the owner's own files only, so that no others are told of."""
         roots = self.settings.paths.archive
-        fixed = Path(*takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
         try:
-            if roots and not any(fixed.resolve().is_relative_to(root.resolve()) for root in roots):
+            begins = patterns.beginning(pattern).resolve()
+            if roots and not any(begins.is_relative_to(root.resolve()) for root in roots):
                 where = ", ".join(map(str, roots))
                 raise SpicaError(f"{pattern}: does not begin in the archive ({where}; paths.archive in spica.conf).")
-            found = list(islice(glob.iglob(pattern), MOST_MATCHES))
+            found = list(islice(patterns.matching(pattern, budget), MOST_MATCHES))
         except (OSError, RuntimeError, ValueError) as error:
             raise SpicaError(f"{pattern}: {error}.") from None
         matches = sorted(match for match in found if not match.endswith(WEIGHT_SUFFIXES))
+        if not roots:
+            matches = [match for match in matches if belongs_to(match, owner)]
         most = self.settings.limits.exposures
-        if len(matches) > most or len(found) == MOST_MATCHES:
+        if len(matches) > most or (roots and len(found) == MOST_MATCHES):
             raise SpicaError(f"{pattern}: more files match than the {most} that a process may have. Split it.")
         return matches
 

@@ -7,6 +7,7 @@ import grp
 import os
 import pwd
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -91,18 +92,29 @@ def may(actor: Person, verb: str, owner: str, group: str) -> bool:
     )
 
 
+def belongs_to(path: str | Path, owner: Person) -> bool:
+    """Whether it is a regular file of `owner`, or a link to one."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_uid == owner.uid
+
+
 def permitted(path: str, owner: Person, settings: Settings) -> Path:
     """The one gate for paths that users name: the real path of a regular file below paths.archive.
 
-    What lies outside is not looked at, so that nobody learns from the answer whether it exists.
-    Where paths.archive is empty, of a file that the job's owner owns. Raises SpicaError saying which.
+    Where paths.archive is empty, of a file that the job's owner owns. What lies outside of these is not told apart from
+    what does not exist: the daemon may see more than its users. Raises SpicaError saying what is wrong.
     """
     if not path.startswith("/"):
         raise SpicaError(f"{path}: give the whole path, from /.")
     roots = settings.paths.archive
+    if not roots:
+        return _own_file(path, owner)
     try:
         real = Path(path).resolve()
-        if roots and not any(real.is_relative_to(root.resolve()) for root in roots):
+        if not any(real.is_relative_to(root.resolve()) for root in roots):
             where = ", ".join(map(str, roots))
             raise SpicaError(f"{path}: outside the archive ({where}; paths.archive in spica.conf).")
         status = real.stat()
@@ -111,6 +123,13 @@ def permitted(path: str, owner: Person, settings: Settings) -> Path:
         raise SpicaError(f"{path}: {reason}.") from None
     if not stat.S_ISREG(status.st_mode):
         raise SpicaError(f"{path}: this is not a regular file.")
-    if not roots and status.st_uid != owner.uid:
-        raise SpicaError(f"{path}: does not belong to {owner.user}, and paths.archive in spica.conf names no folder.")
     return real
+
+
+def _own_file(path: str, owner: Person) -> Path:
+    with suppress(OSError, RuntimeError, ValueError):
+        real = Path(path).resolve()
+        if belongs_to(real, owner):
+            return real
+    why = "paths.archive in spica.conf names no folder"
+    raise SpicaError(f"{path}: there is no such file that belongs to {owner.user}, and {why}.")

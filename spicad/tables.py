@@ -171,6 +171,43 @@ class Cell(Table):
         indexes = ((("exposure",), False),)
 
 
+class Tagged(Table):
+    """A word that somebody put on an exposure, for everybody."""
+
+    tag = peewee.CharField(64)
+    exposure = peewee.BigIntegerField()
+    who = peewee.CharField(64)
+    time = peewee.DoubleField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("tag", "exposure")
+        indexes = ((("exposure",), False),)
+
+
+class Selection(Table):
+    """A named list of exposures; what is in it is told by Selected."""
+
+    id = peewee.AutoField()
+    name = peewee.CharField(100)
+    owner = peewee.CharField(64)
+    group = peewee.CharField(64, column_name="owner_group", index=True)
+    is_shared = peewee.BooleanField(default=False)  # with the group
+    words = peewee.CharField(200, default="")  # what it is for
+    changed = peewee.DoubleField()
+
+    class Meta:
+        indexes = ((("owner", "name"), True),)
+
+
+class Selected(Table):
+    selection = peewee.IntegerField()
+    exposure = peewee.BigIntegerField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("selection", "exposure")
+        indexes = ((("exposure",), False),)
+
+
 class SchemaVersion(Table):
     number = peewee.IntegerField()
 
@@ -183,6 +220,14 @@ def _archive_tables() -> None:
     # The rows lie in the order of their key, as InnoDB's always do.
     Cell._meta.without_rowid = isinstance(database.obj, peewee.SqliteDatabase)
     _make(Exposure, Ccd, Cell)
+
+
+def _selection_tables() -> None:
+    _make(Tagged, Selection, Selected)
+    if isinstance(database.obj, peewee.MySQLDatabase):  # r and R are two filters, as they are to SQLite
+        for table in (Exposure, Tagged, Selection):
+            name = table._meta.table_name
+            database.execute_sql(f"ALTER TABLE `{name}` CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
 
 
 def _make(*made: type[Table]) -> None:
@@ -205,6 +250,7 @@ def _make_missing_indexes(table: type[Table]) -> None:
 MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (1, "processes, events, steps, digests", _first_tables),
     (2, "the archive: exposures, CCDs, their places on the sky", _archive_tables),
+    (3, "saved selections of exposures, and tags", _selection_tables),
 )
 NEWEST = MIGRATIONS[-1][0]
 

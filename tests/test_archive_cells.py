@@ -107,7 +107,7 @@ def test_no_corner_is_farther_from_the_centre_than_is_taken_for_granted() -> Non
     for cell in range(0, cells.CELLS, 997):
         centre = vector(*cells.centre_of(cell))
         for corner in cells.corners_of(cell):
-            assert cells._angle(centre, vector(*corner)) <= cells._radius_of_cells(cells.ORDER)
+            assert cells.angle(centre, vector(*corner)) <= cells._radius_of_cells(cells.ORDER)
 
 
 @given(places, turns, some.sampled_from(SIZES), some.floats(0.2, 5))
@@ -130,7 +130,7 @@ def test_a_footprint_has_few_cells_that_it_does_not_touch(place: Position, turn:
     covered = cells.cells_of_polygons([polygon])
 
     farthest = math.radians(size / 2) + 2 * cells._radius_of_cells(cells.ORDER)
-    assert all(cells._angle(middle, vector(*cells.centre_of(cell))) < farthest * 1.001 for cell in covered)
+    assert all(cells.angle(middle, vector(*cells.centre_of(cell))) < farthest * 1.001 for cell in covered)
 
 
 def test_a_ccd_in_the_open_has_exactly_the_cells_that_a_fine_grid_of_its_points_finds() -> None:
@@ -184,7 +184,7 @@ def test_cells_said_to_be_inside_of_a_cone_are(place: Position, radius: float, s
 
     for run in dice.sample(inside, min(len(inside), 20)):
         for corner in cells.corners_of(dice.randint(run.first, run.last)):
-            assert cells._angle(middle, vector(*corner)) <= math.radians(radius)
+            assert cells.angle(middle, vector(*corner)) <= math.radians(radius)
 
 
 def test_the_whole_sky_is_one_run() -> None:

@@ -13,6 +13,7 @@ import pytest
 from conftest import write_exposure
 
 from spicad.applications.descriptor import load_applications
+from spicad.background import Stopped
 from spicad.config import Settings, parse
 from spicad.desk import Desk, Vetted, companions_of
 from spicad.jobfile import Job
@@ -143,6 +144,49 @@ def test_what_a_pattern_matches_but_may_not_be_read_is_dropped_with_its_reason(s
     assert dropped["4p.fits"].endswith("this is not a regular file.")
     assert "outside the archive" in dropped["5p.fits"]
     assert "6p.fits" in dropped
+
+
+def test_without_an_archive_a_pattern_tells_nothing_of_files_of_others(site: Site) -> None:
+    no_archive = "\n[limits]\nexposures = 2\n"
+    settings = site.settings(no_archive).source
+    assert settings is not None
+    own = parse(f'[paths]\napplications = "{ROOT}/etc/applications"\n{no_archive}', settings)
+
+    with pytest.raises(BadInput) as refused:
+        Desk(own, APPLICATIONS).vet(site.job(more='weight = "none"'), ALICE)
+    for number in (1, 3):
+        os.chown(site.archive / f"{number}p.fits", ALICE.uid, -1)
+    taken = Desk(own, APPLICATIONS).vet(site.job(more='weight = "none"'), ALICE)
+
+    assert [str(problem) for problem in refused.value.problems] == [
+        f'm101.spica: "exposures": {site.archive}/*p.fits: no file matches.'
+    ]
+    assert names(taken) == ["1p.fits", "3p.fits"]
+    assert taken.plan.dropped == ()
+
+
+def test_patterns_that_match_nothing_in_endless_folders_are_given_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(300):
+        (site.archive / "deep" / str(number)).mkdir(parents=True)
+        (site.archive / "deep" / str(number) / "note").touch()
+    monkeypatch.setattr("spicad.patterns.MOST_NAMES", 500)
+
+    (found,) = site.refusal(site.job(exposures="*/*/*.fits"))
+
+    assert found.endswith("/*/*/*.fits: too many files and folders to look through. Name the folders themselves.")
+
+
+def test_a_desk_that_is_closed_while_it_looks_says_nothing_of_the_job(site: Site) -> None:
+    asked: list[int] = []
+
+    def is_stopped() -> bool:
+        asked.append(1)
+        return len(asked) > 2
+
+    with pytest.raises(Stopped):
+        Desk(site.settings(), APPLICATIONS, is_stopped).vet(site.job(), ALICE)
 
 
 def test_when_no_exposure_can_be_used_the_reasons_are_told(site: Site) -> None:

@@ -1,7 +1,7 @@
 """HEALPix cells of footprints, cones and boxes: the numbers that the archive's index on the sky is made of.
 
 Positions are ICRS in degrees, cells nested and of order 8 (0.229 degrees wide). What is found in a cell is only near:
-the exact tests are footprint.py's.
+the exact tests are overlaps.py's.
 
 The pixelisation is that of Gorski et al. 2005, ApJ 622, 759, section 4.1 and figure 4: twelve square faces, each a
 plane with coordinates x (to the north-east) and y (to the north-west) from 0 to 1.
@@ -29,6 +29,8 @@ KINK = 0.75 * math.cos(math.asin(EQUATORIAL))  # faces per radian; the most by w
 SLACK = 1e-9  # radians; what rounding may take away
 ROW_OF_FACE = (2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4)  # of its southern corner, in faces from the north pole
 TURN_OF_FACE = (1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7)  # of its centre, in eighths
+NEAR = math.radians(0.04)  # a cell so near is taken too; edges of cells leave great circles by at most 0.014 degrees
+SPARE_DEG = 0.12  # farther from a convex footprint no cell of it is
 MOST_BEND = 0.3  # cells; a polygon whose edges bend more in the face's plane is covered the slower way
 
 
@@ -137,7 +139,7 @@ def _radius_of_cells(order: int) -> float:
     turn = math.pi / (4 * side)
     flat = math.sqrt(1 - EQUATORIAL**2)
     one = (flat * math.cos(turn), flat * math.sin(turn), EQUATORIAL)
-    return _angle(one, (math.sqrt(1 - z * z), 0.0, z))
+    return angle(one, (math.sqrt(1 - z * z), 0.0, z))
 
 
 def runs_of_caps(caps: Sequence[Cap]) -> list[Run]:
@@ -306,9 +308,21 @@ def _outward_edges(xs: Sequence[float], ys: Sequence[float], bend: float) -> lis
 
 def _on_many_faces(polygon: Polygon) -> Iterator[int]:
     corners = [vector(ra, dec) for ra, dec in polygon]
-    caps = [enclosing(corners), *_halves(corners)]
-    for run in runs_of_caps(caps):
-        yield from range(run.first, run.last + 1)
+    halves = _halves(corners)
+    for run in runs_of_caps([enclosing(corners), *halves]):
+        for cell in range(run.first, run.last + 1):
+            if run.is_inside or not halves or _is_near(cell, corners, halves):
+                yield cell
+
+
+def _is_near(cell: int, corners: Sequence[Vector], halves: Sequence[Cap]) -> bool:
+    """Whether no great circle parts the cell from the polygon: of those along their edges, a little outside."""
+    square = [vector(*corner) for corner in corners_of(cell)]
+    return not any(
+        all(dot(half.centre, corner) < -NEAR for corner in others)
+        for sides, others in ((halves, square), (_halves(square), corners))
+        for half in sides
+    )
 
 
 def enclosing(corners: Sequence[Vector]) -> Cap:
@@ -318,14 +332,14 @@ def enclosing(corners: Sequence[Vector]) -> Cap:
     if length < SLACK:
         return Cap((0.0, 0.0, 1.0), math.pi)
     middle = (total[0] / length, total[1] / length, total[2] / length)
-    radius = max(_angle(middle, corner) for corner in corners)
+    radius = max(angle(middle, corner) for corner in corners)
     return Cap(middle, radius if radius < HALF_PI else math.pi)
 
 
 def _halves(corners: Sequence[Vector]) -> list[Cap]:
     """The halves of the sky, one for each edge, that a convex polygon is what they have in common of; else none."""
-    normals = [_cross(a, b) for a, b in zip(corners, [*corners[1:], corners[0]], strict=True)]
-    sides = [_dot(normal, corner) for normal in normals for corner in corners]
+    normals = [cross(a, b) for a, b in zip(corners, [*corners[1:], corners[0]], strict=True)]
+    sides = [dot(normal, corner) for normal in normals for corner in corners]
     if min(sides) < -(SLACK**2) and max(sides) > SLACK**2:
         return []
     way = 1.0 if max(sides) > -min(sides) else -1.0
@@ -336,14 +350,14 @@ def _halves(corners: Sequence[Vector]) -> list[Cap]:
     ]
 
 
-def _dot(a: Vector, b: Vector) -> float:
+def dot(a: Vector, b: Vector) -> float:
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
-def _cross(a: Vector, b: Vector) -> Vector:
+def cross(a: Vector, b: Vector) -> Vector:
     return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
-def _angle(a: Vector, b: Vector) -> float:
+def angle(a: Vector, b: Vector) -> float:
     """Exact for small angles too, as an arc cosine is not."""
-    return math.atan2(math.hypot(*_cross(a, b)), _dot(a, b))
+    return math.atan2(math.hypot(*cross(a, b)), dot(a, b))

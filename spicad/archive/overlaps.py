@@ -1,0 +1,235 @@
+"""Whether footprints, cones and boxes on the sky touch: exact, on the sphere, at the poles and across 0h too.
+
+A footprint is one polygon for each CCD, its edges great circles, each smaller than half of the sky. Which footprints
+are worth trying is told by cells.py; where they come from is search.py's affair.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from spicad.archive import cells
+from spicad.archive.cells import Cap, Position, Run, Vector, angle, cross, dot, vector
+
+TOUCHING = 1e-12  # radians; what rounding may put between things that touch
+ALONG = 1e-9  # radians; edges that differ by less in direction lie along each other
+SMALL = 1e-5  # radians; a cosine tells no smaller angle well
+NUMBER = re.compile(r"[-+]?[0-9][0-9.]*(?:[eE][-+]?[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Polygons of (ra, dec) in degrees; corners follow one another."""
+
+    polygons: tuple[tuple[Position, ...], ...]
+
+    @cached_property
+    def shapes(self) -> tuple[tuple[Vector, ...], ...]:
+        return tuple(tuple(vector(*corner) for corner in polygon) for polygon in self.polygons)
+
+    def runs(self) -> list[Run]:
+        return [Run(cell, cell, False) for cell in sorted(cells.cells_of_polygons(self.polygons))]
+
+    @cached_property
+    def caps(self) -> tuple[Cap, ...]:
+        return tuple(cells.enclosing(shape) for shape in self.shapes)
+
+    def sure_runs(self) -> list[Run]:
+        return []
+
+    def touches(self, other: Footprint) -> bool:
+        theirs = list(zip(other.caps, other.shapes, strict=True))
+        return any(
+            angle(cap.centre, near.centre) <= cap.radius + near.radius and _overlap(one, two)
+            for cap, one in zip(self.caps, self.shapes, strict=True)
+            for near, two in theirs
+        )
+
+
+def footprint_of(s_region: str) -> Footprint:
+    """From STC-S: "POLYGON ICRS 1 2 3 4 ...", also several of them in a UNION."""
+    polygons = []
+    for piece in s_region.split("POLYGON")[1:]:
+        numbers = [float(word) for word in NUMBER.findall(piece)]
+        if len(numbers) >= 6:
+            polygons.append(tuple(zip(numbers[::2], numbers[1::2], strict=False)))
+    return Footprint(tuple(polygons))
+
+
+@dataclass(frozen=True)
+class Cone:
+    """All within `radius` degrees of a position; with 0 the position itself."""
+
+    ra: float
+    dec: float
+    radius: float = 0.0
+    axis: Vector = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "axis", vector(self.ra, self.dec))
+
+    def runs(self) -> list[Run]:
+        return cells.runs_of_cone(self.ra, self.dec, self.radius)
+
+    def sure_runs(self) -> list[Run]:
+        """Cells so far inside that a footprint which is only near one of them touches the cone all the same."""
+        if self.radius < 2 * cells.SPARE_DEG:
+            return []
+        return [run for run in cells.runs_of_cone(self.ra, self.dec, self.radius - cells.SPARE_DEG) if run.is_inside]
+
+    def touches(self, other: Footprint) -> bool:
+        limit = math.radians(self.radius) + TOUCHING
+        nearest = math.cos(min(limit, math.pi)) if limit > SMALL else 2.0
+        x, y, z = self.axis
+        for shape in other.shapes:  # what is seen at once comes first
+            for a, b, c in shape:
+                if x * a + y * b + z * c > nearest:
+                    return True
+        return any(
+            _holds(shape, self.axis) or any(_apart(self.axis, a, b) <= limit for a, b in _edges(shape))
+            for shape in other.shapes
+        )
+
+
+@dataclass(frozen=True)
+class Box:
+    """From `west` up to `east` in right ascension (across 0h where west > east; 0 to 360: all round)."""
+
+    west: float
+    east: float
+    south: float
+    north: float
+
+    @property
+    def width(self) -> float:
+        return 360.0 if self.east - self.west >= 360 else (self.east - self.west) % 360
+
+    def runs(self) -> list[Run]:
+        return cells.runs_of_box(self.west, self.east, self.south, self.north)
+
+    def sure_runs(self) -> list[Run]:
+        return []
+
+    def holds(self, v: Vector) -> bool:
+        ra, dec = cells.position(v)
+        if not self.south - 1e-10 <= dec <= self.north + 1e-10:
+            return False
+        return self._is_between(ra) or math.hypot(v[0], v[1]) < TOUCHING
+
+    def _is_between(self, ra: float) -> bool:
+        return (ra - self.west + 1e-10) % 360 <= self.width + 2e-10
+
+    def touches(self, other: Footprint) -> bool:
+        return any(self._touches(shape) for shape in other.shapes)
+
+    def _touches(self, shape: Sequence[Vector]) -> bool:
+        if any(self.holds(corner) for corner in shape):
+            return True
+        corners = [vector(ra, dec) for ra in (self.west, self.west + self.width) for dec in (self.south, self.north)]
+        if any(_holds(shape, corner) for corner in corners):
+            return True
+        return any(
+            any(_meet(a, b, c, d) for c, d in self._sides)
+            or any(self._is_between(cells.position(v)[0]) for v in _at_declination(a, b, (self.south, self.north)))
+            for a, b in _edges(shape)
+        )
+
+    @cached_property
+    def _sides(self) -> list[tuple[Vector, Vector]]:
+        if self.width == 360:
+            return []
+        middle = (self.south + self.north) / 2  # from pole to pole there is no one great circle
+        ends = ((self.south, middle), (middle, self.north))
+        return [(vector(ra, low), vector(ra, high)) for ra in (self.west, self.east) for low, high in ends]
+
+
+def _edges(shape: Sequence[Vector]) -> Iterator[tuple[Vector, Vector]]:
+    return zip(shape, (*shape[1:], shape[0]), strict=True)
+
+
+def _holds(shape: Sequence[Vector], point: Vector) -> bool:
+    """Whether the polygon goes round the point: the sum of the turns that its edges make, seen from there."""
+    middle = [sum(parts) for parts in zip(*shape, strict=True)]
+    if middle[0] * point[0] + middle[1] * point[1] + middle[2] * point[2] <= 0:
+        return False
+    east, north = _frame(point)
+    angles = [math.atan2(dot(corner, east), dot(corner, north)) for corner in shape]
+    total = 0.0
+    for before, after in zip(angles, (*angles[1:], angles[0]), strict=True):
+        total += math.remainder(after - before, math.tau)
+    return abs(total) > math.pi
+
+
+def _frame(point: Vector) -> tuple[Vector, Vector]:
+    """Two directions at right angles to it and to each other."""
+    x, y, _ = point
+    flat = math.hypot(x, y)
+    east = (-y / flat, x / flat, 0.0) if flat > 1e-9 else (0.0, 1.0, 0.0)
+    return east, cross(point, east)
+
+
+def _apart(point: Vector, a: Vector, b: Vector) -> float:
+    """From the point to the nearest one of the edge from a to b, radians."""
+    normal = cross(a, b)
+    length = math.hypot(*normal)
+    if length > TOUCHING:
+        along_a = dot(cross(normal, a), point)
+        along_b = dot(cross(b, normal), point)
+        if along_a >= 0 and along_b >= 0:
+            return abs(math.asin(max(-1.0, min(1.0, dot(normal, point) / length))))
+    return min(angle(point, a), angle(point, b))
+
+
+def _meet(a: Vector, b: Vector, c: Vector, d: Vector) -> bool:
+    """Whether the edges a-b and c-d, each shorter than half a circle, have a point in common."""
+    one, other = cross(a, b), cross(c, d)
+    if _is_beside(one, c, d) or _is_beside(other, a, b):
+        return False
+    meeting = cross(one, other)
+    length = math.hypot(*meeting)
+    if length < ALONG * math.hypot(*one) * math.hypot(*other) or length == 0:  # on one great circle
+        return any(_apart(p, *edge) <= ALONG for p, edge in ((a, (c, d)), (b, (c, d)), (c, (a, b)), (d, (a, b))))
+    for sign in (1, -1):
+        point = (sign * meeting[0] / length, sign * meeting[1] / length, sign * meeting[2] / length)
+        if _apart(point, a, b) <= ALONG and _apart(point, c, d) <= ALONG:
+            return True
+    return False
+
+
+def _is_beside(normal: Vector, c: Vector, d: Vector) -> bool:
+    """Whether both ends lie on one side of a great circle."""
+    one, other, least = dot(normal, c), dot(normal, d), TOUCHING * math.hypot(*normal)
+    return (one > least and other > least) or (one < -least and other < -least)
+
+
+def _at_declination(a: Vector, b: Vector, declinations: Sequence[float]) -> Iterator[Vector]:
+    """Where the edge from a to b passes one of these declinations."""
+    whole = angle(a, b)
+    if whole < TOUCHING:
+        return
+    normal = cross(a, b)
+    length = math.hypot(*normal)
+    u = cross((normal[0] / length, normal[1] / length, normal[2] / length), a)
+    height, top = math.hypot(a[2], u[2]), math.atan2(u[2], a[2])
+    for dec in declinations:
+        sine = math.sin(math.radians(dec))
+        if abs(sine) > height or height == 0:
+            continue
+        away = math.acos(sine / height)
+        for turn in (top + away, top - away):
+            turn %= math.tau
+            if turn <= whole:
+                c, s = math.cos(turn), math.sin(turn)
+                yield (c * a[0] + s * u[0], c * a[1] + s * u[1], c * a[2] + s * u[2])
+
+
+def _overlap(one: Sequence[Vector], two: Sequence[Vector]) -> bool:
+    return (
+        _holds(one, two[0])
+        or _holds(two, one[0])
+        or any(_meet(a, b, c, d) for a, b in _edges(one) for c, d in _edges(two))
+    )

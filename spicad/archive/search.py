@@ -1,0 +1,341 @@
+"""Finds exposures in the archive: by place, columns, tags, names and selections, all of them together.
+
+The tables must be open (tables.connect). Pages, `spica find`, job files and rules all search through here; how what is
+found is shown is theirs. A place is tried in two steps: cells.py's index, then overlaps.py's exact test.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any, Protocol
+
+import peewee
+
+from spicad.archive import cells, conditions, coordinates
+from spicad.archive.cells import Run
+from spicad.archive.overlaps import Cone, Footprint, footprint_of
+from spicad.schema import shown
+from spicad.tables import Exposure, Selected, Tagged, database
+from spicad.words import BadInput, Problem, nearest
+
+KINDS = ("science", "bias", "dark", "flat", "weight", "flag", "mask", "stack")
+SORTS: dict[str, Any] = {**conditions.COLUMNS, "name": Exposure.name, "obs_id": Exposure.obs_id, "kind": Exposure.kind,
+                         "registered": Exposure.registered}  # fmt: skip
+FACETS: dict[str, Any] = {
+    "instrument": Exposure.instrument_name,
+    "filter": Exposure.filter,
+    "runid": Exposure.runid,
+    "grade": Exposure.grade,
+    "kind": Exposure.kind,
+    "object": Exposure.target_name,
+}
+USUAL_FACETS = ("filter", "runid", "grade")
+MOST_CELLS_AT_ONCE = 2000  # of one statement
+LONG_RUN = 64  # cells that are asked for by their first and last
+MOST_BOUND = 500  # values of one statement
+LIKE_POSITION = re.compile(r"[-+0-9.,:\s°'\"hmsdeg]*")
+FITS_NAMES = (".fits", ".fits.fz", ".fits.gz", ".fit")
+WIDEST_OBJECT_DEG = 5.0  # farther apart than this, exposures of one name show no one place
+
+
+class Place(Protocol):
+    def runs(self) -> list[Run]: ...
+    def sure_runs(self) -> list[Run]: ...
+    def touches(self, other: Footprint) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Range:
+    """From `least` to `most`, both taken; None: no such end."""
+
+    least: float | None = None
+    most: float | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look for; what is empty does not narrow. In texts, * stands for any characters."""
+
+    place: Place | None = None
+    kinds: tuple[str, ...] = ("science",)  # empty: all
+    instruments: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
+    runids: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # of files
+    tags: tuple[str, ...] = ()  # all of them
+    selections: tuple[int, ...] = ()  # any of them; see selections.py
+    exposures: tuple[int, ...] | None = None  # these alone
+    mjd: Range = field(default_factory=Range)  # of the start
+    t_exptime: Range = field(default_factory=Range)
+    airmass: Range = field(default_factory=Range)
+    seeing: Range = field(default_factory=Range)
+    grade: str = ""  # the worst that is taken; what has none passes only with is_ungraded_taken
+    is_ungraded_taken: bool = False
+    condition: str = ""
+
+
+# What touches a place
+
+
+def exposures_at(place: Place) -> list[int]:
+    """The numbers of all exposures whose footprint touches the place, in order."""
+    sure = _in_cells(_without_inside(place.sure_runs()))
+    unsure = _in_cells(place.runs()) - sure
+    sure.update(number for number, region in _regions(unsure) if place.touches(footprint_of(region)))
+    return sorted(sure)
+
+
+def _without_inside(runs: Iterable[Run]) -> list[Run]:
+    return [Run(first, last, False) for first, last in cells.joined(runs)]
+
+
+def _in_cells(runs: Sequence[Run]) -> set[int]:
+    found: set[int] = set()
+    few: list[int] = []
+    for run in runs:
+        if run.last - run.first >= LONG_RUN:
+            sql = f"SELECT DISTINCT exposure FROM cell WHERE cell BETWEEN {database.param} AND {database.param}"  # noqa: S608
+            found.update(number for (number,) in database.execute_sql(sql, (run.first, run.last)))
+        else:
+            few.extend(range(run.first, run.last + 1))
+    for some in _portions(few, MOST_CELLS_AT_ONCE):
+        places = ", ".join([database.param] * len(some))
+        sql = f"SELECT DISTINCT exposure FROM cell WHERE cell IN ({places})"  # noqa: S608
+        found.update(number for (number,) in database.execute_sql(sql, some))
+    return found
+
+
+def _regions(numbers: Collection[int]) -> Iterator[tuple[int, str]]:
+    for some in _portions(sorted(numbers), MOST_BOUND):
+        places = ", ".join([database.param] * len(some))
+        yield from database.execute_sql(f"SELECT id, s_region FROM exposure WHERE id IN ({places})", some)  # noqa: S608
+
+
+def _portions(values: Sequence[int], most: int) -> Iterator[Sequence[int]]:
+    return (values[start : start + most] for start in range(0, len(values), most))
+
+
+def place_of_exposure(number: int) -> Footprint | None:
+    """To look for what overlaps it; None when it has no place on the sky."""
+    regions = [footprint_of(region) for _, region in _regions([number])]
+    return regions[0] if regions and regions[0].polygons else None
+
+
+def place_of_object(name: str) -> Cone:
+    """The middle of the exposures of that name. Raises BadInput when there are none, or they lie far apart."""
+    query: Any = Exposure.select(Exposure.s_ra, Exposure.s_dec).where(
+        (Exposure.target_name == name) & Exposure.s_ra.is_null(False) & Exposure.s_dec.is_null(False)
+    )
+    places = [cells.vector(ra, dec) for ra, dec in query.tuples()]
+    if not places:
+        known: Any = Exposure.select(Exposure.target_name).distinct().limit(5000)
+        mend = nearest(name, [word for (word,) in known.tuples()]) or "Give a position."
+        raise BadInput(Problem("archive", f"no exposure with a place is of the object {shown(name)}.", mend))
+    cap = cells.enclosing(places)
+    if math.degrees(cap.radius) > WIDEST_OBJECT_DEG:
+        what = f"the exposures of {shown(name)} lie up to {2 * math.degrees(cap.radius):.0f} degrees apart."
+        raise BadInput(Problem("archive", what, "Give a position."))
+    return Cone(*cells.position(cap.centre))
+
+
+# All conditions together
+
+
+def matching(wanted: Wanted) -> list[Any]:
+    """Conditions for peewee's where(*...). Raises BadInput when one of them cannot be."""
+    found: list[Any] = []
+    if wanted.place is not None:
+        found.append(among(exposures_at(wanted.place)))
+    if wanted.exposures is not None:
+        found.append(among(wanted.exposures))
+    if wanted.kinds:
+        found.append(Exposure.kind.in_(wanted.kinds))
+    texts = {
+        Exposure.instrument_name: wanted.instruments,
+        Exposure.filter: wanted.filters,
+        Exposure.runid: wanted.runids,
+        Exposure.target_name: wanted.objects,
+        Exposure.name: wanted.names,
+    }
+    found += [_any_of(column, words) for column, words in texts.items() if words]
+    for tag in wanted.tags:
+        found.append(Exposure.id.in_(Tagged.select(Tagged.exposure).where(Tagged.tag == tag)))
+    if wanted.selections:
+        found.append(Exposure.id.in_(Selected.select(Selected.exposure).where(Selected.selection << wanted.selections)))
+    for name in ("mjd", "t_exptime", "airmass", "seeing"):
+        found += _within(conditions.COLUMNS[name], getattr(wanted, name))
+    if wanted.grade:
+        graded = (Exposure.grade != "") & (Exposure.grade <= wanted.grade)
+        found.append(graded | (Exposure.grade == "") if wanted.is_ungraded_taken else graded)
+    if wanted.condition:
+        try:
+            found.append(conditions.where(wanted.condition))
+        except ValueError as error:
+            raise BadInput(Problem("condition", str(error))) from None
+    return found
+
+
+def among(numbers: Collection[int]) -> Any:
+    """`id IN (these)`, as one bound value however many they are."""
+    if len(numbers) <= MOST_BOUND:
+        return Exposure.id.in_(list(numbers))
+    if isinstance(database.obj, peewee.MySQLDatabase):
+        sql = "(SELECT id FROM JSON_TABLE(%s, '$[*]' COLUMNS (id BIGINT PATH '$')) AS listed)"
+    else:
+        sql = "(SELECT value FROM json_each(?))"
+    listed = peewee.SQL(sql, (json.dumps(list(numbers), separators=(",", ":")),))
+    return peewee.Expression(Exposure.id, peewee.OP.IN, listed)
+
+
+def _any_of(column: Any, words: Sequence[str]) -> Any:
+    exact = [word for word in words if "*" not in word]
+    parts = [column.in_(exact)] if exact else []
+    for word in words:
+        if "*" in word:
+            escaped = word.replace("!", "!!").replace("%", "!%").replace("_", "!_").replace("*", "%")
+            lowered = peewee.fn.LOWER(column)
+            parts.append(
+                peewee.Expression(
+                    lowered, peewee.OP.ILIKE, peewee.SQL(f"{database.param} ESCAPE '!'", (escaped.lower(),))
+                )
+            )
+    return reduce(operator.or_, parts)
+
+
+def _within(column: Any, limits: Range) -> list[Any]:
+    found = []
+    if limits.least is not None:
+        found.append(column >= limits.least)
+    if limits.most is not None:
+        found.append(column <= limits.most)
+    return found
+
+
+# Answers
+
+
+@dataclass(frozen=True)
+class Page:
+    rows: Sequence[Mapping[str, Any]]  # one for each exposure, by the names of tables.Exposure
+    total: int
+
+
+class Found:
+    """What a search has found; the place is looked at once, whatever is asked of it."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.where = matching(wanted)
+
+    def _narrowed(self, query: Any) -> Any:
+        return query.where(*self.where) if self.where else query
+
+    def count(self) -> int:
+        return int(self._narrowed(Exposure.select()).count())
+
+    def numbers(self) -> list[int]:
+        return [number for (number,) in self._narrowed(Exposure.select(Exposure.id)).order_by(Exposure.id).tuples()]
+
+    def page(self, sort: str = "mjd", limit: int = 50, offset: int = 0) -> Page:
+        """Sorted by one of SORTS, "-" before it for the greatest first. Raises BadInput for another word."""
+        return Page(list(self.rows(sort, limit, offset)), self.count())
+
+    def rows(self, sort: str = "mjd", limit: int = 0, offset: int = 0) -> Iterator[dict[str, Any]]:
+        query = self._narrowed(Exposure.select()).order_by(*_order(sort))
+        if limit or offset:
+            query = query.limit(limit or 2**62).offset(offset)
+        yield from query.dicts().iterator()
+
+    def facets(self, names: Sequence[str] = USUAL_FACETS) -> dict[str, dict[str, int]]:
+        """For each of `names` how many there are of each value, the commonest first; in one pass over the rows."""
+        columns = [_known("facet", name, FACETS) for name in names]
+        counted = peewee.fn.COUNT(Exposure.id)
+        query = self._narrowed(Exposure.select(*columns, counted)).group_by(*columns).tuples()
+        found: dict[str, dict[str, int]] = {name: {} for name in names}
+        for *values, count in query:
+            for name, value in zip(names, values, strict=True):
+                found[name][value] = found[name].get(value, 0) + count
+        return {name: dict(sorted(each.items(), key=lambda item: (-item[1], item[0]))) for name, each in found.items()}
+
+
+def _order(sort: str) -> list[Any]:
+    column = _known("sort", sort.removeprefix("-"), SORTS)
+    return [column.desc(), Exposure.id.desc()] if sort.startswith("-") else [column, Exposure.id]
+
+
+def _known(what: str, name: str, table: Mapping[str, Any]) -> Any:
+    if name not in table:
+        mend = nearest(name, table) or f"Known: {', '.join(table)}."
+        raise BadInput(Problem(what, f"unknown column {shown(name)}.", mend))
+    return table[name]
+
+
+# Lists of names
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a list of names has found: numbers of exposures by name, and the names of none."""
+
+    found: Mapping[str, tuple[int, ...]]
+    missing: tuple[str, ...]
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(number for numbers in self.found.values() for number in numbers))
+
+
+def named(words: Iterable[str]) -> Named:
+    """Exposures by file name (also without its .fits), path, or observation number; each word once."""
+    listed = list(dict.fromkeys(word.strip() for word in words if word.strip()))
+    spellings = {word: _spellings(word) for word in listed}
+    numbers = _by_name(sorted({spelling for each in spellings.values() for spelling in each}))
+    found = {word: tuple(dict.fromkeys(n for s in spellings[word] for n in numbers.get(s, ()))) for word in listed}
+    return Named(
+        {word: each for word, each in found.items() if each}, tuple(word for word in listed if not found[word])
+    )
+
+
+def words_of(text: str) -> list[str]:
+    """The names of an uploaded list: one a line (a # begins a comment) or between commas or spaces."""
+    lines = (line.partition("#")[0].replace(",", " ") for line in text.splitlines())
+    return [word for line in lines for word in line.split()]
+
+
+def _spellings(word: str) -> list[str]:
+    plain = word.rpartition("/")[2]
+    return [plain, *(plain + suffix for suffix in FITS_NAMES if not plain.endswith(FITS_NAMES)), word]
+
+
+def _by_name(names: Sequence[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for start in range(0, len(names), MOST_BOUND):
+        some = names[start : start + MOST_BOUND]
+        query: Any = Exposure.select(Exposure.id, Exposure.name, Exposure.obs_id).where(
+            Exposure.name.in_(some) | Exposure.obs_id.in_(some)
+        )
+        for number, name, obs_id in query.order_by(Exposure.id).tuples():
+            for word in {name, obs_id}:
+                found.setdefault(word, []).append(number)
+    return found
+
+
+def place(text: str, radius: str = "0") -> Cone:
+    """A cone from what a person wrote: a position, or the name of an object of the archive. Raises BadInput."""
+    try:
+        size = coordinates.size(radius)
+    except ValueError as error:
+        raise BadInput(Problem("radius", str(error))) from None
+    try:
+        return Cone(*coordinates.position(text), size)
+    except ValueError as error:
+        if LIKE_POSITION.fullmatch(text):
+            raise BadInput(Problem("position", str(error))) from None
+    middle = place_of_object(text.strip())
+    return Cone(middle.ra, middle.dec, size)
