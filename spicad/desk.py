@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -32,6 +32,8 @@ from spicad.rules import Rules, Task, load_rules, parse_rules
 from spicad.schema import Document, shown
 from spicad.words import BadInput, Problem, Rank, SpicaError, nearest
 
+MOST_COMPANIONS = 20
+MOST_COMPANION_CHARACTERS = 1 << 20
 MOST_MATCHES = 100_000  # files that a pattern may match, weight maps included
 WEIGHT_SUFFIXES = (".weight.fits", ".weight.fits.fz", ".weight.fits.gz", "_weight.fits", "_weight.fits.fz")
 
@@ -88,6 +90,7 @@ class Desk:
         is_open = self._takes_users_own(owner, is_sandboxed)
         if not is_open:
             problems += _what_users_brought(job, is_sandboxed)
+        problems += _missing_companions(job)
         rules = self._rules(job, owner, is_open, problems)
         with _texts_as_folder(job, self.applications) as own_folder:
             folders = self._levels(self.settings.paths.configurations, owner, is_open)
@@ -393,17 +396,43 @@ def _columns_of(setup: Setup, application: Application) -> frozenset[str] | None
     return None
 
 
-def companions_of(job: Job, read: Callable[[str], str]) -> dict[str, str]:
+def companions_of(job: Job, applications: Mapping[str, Application], read: Callable[[str], str]) -> dict[str, str]:
     """Files beside a job file that it names as rules, configurations or stored files, read with `read`.
 
-    `read` raises FileNotFoundError for a name that is no file there: then it is a name of the archive's own.
+    `read` raises FileNotFoundError for a name that is no file there: then it is a name of the archive's own. Raises
+    BadInput when they are too many or too long to be carried along.
     """
-    names = [job.rules, *job.configuration.values(), *(value for table in job.set.values() for value in table.values())]
-    found = {}
-    for name in names:
-        if name and name not in job.texts and "." in name and configurations.NAME.fullmatch(name):
-            try:
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(_names_of_files(job, applications)):
+        if name not in job.texts and "." in name and configurations.NAME.fullmatch(name):
+            with suppress(FileNotFoundError, IsADirectoryError):
                 found[name] = read(name)
-            except (FileNotFoundError, IsADirectoryError):
-                continue
+        if len(found) > MOST_COMPANIONS or sum(map(len, found.values())) > MOST_COMPANION_CHARACTERS:
+            most = f"at most {MOST_COMPANIONS}, of {MOST_COMPANION_CHARACTERS // 1024} kB together"
+            mend = "Keep them as configurations of your own."
+            raise BadInput(Problem(job.source, f"too much is named beside this file; {most}.", mend))
     return found
+
+
+def _names_of_files(job: Job, applications: Mapping[str, Application]) -> Iterator[str]:
+    yield job.rules
+    yield from job.configuration.values()
+    for name, settings in job.set.items():
+        stored = applications[name].stored if name in applications else {}
+        yield from (value for keyword, value in settings.items() if keyword.upper() in stored)
+
+
+def _missing_companions(job: Job) -> list[Problem]:
+    """A file that is named with its suffix is that file, never the system's of the same name."""
+    document = Document(job.source, job.text, {})
+    named = [(("configuration", application), name) for application, name in job.configuration.items()]
+    wanted = [(path, name, configurations.SUFFIX) for path, name in named] + [(("rules",), job.rules, ".toml")]
+    return [
+        document.problem(
+            path,
+            f"there is no file {shown(name)} beside this one.",
+            f"Drop it before the job file, or write {shown(name.removesuffix(suffix))} for the one that is kept.",
+        )
+        for path, name, suffix in wanted
+        if name.endswith(suffix) and name not in job.texts
+    ]

@@ -6,7 +6,7 @@ A drop is looked over by the desk in a thread; until its durable copy and its ro
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from spicad.jobfile import Job, Order, parse
 from spicad.ledger import NewProcess
 from spicad.orders import obey
 from spicad.people import Person, person
-from spicad.spool import Accepted, Drop, NotYet, Refused
+from spicad.spool import Accepted, Drop, Identity, NotYet, Refused
 from spicad.waiting import Waiting
 from spicad.words import Phase, SpicaError
 from spicad.workbench import Floor
@@ -39,6 +39,7 @@ class Passed:
     job: Job
     vetted: Vetted
     texts: dict[str, str]
+    beside: dict[str, Identity]  # the files that `texts` were read from
 
 
 class Intake:
@@ -118,7 +119,8 @@ class Intake:
             log.info("%s: was taken as process %d before the daemon went down", name, number)
             self._let_go(drop)
             return
-        texts = companions_of(parsed, lambda other: self.floor.spool.read_companion(other, drop.uid))
+        beside: dict[str, Identity] = {}
+        texts = companions_of(parsed, self.floor.desk.applications, lambda each: self._read(each, drop.uid, beside))
         job = replace(parsed, texts={**parsed.texts, **texts}) if texts else parsed
         self.at_the_desk.add(name)
         self.floor.background.do(
@@ -126,10 +128,16 @@ class Intake:
             job,
             owner,
             self.floor.is_sandboxed,
-            then=lambda answer: self._answered(drop, owner, job, texts, answer),
+            then=lambda answer: self._answered(drop, owner, job, texts, beside, answer),
         )
 
-    def _answered(self, drop: Drop, owner: Person, job: Job, texts: dict[str, str], answer: Any) -> None:
+    def _read(self, name: str, uid: int, beside: dict[str, Identity]) -> str:
+        text, beside[name] = self.floor.spool.read_companion(name, uid)
+        return text
+
+    def _answered(
+        self, drop: Drop, owner: Person, job: Job, texts: dict[str, str], beside: dict[str, Identity], answer: Any
+    ) -> None:
         self.at_the_desk.discard(drop.name)
         if not self.floor.spool.is_still(drop):
             log.info("%s: changed while it was looked over; it is looked at again", drop.name)
@@ -140,7 +148,7 @@ class Intake:
             log.error("%s: the desk failed", drop.name, exc_info=answer)
             self._refuse(drop.name, f"{drop.name}: an error of Spica itself: {answer}", self.floor.clock(), job.mail)
         else:
-            self.passed.append(Passed(drop, owner, job, answer, texts))
+            self.passed.append(Passed(drop, owner, job, answer, texts, beside))
 
     def _number_of(self, drop: Drop) -> int:
         """Of a drop that an earlier life of the daemon gave a row; 0 for any other."""
@@ -219,7 +227,7 @@ class Intake:
             log.error("The spool cannot be synced: %s. What was taken stays in incoming/ too.", error)
             return
         for each in taken.values():
-            self._let_go(each.drop, each.texts)
+            self._let_go(each.drop, each.beside)
 
     def _queue(self, number: int, each: Passed, new: NewProcess, now: float) -> None:
         workshop, owner = self.workshop, each.owner
@@ -232,14 +240,20 @@ class Intake:
         )
         log.info("process %d %s: taken from %s, of %s", number, each.job.name, each.drop.name, owner.user)
 
-    def _let_go(self, drop: Drop, companions: Iterable[str] = ()) -> None:
+    def _let_go(self, drop: Drop, beside: Mapping[str, Identity] | None = None) -> None:
         try:
             self.floor.spool.discard_drop(drop)
-            for name in companions:
-                self.floor.spool.discard(name)
+            for name, identity in (beside or {}).items():
+                if not self._is_named_again(name, drop):
+                    self.floor.spool.discard_companion(name, identity)
         except OSError as error:
             self.immovable.add(drop.name)
             log.error("%s was taken but cannot be removed: %s", drop.name, error)
+
+    def _is_named_again(self, name: str, drop: Drop) -> bool:
+        """Whether another drop of that owner waits for the file too; in a flood the last ones of it clear up."""
+        others = self.floor.spool.drops()
+        return len(others) > MOST_AT_THE_DESK or any(self.floor.spool.mentions(each, name, drop.uid) for each in others)
 
     def _order(self, drop: Drop, order: Order, owner: Person, now: float) -> None:
         """Raises Refused with the reason when it cannot be obeyed."""

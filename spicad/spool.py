@@ -118,22 +118,33 @@ class Spool:
         token = hashlib.sha256(repr(identity).encode() + data).hexdigest()[:40]
         return Drop(name, text, status.st_uid, status.st_gid, token, identity)
 
-    def read_companion(self, name: str, uid: int) -> str:
-        """A configuration or rules file dropped beside a job file by the same owner."""
-        data, status = self._read_foreign(name, COMPANION_MOST_BYTES)
-        if status.st_uid != uid:
-            raise Refused(f"{name} belongs to another user. Drop your own copy beside the job file.")
-        return data.decode("utf-8", "replace")
+    def read_companion(self, name: str, uid: int) -> tuple[str, Identity]:
+        """A configuration or rules file dropped beside a job file. One of another owner is as good as none."""
+        data, status = self._read_foreign(name, COMPANION_MOST_BYTES, uid)
+        return data.decode("utf-8", "replace"), _identity(status)
 
-    def _read_foreign(self, name: str, most: int) -> tuple[bytes, os.stat_result]:
+    def mentions(self, name: str, word: str, uid: int) -> bool:
+        """Whether the drop `name` of this owner has `word` in it."""
+        try:
+            return word.encode() in self._read_foreign(name, MOST_BYTES, uid)[0]
+        except (Refused, OSError):
+            return False
+
+    def _read_foreign(self, name: str, most: int, uid: int | None = None) -> tuple[bytes, os.stat_result]:
+        """With `uid`, of a file of that owner only: raises FileNotFoundError for any other."""
         if len(name) > LONGEST_NAME or "/" in name or not name.isprintable():
             raise Refused(f"the name of this file cannot be used. Use at most {LONGEST_NAME} printable characters.")
+        path = self.folder("incoming") / name
         try:
-            handle = os.open(self.folder("incoming") / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
+            if uid is not None and os.lstat(path).st_uid != uid:
+                raise FileNotFoundError(name) from None
             raise _cannot_open(name, error) from None
         try:
             status = os.fstat(handle)
+            if uid not in (None, status.st_uid):
+                raise FileNotFoundError(name)
             if not stat.S_ISREG(status.st_mode):
                 raise Refused(f"{name} is not a regular file. Drop a plain file.")
             if status.st_nlink != 1:
@@ -160,6 +171,12 @@ class Spool:
     def discard(self, name: str) -> None:
         with suppress(FileNotFoundError):
             os.unlink(self.folder("incoming") / name)
+
+    def discard_companion(self, name: str, identity: Identity) -> None:
+        """Only the very file that was read."""
+        with suppress(FileNotFoundError):
+            if _identity(os.lstat(self.folder("incoming") / name)) == identity:
+                self.discard(name)
 
     def refuse(self, name: str, why: str) -> Path:
         """Moves a drop to rejected/ with its .why beside, overwriting nothing there. Returns the new path.

@@ -476,24 +476,54 @@ def test_stored_settings_of_users_are_passed_over_where_they_are_not_safe(site: 
 
 
 def test_files_beside_a_job_file_are_those_that_it_names(site: Site) -> None:
-    more = 'rules = "my.toml"\n[configuration]\nswarp = "deep.conf"\nscamp = "deep"\n[set.swarp]\nPIXEL_SCALE = 0.186'
-    beside = {"my.toml": "title", "deep.conf": "X Y", "other.conf": "Z"}
+    more = (
+        'rules = "my.toml"\n[configuration]\nswarp = "deep.conf"\nscamp = "deep"\n'
+        '[set.swarp]\nPIXEL_SCALE = 0.186\n[set.sextractor]\nFILTER_NAME = "my.conv"'
+    )
+    beside = {
+        "my.toml": "title",
+        "deep.conf": "X Y",
+        "other.conf": "Z",
+        "0.186": "no file of anybody's",
+        "my.conv": "C",
+    }
 
     def read(name: str) -> str:
         if name not in beside:
             raise FileNotFoundError(name)
         return beside[name]
 
-    assert companions_of(site.job("", more=more), read) == {"my.toml": "title", "deep.conf": "X Y"}
+    found = companions_of(site.job("", more=more), APPLICATIONS, read)
+
+    assert found == {"my.toml": "title", "deep.conf": "X Y", "my.conv": "C"}
 
 
 def test_names_that_are_paths_are_never_read_beside_a_job_file(site: Site) -> None:
     asked: list[str] = []
     more = 'rules = "../my.toml"\n[configuration]\nswarp = "/etc/x.conf"\nscamp = ".ssh"\npsfex = "plain"'
 
-    companions_of(site.job("", more=more), lambda name: asked.append(name) or "")  # type: ignore[func-returns-value]
+    companions_of(site.job("", more=more), APPLICATIONS, lambda name: asked.append(name) or "")  # type: ignore[func-returns-value]
 
     assert asked == []
+
+
+def test_no_more_is_carried_along_than_a_process_can_hold(site: Site) -> None:
+    more = 'rules = "my.toml"\n[configuration]\n' + "\n".join(f'a{number} = "{number}.conf"' for number in range(30))
+
+    for long in ("", "x" * (1 << 19)):
+        with pytest.raises(BadInput, match="too much is named beside this file; at most 20, of 1024 kB together"):
+            companions_of(site.job("", more=more), APPLICATIONS, lambda name, long=long: long)
+
+
+def test_a_file_that_is_named_but_not_there_is_not_replaced_by_the_systems(site: Site) -> None:
+    more = 'rules = "stack.toml"\n[configuration]\nswarp = "default.conf"'
+
+    assert site.refusal(site.job("", more=more)) == [
+        'm101.spica, line 5: there is no file "default.conf" beside this one. Drop it before the job file, or write '
+        '"default" for the one that is kept.',
+        'm101.spica, line 3: there is no file "stack.toml" beside this one. Drop it before the job file, or write '
+        '"stack" for the one that is kept.',
+    ]
 
 
 def test_the_desk_writes_nothing(site: Site) -> None:

@@ -194,16 +194,57 @@ def test_two_refused_drops_of_one_name_are_both_kept(life: Life, spica: RunningS
     assert kept == ["same-2.spica", "same-2.spica.why", "same.spica", "same.spica.why"]
 
 
-def test_a_companion_of_another_user_is_refused(life: Life, spica: RunningSpica) -> None:
-    who = some_users()
-    (spica.spool / "incoming" / "mine.toml").write_text("")
-    os.chown(spica.spool / "incoming" / "mine.toml", who.bob.pw_uid, -1)
-    text = job_text(spica).replace('[[task]]\napplication = "noop"\neach = "exposure"\n', 'rules = "mine.toml"\n')
+def rules_beside(spica: RunningSpica, name: str) -> str:
+    return job_text(spica).replace('[[task]]\napplication = "noop"\neach = "exposure"\n', f'rules = "{name}"\n')
 
-    drop(spica, "try.spica", text, who.alice.pw_uid)
+
+def test_a_companion_of_another_user_is_as_good_as_none(life: Life, spica: RunningSpica) -> None:
+    who = some_users()
+    for name in ("mine.toml", "link.toml"):
+        (spica.spool / "incoming" / name).write_text("") if name == "mine.toml" else None
+    (spica.spool / "incoming" / "link.toml").symlink_to("/etc/passwd")
+    for name in ("mine.toml", "link.toml"):
+        os.chown(spica.spool / "incoming" / name, who.bob.pw_uid, -1, follow_symlinks=False)
+        drop(spica, f"{name}.spica", rules_beside(spica, name), who.alice.pw_uid)
     life.until_quiet()
 
-    assert "belongs to another user" in why(spica, "try.spica")
+    for name in ("mine.toml", "link.toml"):
+        assert f'there is no file "{name}" beside this one. Drop it before' in why(spica, f"{name}.spica")
+        assert os.path.lexists(spica.spool / "incoming" / name)
+
+
+def test_a_companion_goes_with_the_last_drop_that_names_it(life: Life, spica: RunningSpica) -> None:
+    incoming = spica.spool / "incoming"
+    (incoming / "mine.toml").write_text('title = "Mine"\n[[task]]\napplication = "noop"\neach = "exposure"\n')
+    for name in ("a", "b", "c"):
+        drop(spica, f"{name}.spica", rules_beside(spica, "mine.toml"))
+
+    life.until_quiet()
+
+    assert len(places(spica)) == 3
+    assert list(incoming.iterdir()) == []
+
+
+def test_a_companion_that_was_changed_meanwhile_is_kept(
+    life: Life, spica: RunningSpica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incoming = spica.spool / "incoming"
+    text = 'title = "Mine"\n[[task]]\napplication = "noop"\neach = "exposure"\n'
+    (incoming / "mine.toml").write_text(text)
+    accept = life.daemon.ledger.accept
+
+    def meanwhile(new: Any) -> Any:
+        (incoming / "mine.new").write_text(text.replace("Mine", "Newer"))
+        os.rename(incoming / "mine.new", incoming / "mine.toml")
+        return accept(new)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(life.daemon.ledger, "accept", meanwhile)
+        drop(spica, "try.spica", rules_beside(spica, "mine.toml"))
+        life.until_quiet()
+
+    assert len(places(spica)) == 1
+    assert "Newer" in (incoming / "mine.toml").read_text()
 
 
 def test_nothing_is_taken_while_the_full_disk_refuses_the_copy(

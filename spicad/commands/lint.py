@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from spicad import config, people, sandbox
+from spicad.applications.descriptor import load_applications
 from spicad.config import Settings
 from spicad.desk import Desk, Vetted, companions_of
 from spicad.jobfile import Job, Order, parse
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = config.load()
-    job, _ = job_from(arguments.file)
+    job, _ = job_from(arguments.file, settings)
     vetted = looked_over(job, settings)
     for dropped in vetted.plan.dropped:
         print(f"dropped: {dropped.exposure}: {dropped.why}", file=sys.stderr)
@@ -32,27 +33,36 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def job_from(file: str) -> tuple[Job, dict[str, str]]:
+def job_from(file: str, settings: Settings) -> tuple[Job, dict[str, str]]:
     """The job in `file` with the files it names beside it, and those files alone, by name. Raises SpicaError."""
     path = Path(file)
     try:
-        text = sys.stdin.read() if file == "-" else path.read_text(encoding="utf-8")
+        text = sys.stdin.read() if file == "-" else _text_of(path)
     except (OSError, UnicodeDecodeError) as error:
-        raise SpicaError(f"{file}: cannot be read: {error}") from None
+        what = getattr(error, "strerror", None) or "this is not UTF-8 text"
+        raise SpicaError(f"{file}: cannot be read: {what}.") from None
     parsed = parse(text, path.name if file != "-" else "standard input")
     if isinstance(parsed, Order):
         raise BadInput(Problem(file, "this is an order, not a job.", "Use spica hold, release, cancel or rerun."))
     beside = path.parent if file != "-" else Path.cwd()
-    texts = companions_of(parsed, lambda name: _text_of(beside / name))
+    applications = load_applications(settings.paths.applications)
+    texts = companions_of(parsed, applications, lambda name: _text_of(beside / name))
     return replace(parsed, texts={**parsed.texts, **texts}), texts
 
 
 def _text_of(path: Path) -> str:
+    """Raises FileNotFoundError and IsADirectoryError as they are: then it may be the name of something kept."""
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        mend = "The job file names it; only texts are carried along."
-        raise BadInput(Problem(path.name, "this is not UTF-8 text.", mend)) from None
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise
+    except (OSError, ValueError) as error:
+        raise SpicaError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise BadInput(Problem(path.name, "this is not UTF-8 text.", "Save the file as UTF-8.", line)) from None
 
 
 def looked_over(job: Job, settings: Settings) -> Vetted:

@@ -17,8 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    job, _ = job_from(arguments.file)
-    vetted = looked_over(job, config.load())
+    settings = config.load()
+    job, _ = job_from(arguments.file, settings)
+    vetted = looked_over(job, settings)
     if arguments.json:
         print_json(as_record(vetted))
     else:

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = config.load()
-    job, texts = job_from(arguments.file)
+    job, texts = job_from(arguments.file, settings)
     if not arguments.no_check:
         looked_over(job, settings)
     name = drop(settings, job.name, with_texts(job.text, texts))
