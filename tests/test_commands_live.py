@@ -407,7 +407,7 @@ def test_files_beside_a_job_file_are_looked_over_and_carried_along(spica: Runnin
 
     assert spica.wait_for(process) == "COMPLETED"
     (spica.folder / "mine.toml").write_bytes(b"\xff")
-    assert "mine.toml: this is not UTF-8 text." in spica.spica("submit", job, status=2).stderr
+    assert "mine.toml, line 1: this is not UTF-8 text." in spica.spica("submit", job, status=2).stderr
 
 
 def test_a_job_with_mistakes_is_refused_before_and_after_it_is_dropped(spica: RunningSpica) -> None:
