@@ -18,7 +18,7 @@ from spicad.config import Settings
 from spicad.desk import Vetted
 from spicad.jobfile import Job, parse
 from spicad.key_figures import key_figures
-from spicad.people import Person
+from spicad.people import OF_THE_SITE, Person
 from spicad.report import Product, Report, Steps
 from spicad.rules import Rules
 from spicad.run import GOOD_STATES, Made, Outcome, Run
@@ -31,7 +31,7 @@ log = logging.getLogger("spicad")
 def address_of(mail: str, owner: Person, settings: Settings) -> str:
     """Where reports on a process go; '' for nowhere."""
     domain = settings.mail.domain
-    return mail or (f"{owner.user}@{domain}" if domain else "")
+    return mail or (f"{owner.user}@{domain}" if domain and not owner.user.endswith(OF_THE_SITE) else "")
 
 
 def close(settings: Settings, spool: Spool, run: Run, capsule: Capsule, phase: Phase, node: str, now: float) -> str:

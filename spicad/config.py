@@ -101,7 +101,14 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
         Key("timeout_s", "number", 30, "Seconds to wait for the relay", minimum=0.1),
         Key("give_up_days", "number", 5, "Days after which an undeliverable mail is set aside", minimum=0),
     ),
-    "web": (Key("address", "text", "", "Address of the site, for links in mails; empty: no links"),),
+    "web": (
+        Key("address", "text", "", "Address of the site, https://HOST/PATH: of all links; empty: no links in mails"),
+        Key("listen", "text", "127.0.0.1:8080", "HOST:PORT where spica serve answers"),
+        Key("user", "text", "", "Unix user that the site runs as; empty: the user that spicad runs as"),
+        Key("proxy", "text", "", "Address of the proxy before spica serve, whose X-Forwarded-For is believed"),
+        Key("database", "text", "", "The site's own way to the same database, as [database] url; empty: that one"),
+        Key("password_file", "text", "", "File that holds the password of the site's own way"),
+    ),
 }
 
 PATH_OPTIONS = ("spool", "results", "applications", "instruments", "rules", "configurations", "reference")
@@ -191,7 +198,7 @@ def _settled(values: dict[str, dict[str, Any]], source: Path) -> Settings:
     values["daemon"]["node"] = values["daemon"]["node"] or socket.gethostname().split(".")[0]
     values["daemon"]["slots"] = values["daemon"]["slots"] or len(os.sched_getaffinity(0))
     values["database"]["url"] = values["database"]["url"] or f"sqlite:///{paths['spool'] / 'spica.db'}"
-    for section in ("database", "mail"):
+    for section in ("database", "mail", "web"):
         if values[section]["password_file"]:
             values[section]["password_file"] = os.path.normpath(folder / values[section]["password_file"])
     mail = values["mail"]

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from spicad import config, outbox, sandbox, tables
+from spicad import config, letters, outbox, sandbox, tables
 from spicad.background import Background
 from spicad.config import Settings
 from spicad.desk import Desk
@@ -58,6 +58,7 @@ class Daemon:
         self.spool.make(daemon_group(settings))
         self.database = tables.connect(settings.database.url, settings.database.password_file)
         tables.require_current(make_if_empty=True)
+        tables.make_private()
         if settings.database.url.startswith("sqlite:"):
             tables.may_share(Path(self.database.database))
         self.poll = select.epoll()
@@ -258,6 +259,7 @@ class Daemon:
             return
         folder = self.spool.folder("outbox")
         self.next_mail = now + self.settings.daemon.look_s
+        letters.pass_on(folder, self.settings, now)
         if outbox.due(folder, now):
             self.is_mailing = True
             self.background.do(outbox.deliver, folder, self.settings, now, then=self._mailed)

@@ -14,6 +14,7 @@ from typing import Any
 
 from spicad import closing
 from spicad.desk import Vetted, companions_of
+from spicad.handover import sender, site_uid
 from spicad.jobfile import Job, Order, parse
 from spicad.ledger import NewProcess
 from spicad.orders import obey
@@ -109,8 +110,8 @@ class Intake:
 
     def _take(self, name: str, now: float) -> None:
         drop = self.floor.spool.read_drop(name)
-        owner = person(drop.uid, self.floor.settings)
         parsed = parse(drop.text, name)
+        owner = self._whose(drop, parsed)
         if isinstance(parsed, Order):
             self._order(drop, parsed, owner, now)
             return
@@ -130,6 +131,14 @@ class Intake:
             self.floor.is_sandboxed,
             then=lambda answer: self._answered(drop, owner, job, texts, beside, answer),
         )
+
+    def _whose(self, drop: Drop, parsed: Job | Order) -> Person:
+        """By the kernel's uid; of a drop of the site, by the row that the site wrote for it."""
+        if parsed.web:
+            return sender(drop, parsed.web.get("token", ""), self.floor.settings, isinstance(parsed, Job))
+        if self.floor.settings.web.user and drop.uid == site_uid(self.floor.settings):
+            raise Refused(f"{drop.name}: {self.floor.settings.web.user} drops in the name of accounts alone.")
+        return person(drop.uid, self.floor.settings)
 
     def _read(self, name: str, uid: int, beside: dict[str, Identity]) -> str:
         text, beside[name] = self.floor.spool.read_companion(name, uid)

@@ -35,6 +35,7 @@ JOB_KEYS = (
         "not_before", "date and time", None, "The process does not start before this time (UTC unless it has an offset)"
     ),
     Key("texts", "table of texts", {}, "Configurations and rules carried in this file, by file name"),
+    Key("web", "table of texts", {}, "Written by the site alone: whose drop this is"),
     Key("end", "table", REQUIRED, "The last line of a whole job file is [end]"),
 )
 
@@ -44,6 +45,7 @@ ORDER_KEYS = (
     Key("process", "integer", REQUIRED, "The processid", minimum=1, maximum=LARGEST),
     Key("fresh", "yes or no", False, "For rerun: from the recipe of the last run, reusing no finished step"),
     Key("why", "text", "", "The reason, kept with the event"),
+    Key("web", "table of texts", {}, "Written by the site alone: whose drop this is"),
     Key("end", "table", REQUIRED, "The last line of a whole file is [end]"),
 )
 
@@ -66,6 +68,7 @@ class Job:
     mail: str = ""
     not_before: float = 0.0
     texts: Mapping[str, str] = field(default_factory=dict)
+    web: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Order:
     fresh: bool = False
     why: str = ""
     token: str = ""  # of its drop
+    web: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_whole(text: str) -> bool:
@@ -98,7 +102,7 @@ def parse(text: str, source: str) -> Job | Order:
     document = read_toml(text, source)
     if "order" in document.table:
         values = checked(document, ORDER_KEYS)
-        return Order(source, values["order"], values["process"], values["fresh"], values["why"])
+        return Order(source, values["order"], values["process"], values["fresh"], values["why"], web=values["web"])
     return _job(document)
 
 
@@ -145,6 +149,7 @@ def _job(document: Document) -> Job:
         mail=values["mail"],
         not_before=_seconds(values["not_before"]),
         texts=values["texts"],
+        web=values["web"],
     )
 
 

@@ -10,7 +10,7 @@ import os
 from dataclasses import replace
 
 from spicad.jobfile import Order, parse
-from spicad.people import Person, may
+from spicad.people import Person, Thing, may
 from spicad.spool import Accepted
 from spicad.waiting import Waiting
 from spicad.words import Phase, SpicaError
@@ -27,7 +27,7 @@ def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
         text, accepted = workshop.floor.spool.read_copy(order.process, phase)
     except (SpicaError, OSError) as error:
         return str(error)
-    if not may(actor, order.order, accepted.owner, accepted.group):
+    if not may(actor, order.order, Thing("process", accepted.owner, accepted.group)):
         return f"there is no process {order.process}."  # unknown and forbidden answer alike
     log.info("process %d: %s by %s %s", order.process, order.order, actor.user, order.why)
     verb = {"hold": _hold, "release": _release, "cancel": _cancel, "rerun": _rerun}[order.order]

@@ -1,5 +1,6 @@
-"""Who somebody is, from the kernel's uid and spica.conf alone, which files a process of theirs may read, and who may
-read what comes of it."""
+"""Who somebody is, from the kernel's uid and spica.conf or from their account; what they may do; which files a process
+of theirs may read, and who may read what comes of it. Accounts themselves are accounts.py's affair and the site's.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +16,66 @@ from pathlib import Path
 from spicad.config import Settings
 from spicad.words import Rank, SpicaError
 
+OF_THE_SITE = "@web"  # ends the names of owners that are no Unix users: no Unix user's name holds an @
+
 
 @dataclass(frozen=True)
 class Person:
-    uid: int
-    user: str
+    uid: int  # -1 for an account that is no Unix user
+    user: str  # the owner of what they submit
     group: str
     rank: Rank
+    account: int = 0  # 0: known by the uid
+    groups: frozenset[str] = frozenset()  # of an account: all that it is in
+    administers: frozenset[str] = frozenset()  # of an account
+
+    def is_in(self, group: str) -> bool:
+        return bool(group) and (group == self.group or group in self.groups)
+
+    def is_administrator_of(self, group: str) -> bool:
+        if self.account:
+            return group in self.administers
+        return bool(group) and self.rank is Rank.GROUP_ADMINISTRATOR and group == self.group
+
+
+@dataclass(frozen=True)
+class Thing:
+    """What somebody may see or change: `kind` is one of MAY; `owner` and `group` say whose it is."""
+
+    kind: str
+    owner: str = ""
+    group: str = ""
+    rank: Rank = Rank.USER  # of an account
+
+
+# The relations in which somebody may stand to a thing, and for each kind of thing what each relation may do with it.
+# "*" is everything. Administrators may everything; of a process, its owner too.
+SOMEBODY, MEMBER, GROUP_ADMINISTRATOR, OWNER = "somebody", "member", "group administrator", "owner"
+MAY: dict[str, dict[str, tuple[str, ...]]] = {
+    "process": {
+        OWNER: ("*",),
+        GROUP_ADMINISTRATOR: ("see", "hold", "release", "cancel", "delete"),
+    },
+    "group": {
+        SOMEBODY: ("see", "ask"),
+        MEMBER: ("members", "submit"),
+        GROUP_ADMINISTRATOR: ("members", "submit", "edit", "decide", "remove"),
+    },
+    "account": {
+        OWNER: ("see", "edit"),
+        GROUP_ADMINISTRATOR: ("see", "suspend"),
+    },
+    # A system's configurations and rules have neither owner nor group, a group's have no owner.
+    "configuration": {
+        OWNER: ("*",),
+        MEMBER: ("see", "use", "copy"),
+        GROUP_ADMINISTRATOR: ("see", "use", "copy", "edit"),
+    },
+    "archive": {SOMEBODY: ("see",)},
+    "daemon": {SOMEBODY: ("see",)},
+    "audit": {GROUP_ADMINISTRATOR: ("see",)},
+}
+MAY["rules"] = MAY["configuration"]
 
 
 def person(uid: int, settings: Settings) -> Person:
@@ -31,6 +85,8 @@ def person(uid: int, settings: Settings) -> Person:
 
 def person_named(user: str, group: str, rank: int) -> Person:
     """From a durable copy: what was found at acceptance stands."""
+    if user.endswith(OF_THE_SITE):
+        return Person(-1, user, group, Rank(rank))
     try:
         uid = pwd.getpwnam(user).pw_uid
     except KeyError:
@@ -81,15 +137,28 @@ def make_results_folder(user: str, settings: Settings) -> None:
     folder.chmod(int(settings.paths.results_mode, 8))
 
 
-def may(actor: Person, verb: str, owner: str, group: str) -> bool:
-    """Whether `actor` may `verb` a process of `owner` in `group`. Every way in asks here and nowhere else."""
-    if actor.rank in (Rank.ADMINISTRATOR, Rank.PIPELINE) or actor.uid == os.geteuid():
+def may(actor: Person | None, verb: str, thing: Thing) -> bool:
+    """Whether `actor` may `verb` a thing; None is nobody. Every way in asks here and nowhere else."""
+    if actor is None:
+        return False
+    if actor.rank in (Rank.ADMINISTRATOR, Rank.PIPELINE) or (not actor.account and actor.uid == os.geteuid()):
         return True
-    if actor.user == owner:
-        return True
-    return (
-        actor.rank == Rank.GROUP_ADMINISTRATOR and actor.group == group and verb in ("hold", "release", "cancel", "see")
-    )
+    if thing.kind == "account" and actor.user != thing.owner and actor.rank <= thing.rank:
+        return False
+    verbs = {each for relation in _relations(actor, thing) for each in MAY[thing.kind].get(relation, ())}
+    return verb in verbs or "*" in verbs
+
+
+def _relations(actor: Person, thing: Thing) -> list[str]:
+    found = [SOMEBODY]
+    is_shared = not thing.owner  # what has an owner is not everybody's in the group
+    if thing.owner and actor.user == thing.owner:
+        found.append(OWNER)
+    if is_shared and (actor.is_in(thing.group) or not thing.group):
+        found.append(MEMBER)
+    if actor.is_administrator_of(thing.group):
+        found.append(GROUP_ADMINISTRATOR)
+    return found
 
 
 def belongs_to(path: str | Path, owner: Person) -> bool:

@@ -1,4 +1,4 @@
-"""The tables and their migrations: processes, events, steps, digests; the same on SQLite and on MySQL/MariaDB.
+"""The tables and their migrations: processes, events, steps, digests, accounts; the same on SQLite and MySQL/MariaDB.
 
 Only this file knows how a database is opened. Who writes what and when is the daemon's affair (daemon.py, ledger.py).
 """
@@ -6,6 +6,7 @@ Only this file knows how a database is opened. Who writes what and when is the d
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,12 +19,18 @@ import peewee
 from spicad.words import SpicaError
 
 database = peewee.DatabaseProxy()
+private = peewee.DatabaseProxy()  # what the Unix group of the spool must not read; on MySQL the same as `database`
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 class Table(peewee.Model):
     class Meta:
         database = database
+
+
+class Private(peewee.Model):
+    class Meta:
+        database = private
 
 
 class LongText(peewee.TextField):
@@ -208,6 +215,123 @@ class Selected(Table):
         indexes = ((("exposure",), False),)
 
 
+def _no_name() -> str:
+    return f"?{secrets.token_hex(8)}"
+
+
+class Account(Private):
+    """Somebody known to the site. `name` is none that can be logged in with until the address has been confirmed."""
+
+    id = peewee.AutoField()
+    name = peewee.CharField(32, unique=True, default=_no_name)
+    owner = peewee.CharField(64, unique=True, default=_no_name)  # of their processes: NAME@web, or a Unix user
+    full_name = peewee.CharField(120)
+    institute = peewee.CharField(200, default="")
+    mail = peewee.CharField(254, unique=True)  # in lower case
+    purpose = peewee.TextField(default="")
+    group = peewee.CharField(64, default="", column_name="home_group")  # what its processes are made for
+    rank = peewee.IntegerField(default=0)
+    state = peewee.CharField(12, index=True)
+    password = peewee.CharField(200, default="")  # see passwords.py
+    quota_mb = peewee.BigIntegerField(default=0)  # 0: the group's
+    made = peewee.DoubleField()
+
+
+class Group(Private):
+    """A reduction group. One that bears the name of a Unix group is the same group."""
+
+    name = peewee.CharField(64, primary_key=True)
+    title = peewee.CharField(120)
+    description = peewee.TextField(default="")
+    quota_mb = peewee.BigIntegerField(default=0)  # of all its members together; 0: none
+    user_quota_mb = peewee.BigIntegerField(default=0)  # of each member; 0: none
+    made = peewee.DoubleField()
+
+    class Meta:
+        table_name = "reduction_group"
+
+
+class Membership(Private):
+    """Who is in a group, and who asks to be. `state` is asked or member."""
+
+    id = peewee.AutoField()
+    account = peewee.IntegerField()
+    group = peewee.CharField(64, index=True, column_name="of_group")
+    state = peewee.CharField(8)
+    is_administrator = peewee.BooleanField(default=False)
+    purpose = peewee.TextField(default="")
+    since = peewee.DoubleField()
+
+    class Meta:
+        indexes = ((("account", "group"), True),)
+
+
+class Session(Private):
+    id = peewee.CharField(64, primary_key=True)  # sha256 of what the cookie holds
+    account = peewee.IntegerField(index=True)
+    made = peewee.DoubleField()
+    seen = peewee.DoubleField()
+    address = peewee.CharField(45)
+    browser = peewee.CharField(200, default="")
+
+
+class Token(Private):
+    """A link in a mail that works once: `kind` is confirm, reset or address; `value` an address to be confirmed."""
+
+    id = peewee.CharField(64, primary_key=True)  # sha256 of what the link holds
+    kind = peewee.CharField(8)
+    account = peewee.IntegerField(index=True)  # 0: of an address that nobody has, kept for equal work
+    value = peewee.CharField(254, default="")
+    made = peewee.DoubleField()
+
+
+class Attempt(Private):
+    """What is limited in number: CGI has no memory of its own."""
+
+    id = peewee.BigAutoField()
+    kind = peewee.CharField(12)
+    of = peewee.CharField(64)  # sha256 of an account's name or of an address
+    time = peewee.DoubleField(index=True)
+
+    class Meta:
+        indexes = ((("kind", "of", "time"), False),)
+
+
+class Audit(Private):
+    """Who did what to whom on the site and with `spica user`. What became of processes stands in `event`."""
+
+    id = peewee.BigAutoField()
+    time = peewee.DoubleField(index=True)
+    who = peewee.CharField(64)
+    address = peewee.CharField(45, default="")
+    verb = peewee.CharField(40)
+    what = peewee.CharField(200, default="")
+    group = peewee.CharField(64, default="", index=True, column_name="of_group")
+    words = peewee.TextField(default="")
+
+
+class Letter(Private):
+    """A mail of the site, until the daemon has put it into its outbox. With an empty `to` it is not sent."""
+
+    id = peewee.CharField(32, primary_key=True)
+    to = peewee.CharField(254, column_name="addressee")
+    subject = peewee.CharField(200)
+    text = peewee.TextField()
+    made = peewee.DoubleField()
+
+
+class Handover(Private):
+    """What the site drops into the spool in the name of an account; see handover.py."""
+
+    token = peewee.CharField(32, primary_key=True)
+    account = peewee.IntegerField(index=True)
+    group = peewee.CharField(64, column_name="of_group")
+    digest = peewee.CharField(64)  # sha256 of the words of the drop
+    name = peewee.CharField(255, default="")  # of the drop
+    drop_token = peewee.CharField(64, default="", index=True)  # of the drop that was taken; its process has it too
+    made = peewee.DoubleField()
+
+
 class SchemaVersion(Table):
     number = peewee.IntegerField()
 
@@ -230,27 +354,36 @@ def _selection_tables() -> None:
             database.execute_sql(f"ALTER TABLE `{name}` CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
 
 
-def _make(*made: type[Table]) -> None:
-    database.create_tables(made)
+def _private_tables() -> None:
+    _make(*PRIVATE)
+
+
+PRIVATE = (Account, Group, Membership, Session, Token, Attempt, Audit, Letter, Handover)
+
+
+def _make(*made: type[Table] | type[Private]) -> None:
     for table in made:
+        opened = table._meta.database
+        opened.create_tables([table])
         _make_missing_indexes(table)
-    if isinstance(database.obj, peewee.MySQLDatabase):  # whatever the server's own default is
-        for table in made:
-            database.execute_sql(f"ALTER TABLE `{table._meta.table_name}` CONVERT TO CHARACTER SET utf8mb4")
+        if isinstance(opened.obj, peewee.MySQLDatabase):  # whatever the server's own default is
+            opened.execute_sql(f"ALTER TABLE `{table._meta.table_name}` CONVERT TO CHARACTER SET utf8mb4")
 
 
-def _make_missing_indexes(table: type[Table]) -> None:
+def _make_missing_indexes(table: type[Table] | type[Private]) -> None:
     """On MySQL each statement stands by itself: a first start that was killed leaves a table without its indexes."""
-    there = {index.name for index in database.get_indexes(table._meta.table_name)}
+    opened = table._meta.database
+    there = {index.name for index in opened.get_indexes(table._meta.table_name)}
     for index in table._meta.fields_to_index():
         if index._name not in there:
-            database.execute(table._schema._create_index(index, safe=False))  # type: ignore[attr-defined]
+            opened.execute(table._schema._create_index(index, safe=False))  # type: ignore[union-attr]
 
 
 MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (1, "processes, events, steps, digests", _first_tables),
     (2, "the archive: exposures, CCDs, their places on the sky", _archive_tables),
     (3, "saved selections of exposures, and tags", _selection_tables),
+    (4, "accounts and groups", _private_tables),
 )
 NEWEST = MIGRATIONS[-1][0]
 
@@ -265,6 +398,7 @@ def connect(url: str, password_file: str = "", read_only: bool = False) -> peewe
     else:
         raise SpicaError(f"database.url {url!r}: expected sqlite:///FILE or mysql://USER@HOST/NAME.")
     database.initialize(opened)
+    private.initialize(_private(opened, read_only))
     try:
         opened.connect()
     except peewee.OperationalError as error:
@@ -286,6 +420,23 @@ def _sqlite(path: Path, read_only: bool) -> peewee.Database:
     mode = "mode=ro" if path.with_name(path.name + "-wal").exists() else "immutable=1"
     uri = f"file:{path.as_posix().replace('?', '%3f').replace('#', '%23')}?{mode}"
     return peewee.SqliteDatabase(uri, uri=True, pragmas={"busy_timeout": 10_000}, autoconnect=False)
+
+
+def _private(opened: peewee.Database, read_only: bool) -> peewee.Database:
+    """On SQLite a file of its own, opened when it is first asked for, since `may_share` lets others read the first."""
+    if isinstance(opened, peewee.MySQLDatabase):
+        return opened
+    if read_only:
+        return peewee.SqliteDatabase(None)
+    path = accounts_file(Path(opened.database))
+    with suppress(PermissionError):  # whoever may not read it is told so at the first question
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    pragmas = {"journal_mode": "wal", "synchronous": "full", "busy_timeout": 10_000}
+    return peewee.SqliteDatabase(str(path), pragmas=pragmas)
+
+
+def accounts_file(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-accounts{path.suffix}")
 
 
 def _mysql(parts: Any, password_file: str) -> peewee.Database:
@@ -371,6 +522,12 @@ def require_current(make_if_empty: bool = False) -> None:
         raise SpicaError(
             f"The database has schema {version}, newer than this Spica's {NEWEST}. Install the newer Spica."
         )
+
+
+def make_private() -> None:
+    """The tables of accounts, also where their own file was lost while the others stayed."""
+    if not all(table.table_exists() for table in PRIVATE):
+        _make(*PRIVATE)
 
 
 def may_share(path: Path) -> None:

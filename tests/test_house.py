@@ -23,30 +23,34 @@ HEAVY = ("astropy", "numpy", "scipy", "matplotlib")
 LAYERS = {
     "words, and what needs nothing of Spica": (
         "spicad", "spicad.words", "spicad.durable", "spicad.background", "spicad.remembered", "spicad.waiting",
-        "spicad.patterns", "spicad.sandbox",
+        "spicad.patterns", "spicad.sandbox", "spicad.passwords",
         "spicad.schema", "spicad.fits", "spicad.applications", "spicad.applications.logs", "spicad.archive",
         "spicad.backends",
     ),
-    "settings, tables, people": ("spicad.config", "spicad.node", "spicad.tables", "spicad.rows", "spicad.people"),
+    "settings, tables, people": (
+        "spicad.config", "spicad.node", "spicad.tables", "spicad.rows", "spicad.people", "spicad.accounts",
+    ),
     "applications, exposures, engines": (
         "spicad.applications.*", "spicad.archive.*", "spicad.backends.*", "spicad.rules",
     ),
     "our own science programs": ("spicad.reduction", "spicad.reduction.*"),
-    "mail": ("spicad.sending", "spicad.outbox", "spicad.report"),
+    "mail": ("spicad.sending", "spicad.outbox", "spicad.report", "spicad.letters"),
     "jobs and decisions": ("spicad.jobfile", "spicad.plan", "spicad.desk"),
     "the spool and the runs": (
         "spicad.spool", "spicad.ledger", "spicad.run", "spicad.capsule", "spicad.steps", "spicad.key_figures",
-        "spicad.closing",
+        "spicad.closing", "spicad.handover",
     ),
     "the daemon's parts": (
         "spicad.workbench", "spicad.workshop", "spicad.orders", "spicad.intake", "spicad.recovery",
     ),
     "programs": ("spicad.daemon", "spicad.service", "spicad.commands", "spicad.commands.*"),
+    "the site": ("spicaweb", "spicaweb.*", "spicaweb.pages.*"),
 }  # fmt: skip
 
 SOURCES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted((ROOT / "spicad").rglob("*.py"))
+    ".".join(path.relative_to(home).with_suffix("").parts).removesuffix(".__init__"): path
+    for home, package in ((ROOT, "spicad"), (ROOT / "web", "spicaweb"))
+    for path in sorted((home / package).rglob("*.py"))
 }
 TREES = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in SOURCES.items()}
 
@@ -72,7 +76,11 @@ def imported(module: str) -> Iterator[str]:
 
 def ours(module: str) -> set[str]:
     """What `module` imports of Spica. That the packages above it are loaded too is Python's affair."""
-    return {name for name in imported(module) if name.partition(".")[0] == "spicad"} - {module, "spicad"}
+    return {name for name in imported(module) if name.partition(".")[0] in ("spicad", "spicaweb")} - {
+        module,
+        "spicad",
+        "spicaweb",
+    }
 
 
 def test_every_module_stands_in_exactly_one_layer():
@@ -193,17 +201,16 @@ def test_every_file_in_bin_can_be_run():
 
 
 def test_what_is_imported_is_required_and_the_other_way_round():
-    by_import = {"daemon": "python-daemon", "pymysql": "PyMySQL"}
-    unused_yet = {"bottle", "Pillow"}  # the site's
+    by_import = {"daemon": "python-daemon", "pymysql": "PyMySQL", "PIL": "Pillow"}
     by_peewee = {"PyMySQL"}  # imported when a database is MySQL
-    standard = set(sys.stdlib_module_names) | {"spicad"}
+    standard = set(sys.stdlib_module_names) | {"spicad", "spicaweb"}
     used = {name.partition(".")[0] for module in SOURCES for name in imported(module)} - standard
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     required = {re.split(r"[<>=]", line)[0] for line in lines if line and not line.startswith("#")}
 
     assert {by_import.get(name, name) for name in used} <= required
     # python-daemon's pid files are lockfile's
-    assert required - {by_import.get(name, name) for name in used} <= unused_yet | by_peewee | {"lockfile"}
+    assert required - {by_import.get(name, name) for name in used} <= by_peewee | {"lockfile"}
 
 
 def test_every_requirement_has_an_upper_bound():

@@ -16,14 +16,14 @@ from typing import Any
 import made_capsules
 import pytest
 from PIL import Image
-from spicaweb import catalogues, daemon_state, difference, downloads, plots, previews, processes, progress, results
-from spicaweb.capsules import Capsule, Gone, capsule_at, capsule_of, opened_below
-from spicaweb.processes import Viewer, Wish
 
 from spicad import config, rows, tables
 from spicad.config import Settings
 from spicad.tables import Process, Step
 from spicad.words import Phase, Rank
+from spicaweb import catalogues, daemon_state, difference, downloads, plots, previews, processes, progress, results
+from spicaweb.capsules import Capsule, Gone, capsule_at, capsule_of, opened_below
+from spicaweb.processes import Viewer, Wish
 
 ALICE = Viewer("alice", "galaxies", Rank.USER)
 DAN = Viewer("dan", "galaxies", Rank.GROUP_ADMINISTRATOR)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from spicad.config import Settings, parse
-from spicad.people import Person, make_results_folder, may, permitted, person, person_named
+from spicad.people import Person, Thing, make_results_folder, may, permitted, person, person_named
 from spicad.words import Rank, SpicaError
 
 ALICE = Person(60_001, "alice", "lensing", Rank.USER)
@@ -130,18 +130,18 @@ def test_without_an_archive_only_ones_own_files_are_permitted_and_others_are_not
 
 @pytest.mark.parametrize("verb", ["see", "hold", "release", "cancel", "rerun", "anything"])
 def test_everybody_may_all_with_their_own_and_nothing_with_a_strangers(verb: str) -> None:
-    assert may(ALICE, verb, "alice", "lensing")
-    assert not may(CAROL, verb, "alice", "lensing")
-    assert not may(ALICE, verb, "bob", "lensing")
-    assert may(DAN, verb, "alice", "lensing")
-    assert may(CRON, verb, "alice", "lensing")
-    assert may(ME, verb, "alice", "lensing")
+    assert may(ALICE, verb, Thing("process", "alice", "lensing"))
+    assert not may(CAROL, verb, Thing("process", "alice", "lensing"))
+    assert not may(ALICE, verb, Thing("process", "bob", "lensing"))
+    assert may(DAN, verb, Thing("process", "alice", "lensing"))
+    assert may(CRON, verb, Thing("process", "alice", "lensing"))
+    assert may(ME, verb, Thing("process", "alice", "lensing"))
 
 
 @pytest.mark.parametrize(("verb", "allowed"), [("see", True), ("hold", True), ("cancel", True), ("rerun", False)])
 def test_a_group_administrator_rules_the_own_group_alone(verb: str, allowed: bool) -> None:
-    assert may(BOB, verb, "alice", "lensing") is allowed
-    assert not may(BOB, verb, "carol", "solar")
+    assert may(BOB, verb, Thing("process", "alice", "lensing")) is allowed
+    assert not may(BOB, verb, Thing("process", "carol", "solar"))
 
 
 def test_the_rank_is_the_highest_that_spica_conf_gives(tmp_path: Path) -> None:

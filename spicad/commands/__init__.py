@@ -33,6 +33,7 @@ COMMANDS = {
     "results": "list the products of a process, or fetch them",
     "verify": "run a completed process again and compare the products",
     "sky": "make a small sky of FITS exposures whose truth is known",
+    "serve": "run the site on this machine",
     "database": "show or upgrade the tables",
     "completion": "print a completion script for bash, zsh or fish",
 }

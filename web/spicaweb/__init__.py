@@ -1,0 +1,1 @@
+"""Spica's site: server-rendered forms over the tables and the spool. It may import spicad, never the reverse."""

@@ -131,7 +131,7 @@ def _nodes() -> dict[str, int]:
 
 
 def _disks(settings: Settings) -> list[Disk]:
-    found = {}
+    found: dict[int, Disk] = {}
     for words, path in (("results", settings.paths.results), ("spool", settings.paths.spool)):
         try:
             usage, device = shutil.disk_usage(path), os.stat(path).st_dev

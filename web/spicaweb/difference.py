@@ -152,6 +152,6 @@ def _change(one: Any, other: Any) -> str:
 
 
 def _unified(one: Capsule, other: Capsule, name: str) -> tuple[str, ...]:
-    texts = [capsule.text(name).splitlines() for capsule in (one, other)]
-    lines = difflib.unified_diff(*texts, lineterm="", n=2)
+    before, after = (capsule.text(name).splitlines() for capsule in (one, other))
+    lines = difflib.unified_diff(before, after, lineterm="", n=2)
     return tuple(line for line in list(lines)[2 : MOST_LINES + 2])

@@ -126,7 +126,7 @@ def page_of(wish: Wish, viewer: Viewer) -> Page:
     phases = [phase.value for phase in PHASES[wish.phase]]
     total = sum(count for phase, count in counts.items() if phase in phases)
     wish = replace(wish, page=min(wish.page, max(1, -(-total // PER_PAGE))))
-    column = ORDERS[wish.order][0]
+    column: Any = ORDERS[wish.order][0]
     order = [column.desc() if wish.is_downward else column.asc()]
     if column is not Process.id:
         order.append(Process.id.desc())

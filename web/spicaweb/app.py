@@ -1,0 +1,138 @@
+"""The whole site map in one table, and the way of every request through it: session, standing, form, page, headers.
+
+A page is a function of a Visit and of the parts of its path; it gives an Answer or raises a Refusal. What pages show
+and do is theirs; that an object is not for somebody is said by people.may, and is answered like an unknown path.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import peewee
+from bottle import Bottle, HTTPError, HTTPResponse, request
+
+from spicad import config, tables
+from spicad.config import Settings
+from spicad.words import SpicaError
+from spicaweb import guard
+from spicaweb.answers import Answer, NotThere, Refusal
+from spicaweb.drawing import draw, stands
+from spicaweb.pages import front
+from spicaweb.visit import Visit
+
+log = logging.getLogger("spicaweb")
+
+ANYBODY, USER, GROUP_ADMINISTRATOR, ADMINISTRATOR = "anybody", "user", "group administrator", "administrator"
+
+# Method, path, page, and who may ask for it at all. What an object is asked for beyond that stands in people.MAY.
+# A visitor who has not logged in is sent to /login by all that is not for anybody.
+SITE_MAP: tuple[tuple[str, str, Callable[..., Answer], str], ...] = (
+    ("GET", "/", front.home, ANYBODY),
+    ("GET", "/login", front.login_form, ANYBODY),
+    ("POST", "/login", front.login, ANYBODY),
+    ("POST", "/logout", front.logout, USER),
+    ("GET", "/static/<name>", front.static, ANYBODY),
+)
+
+
+def make_app(settings: Settings | None = None) -> Bottle:
+    """The WSGI application. Raises SpicaError when the configuration or the database do not allow a site."""
+    settings = settings or config.load()
+    if not settings.web.address:
+        raise SpicaError(f"{settings.source}: [web] address is empty. Say where the site is: https://HOST/PATH")
+    opened = _open_tables(settings)
+    app = Bottle()
+    for method, path, page, standing in SITE_MAP:
+        app.route(path, method, _served(settings, opened, page, standing))
+    app.default_error_handler = lambda error: _send(settings, None, _plain(error))  # of Bottle itself: no such route
+    return app
+
+
+def _open_tables(settings: Settings) -> peewee.Database:
+    """Connected anew by each request: nothing of one may be seen by another."""
+    web = settings.web
+    url, password_file = (web.database, web.password_file) if web.database else _daemons_own(settings)
+    opened = tables.connect(url, password_file)
+    try:
+        tables.require_current(make_if_empty=True)
+        tables.make_private()
+    finally:
+        _close(opened)
+    return opened
+
+
+def _daemons_own(settings: Settings) -> tuple[str, str]:
+    return settings.database.url, settings.database.password_file
+
+
+def _close(opened: peewee.Database) -> None:
+    for each in (opened, tables.private.obj):
+        if not each.is_closed():
+            each.close()
+
+
+def _served(
+    settings: Settings, opened: peewee.Database, page: Callable[..., Answer], standing: str
+) -> Callable[..., HTTPResponse]:
+    def serve(**path: str) -> HTTPResponse:
+        visit = None
+        try:
+            opened.connect(reuse_if_open=True)
+            secret = request.get_cookie(guard.cookie_name(settings)) or ""
+            visit = Visit(settings, time.time(), secret if len(secret) <= 64 else "")
+            return _send(settings, visit, _answered(visit, page, standing, path))
+        except Exception as error:
+            return _send(settings, visit, _troubled(error))
+        finally:
+            _close(opened)
+
+    return serve
+
+
+def _answered(visit: Visit, page: Callable[..., Answer], standing: str, path: dict[str, str]) -> Answer:
+    try:
+        if not stands(visit, standing):
+            if visit.actor is None:
+                return visit.see_other("/login", next=visit.path if request.method == "GET" else "")
+            raise NotThere
+        if request.method == "POST":
+            guard.require_own_form(visit)
+        return page(visit, **path)
+    except Refusal as refusal:
+        return draw(visit, "refusal", refusal.title, status=refusal.status, words=refusal.words)
+    except SpicaError as error:
+        return draw(visit, "refusal", "This cannot be done", status=422, words=str(error))
+
+
+def _troubled(error: Exception) -> Answer:
+    """The one catch-all of the site."""
+    if isinstance(error, peewee.OperationalError | peewee.InterfaceError):
+        log.error("the database is away: %s", error)
+        return _words(503, "The database cannot be reached just now. Try again in a minute.")
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return _words(500, "An error of Spica itself. It has been written to the log.")
+
+
+def _plain(error: HTTPError) -> Answer:
+    words = {404: NotThere().words, 405: "This address does not take such a request."}
+    return _words(error.status_code, words.get(error.status_code, "The request cannot be understood."))
+
+
+def _words(status: int, words: str) -> Answer:
+    """Without templates or tables."""
+    return Answer(f"<!doctype html><html lang=en><title>Spica</title><h1>Spica</h1><p>{words}</p></html>", status)
+
+
+def _send(settings: Settings, visit: Visit | None, answer: Answer) -> HTTPResponse:
+    headers: dict[str, Any] = guard.headers(settings) | {"Content-Type": answer.kind} | dict(answer.headers)
+    sent = HTTPResponse(answer.body, answer.status, **headers)
+    if visit is not None and visit.has_new_secret:
+        options = {"path": "/", "httponly": True, "samesite": "lax", "secure": guard.is_secure(settings)}
+        if visit.secret:
+            sent.set_cookie(guard.cookie_name(settings), visit.secret, **options)
+        else:
+            sent.delete_cookie(guard.cookie_name(settings), **options)
+    return sent
