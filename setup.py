@@ -62,7 +62,13 @@ setup(
     package_dir={"spicaweb": "web/spicaweb"},
     package_data={"spicad": ["*.txt"], "spicaweb": ["templates/*", "static/*"]},
     data_files=data_files(),
-    entry_points={"console_scripts": ["spica = spicad.commands:main", "spicad = spicad.service:main"]},
+    entry_points={
+        "console_scripts": [
+            "spica = spicad.commands:main",
+            "spicad = spicad.service:main",
+            "snooppix = spicad.snooping:main",
+        ]
+    },
     install_requires=required("requirements.txt"),
     extras_require={"test": required("requirements-test.txt")},
     zip_safe=False,

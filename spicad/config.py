@@ -70,6 +70,50 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
         Key("keep_job_files_days", "number", 30, "Days that an ended job file stays in the spool", minimum=0),
         Key("incomplete_s", "number", 60, "Seconds after which a drop without [end] is refused", minimum=1),
     ),
+    "landing": (
+        Key("folders", "list of texts", [], "Folders that new exposures arrive in; empty: no exposures are awaited"),
+        Key(
+            "sources",
+            "list of texts",
+            [],
+            "Where new exposures are fetched from into the first of them: HOST:/FOLDER for rsync over ssh, "
+            "or the http or https address of a name,md5 list",
+        ),
+        Key("source_s", "number", 300, "Seconds between two looks at a source", minimum=0.1),
+        Key("steady_s", "number", 5, "Seconds that a file stays as it is before it is looked into", minimum=0),
+        Key(
+            "patience_s",
+            "number",
+            600,
+            "Seconds that a file that is not whole may stay as it is before it is refused",
+            minimum=0,
+        ),
+    ),
+    "storage": (
+        Key(
+            "roots",
+            "list of texts",
+            [],
+            "Where exposures are kept: /FOLDER, NODE=/FOLDER where it is mounted here, NODE=HOST:/FOLDER over ssh; "
+            "empty: they stay where they landed",
+        ),
+        Key("mode", "text", "copy", "What becomes of a file that landed", choices=("copy", "move", "leave")),
+        Key("free_mb", "integer", 1000, "MiB that stay free on each root", minimum=0),
+        Key("parallel", "integer", 2, "Files that are under way at the same time", minimum=1, maximum=64),
+        Key("rate_mb", "number", 0, "Most MiB a second of all that is under way together; 0: no such limit", minimum=0),
+        Key(
+            "retry_s",
+            "number",
+            60,
+            "First pause after a source or a root was lost; it doubles up to an hour",
+            minimum=0.01,
+        ),
+        Key(
+            "timeout_s", "number", 60, "Seconds without a byte after which a source or a root counts as lost", minimum=1
+        ),
+        Key("ssh", "list of texts", [], "Options of ssh, such as -F and a file"),
+        Key("export", "text", "", "Where products are exported to: /FOLDER or HOST:/FOLDER; empty: nowhere"),
+    ),
     "limits": (
         Key("memory_mb", "integer", 0, "Most memory of a step, MiB; 0: what its application asks for", minimum=0),
         Key("time_s", "number", 0, "Most seconds of a step; 0: what its application asks for", minimum=0),
@@ -138,6 +182,8 @@ class Settings:
     paths: Section
     database: Section
     daemon: Section
+    landing: Section
+    storage: Section
     limits: Section
     sandbox: Section
     ranks: Section
@@ -195,6 +241,7 @@ def _settled(values: dict[str, dict[str, Any]], source: Path) -> Settings:
         paths[name] = Path(os.path.normpath(folder / paths[name])) if paths[name] else None
     paths["archive"] = tuple(Path(os.path.normpath(folder / each)) for each in paths["archive"])
     paths["programs"] = tuple(Path(os.path.normpath(folder / each)) for each in paths["programs"])
+    values["landing"]["folders"] = tuple(Path(os.path.normpath(folder / each)) for each in values["landing"]["folders"])
     values["daemon"]["node"] = values["daemon"]["node"] or socket.gethostname().split(".")[0]
     values["daemon"]["slots"] = values["daemon"]["slots"] or len(os.sched_getaffinity(0))
     values["database"]["url"] = values["database"]["url"] or f"sqlite:///{paths['spool'] / 'spica.db'}"

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from spicad import config, letters, outbox, sandbox, tables
+from spicad.archive.keeping import Keeper
 from spicad.background import Background
 from spicad.config import Settings
 from spicad.desk import Desk
 from spicad.intake import Intake
 from spicad.ledger import Ledger
+from spicad.node import is_on_network
 from spicad.orders import note_hand_moves
 from spicad.people import daemon_group
 from spicad.recovery import recover
@@ -36,7 +38,6 @@ log = logging.getLogger("spicad")
 
 THREADS = 4
 HOUR_S = 3600.0
-NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "afs", "9p")
 LOCK = "spicad.lock"
 LOCK_PATIENCE_S = 0.2
 REPORT_KEY = re.compile(r"(?P<process>\d+)-run\d+-(?P<phase>completed|error|aborted|held)")
@@ -86,6 +87,7 @@ class Daemon:
         self.next_look = self.next_mail = self.next_tidy = 0.0
         self.seen_change: tuple[int, ...] = ()
         self.notify = Notify()
+        self.snooppix = Keeper(settings)
 
     # ------------------------------------------------------------------ life
 
@@ -148,6 +150,7 @@ class Daemon:
             note_hand_moves(self.workshop, now)
             self.seen_change = change
         self.workshop.finish_late()
+        self.snooppix.look(now)
         self.notify("WATCHDOG=1", self._status())
 
     def _wait(self) -> None:
@@ -205,6 +208,7 @@ class Daemon:
         self.notify("STOPPING=1")
         log.info("spicad stops; %d steps go on by themselves", len(self.workshop.bench.running))
         self.workshop.is_draining = True
+        self.snooppix.end()
         if self.observer is not None:
             with suppress(OSError):
                 self.observer.stop()
@@ -354,19 +358,6 @@ def running_pid(settings: Settings) -> int | None:
         return None
     finally:
         os.close(handle)
-
-
-def is_on_network(path: Path) -> bool:
-    """Whether another machine may change the folder without the kernel here noticing; from /proc/mounts."""
-    best, kind = "", ""
-    real = str(path.resolve())
-    with open("/proc/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
-        for line in mounts:
-            words = line.split()
-            point = words[1].replace("\\040", " ")
-            if len(point) >= len(best) and (real == point or real.startswith(point.rstrip("/") + "/")):
-                best, kind = point, words[2]
-    return kind in NETWORK_FILE_SYSTEMS
 
 
 def _is_sandboxed(settings: Settings) -> bool:

@@ -1,4 +1,7 @@
-"""What this machine allows at the moment: load and free disk, held against the limits of spica.conf."""
+"""What this machine allows at the moment: load and free disk, held against the limits of spica.conf.
+
+Also whether a folder lies on another machine, where changes go unnoticed here.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import shutil
 from pathlib import Path
 
 from spicad.config import Settings
+
+NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "afs", "9p")
 
 
 def node_limit(settings: Settings) -> str:
@@ -24,3 +29,16 @@ def _existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
+
+
+def is_on_network(path: Path) -> bool:
+    """Whether another machine may change the folder without the kernel here noticing; from /proc/mounts."""
+    best, kind = "", ""
+    real = str(path.resolve())
+    with open("/proc/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+        for line in mounts:
+            words = line.split()
+            point = words[1].replace("\\040", " ")
+            if len(point) >= len(best) and (real == point or real.startswith(point.rstrip("/") + "/")):
+                best, kind = point, words[2]
+    return kind in NETWORK_FILE_SYSTEMS

@@ -332,6 +332,56 @@ class Handover(Private):
     made = peewee.DoubleField()
 
 
+class Seen(Table):
+    """A file that landed, as it was seen; the same name with other bytes is another row. See snooppix(8)."""
+
+    id = peewee.BigAutoField()
+    path_key = peewee.CharField(64)  # sha256 of the path's bytes
+    version = peewee.IntegerField()  # 1 for the first file seen under that path
+    path = peewee.TextField()
+    name = peewee.CharField(255, index=True)
+    identity = peewee.CharField(120, default="")  # device, inode, size and mtime; empty once the file has vanished
+    bytes = peewee.BigIntegerField(default=0)
+    state = peewee.CharField(12, index=True)  # waiting, registered, refused
+    why = LongText(default="")
+    first_seen = peewee.DoubleField()
+    changed = peewee.DoubleField()  # when it was last seen to be another than before
+    ended = peewee.DoubleField(null=True)
+    sha256 = peewee.CharField(64, default="")
+    exposure = peewee.BigIntegerField(null=True)
+    is_accepted = peewee.BooleanField(default=False)  # as a new version of a name that is known
+
+    class Meta:
+        indexes = ((("path_key", "version"), True),)
+
+
+class Transfer(Table):
+    """One file on its way. `key` is made from what it is, so that a retried insert cannot make a second row."""
+
+    id = peewee.BigAutoField()
+    key = peewee.CharField(64, unique=True)
+    kind = peewee.CharField(8)  # fetch into a landing folder, store on a root, export
+    seen = peewee.BigIntegerField(null=True)
+    batch = peewee.CharField(200, index=True)  # what belongs together
+    name = peewee.CharField(255)
+    source = peewee.TextField()
+    target = peewee.TextField()
+    node = peewee.CharField(64, default="")
+    state = peewee.CharField(12, index=True)  # waiting, moving, paused, done, failed
+    bytes = peewee.BigIntegerField(default=0)
+    bytes_done = peewee.BigIntegerField(default=0)
+    digest = peewee.CharField(80, default="")  # what is expected: sha256:HEX or md5:HEX
+    sha256 = peewee.CharField(64, default="")  # what was found
+    validator = peewee.CharField(255, default="")  # ETag or Last-Modified that a resumed download must still have
+    attempts = peewee.IntegerField(default=0)
+    is_by_hand = peewee.BooleanField(default=False)  # paused by a person: it does not resume by itself
+    why = LongText(default="")
+    not_before = peewee.DoubleField(default=0)
+    asked = peewee.DoubleField()
+    started = peewee.DoubleField(null=True)
+    ended = peewee.DoubleField(null=True)
+
+
 class SchemaVersion(Table):
     number = peewee.IntegerField()
 
@@ -352,6 +402,10 @@ def _selection_tables() -> None:
         for table in (Exposure, Tagged, Selection):
             name = table._meta.table_name
             database.execute_sql(f"ALTER TABLE `{name}` CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+
+
+def _flow_tables() -> None:
+    _make(Seen, Transfer)
 
 
 def _private_tables() -> None:
@@ -384,6 +438,7 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (2, "the archive: exposures, CCDs, their places on the sky", _archive_tables),
     (3, "saved selections of exposures, and tags", _selection_tables),
     (4, "accounts and groups", _private_tables),
+    (5, "what landed, and what is on its way", _flow_tables),
 )
 NEWEST = MIGRATIONS[-1][0]
 

@@ -43,7 +43,7 @@ LAYERS = {
     "the daemon's parts": (
         "spicad.workbench", "spicad.workshop", "spicad.orders", "spicad.intake", "spicad.recovery",
     ),
-    "programs": ("spicad.daemon", "spicad.service", "spicad.commands", "spicad.commands.*"),
+    "programs": ("spicad.daemon", "spicad.service", "spicad.snooping", "spicad.commands", "spicad.commands.*"),
     "the site": ("spicaweb", "spicaweb.*", "spicaweb.pages.*"),
 }  # fmt: skip
 

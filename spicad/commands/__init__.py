@@ -32,6 +32,7 @@ COMMANDS = {
     "rerun": "run a process again that is over",
     "results": "list the products of a process, or fetch them",
     "verify": "run a completed process again and compare the products",
+    "transfer": "show and steer what is on its way to storage, or out of the house",
     "sky": "make a small sky of FITS exposures whose truth is known",
     "serve": "run the site on this machine",
     "database": "show or upgrade the tables",

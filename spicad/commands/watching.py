@@ -164,16 +164,16 @@ class Bar(View):
             for step in failed:
                 print(clipped(f"{_words(step)}", 4 * columns()))
         row = seen.row
-        bar = _bar(row.steps_done, row.steps_total)
+        drawn = bar(row.steps_done, row.steps_total)
         text = f" {row.steps_done}/{row.steps_total}{_elapsed(row)}  {_running(seen.steps)}".rstrip()
-        room = columns() - 1 - len(row.phase) - len(bar) - 1
-        print(f"\r\x1b[K{coloured(row.phase)} {bar}{clipped(text, max(room, 0))}", end="", flush=True)
+        room = columns() - 1 - len(row.phase) - len(drawn) - 1
+        print(f"\r\x1b[K{coloured(row.phase)} {drawn}{clipped(text, max(room, 0))}", end="", flush=True)
 
     def clear(self) -> None:
         print("\r\x1b[K", end="", flush=True)
 
 
-def _bar(done: int, total: int) -> str:
+def bar(done: int, total: int) -> str:
     full = round(BAR * min(done, total) / total) if total else 0
     has_blocks = "utf" in (sys.stdout.encoding or "").lower()
     return ("█" * full + "░" * (BAR - full)) if has_blocks else "[" + "#" * full + "." * (BAR - full) + "]"
