@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,8 +122,9 @@ class Snooppix:
         for folder, why in (look.blind.items() - self.blind.items()) if look.blind != self.blind else ():
             log.warning("%s cannot be looked into: %s", folder, why)
         self.blind = dict(look.blind)
-        self._recall(path for path in look.files if path not in self.sights)
-        with entries.all_or_nothing():
+        new = [path for path in look.files if path not in self.sights]
+        self._recall(new)
+        with entries.all_or_nothing() if new else nullcontext():
             for path, found in sorted(look.files.items()):
                 self._note(path, found, look, now)
         missing = [path for path in self.sights if path not in look.files]
