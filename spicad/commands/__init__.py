@@ -35,6 +35,8 @@ COMMANDS = {
     "transfer": "show and steer what is on its way to storage, or out of the house",
     "sky": "make a small sky of FITS exposures whose truth is known",
     "serve": "run the site on this machine",
+    "user": "make, list and change accounts of the site",
+    "group": "make and fill reduction groups",
     "database": "show or upgrade the tables",
     "completion": "print a completion script for bash, zsh or fish",
 }

@@ -55,7 +55,7 @@ def _upgrade(settings: Settings) -> int:
     pid = running_pid(settings)
     if pid:
         raise SpicaError(f"spicad runs on {settings.paths.spool} (pid {pid}). Run spicad stop first.")
-    _require_owner(settings)
+    require_owner(settings)
     opened = tables.connect(settings.database.url, settings.database.password_file)
     try:
         if tables.schema_version() > tables.NEWEST:
@@ -69,7 +69,7 @@ def _upgrade(settings: Settings) -> int:
     return DONE
 
 
-def _require_owner(settings: Settings) -> None:
+def require_owner(settings: Settings) -> None:
     """An SQLite file written by another user than the daemon's would be closed to the daemon."""
     spool = Path(settings.paths.spool)
     if settings.database.url.startswith("sqlite:") and spool.exists() and spool.stat().st_uid != os.geteuid():

@@ -20,7 +20,7 @@ from spicad.words import SpicaError
 from spicaweb import guard
 from spicaweb.answers import Answer, NotThere, Refusal
 from spicaweb.drawing import draw, stands
-from spicaweb.pages import front
+from spicaweb.pages import account, administration, asking, front, groups, joining
 from spicaweb.visit import Visit
 
 log = logging.getLogger("spicaweb")
@@ -35,6 +35,34 @@ SITE_MAP: tuple[tuple[str, str, Callable[..., Answer], str], ...] = (
     ("POST", "/login", front.login, ANYBODY),
     ("POST", "/logout", front.logout, USER),
     ("GET", "/static/<name>", front.static, ANYBODY),
+    ("GET", "/request", joining.request_form, ANYBODY),
+    ("POST", "/request", joining.request, ANYBODY),
+    ("GET", "/confirm/<secret>", joining.confirm_form, ANYBODY),
+    ("POST", "/confirm/<secret>", joining.confirm, ANYBODY),
+    ("GET", "/forgot", joining.forgot_form, ANYBODY),
+    ("POST", "/forgot", joining.forgot, ANYBODY),
+    ("GET", "/reset/<secret>", joining.reset_form, ANYBODY),
+    ("POST", "/reset/<secret>", joining.reset, ANYBODY),
+    ("GET", "/address/<secret>", account.address_form, ANYBODY),
+    ("POST", "/address/<secret>", account.change_address, ANYBODY),
+    ("GET", "/account", account.page, USER),
+    ("POST", "/account/details", account.details, USER),
+    ("POST", "/account/password", account.password, USER),
+    ("POST", "/account/address", account.ask_for_address, USER),
+    ("POST", "/account/group", account.settle, USER),
+    ("POST", "/account/join", account.join, USER),
+    ("POST", "/account/sessions", account.end_session, USER),
+    ("GET", "/groups", groups.index, USER),
+    ("POST", "/groups", groups.make, ADMINISTRATOR),
+    ("GET", "/groups/<name>", groups.page, USER),
+    ("POST", "/groups/<name>", groups.edit, GROUP_ADMINISTRATOR),
+    ("POST", "/groups/<name>/members", groups.member, GROUP_ADMINISTRATOR),
+    ("GET", "/requests", asking.index, GROUP_ADMINISTRATOR),
+    ("POST", "/requests/<number>", asking.answer, GROUP_ADMINISTRATOR),
+    ("GET", "/accounts", administration.index, ADMINISTRATOR),
+    ("GET", "/accounts/<name>", administration.page, GROUP_ADMINISTRATOR),
+    ("POST", "/accounts/<name>", administration.change, GROUP_ADMINISTRATOR),
+    ("GET", "/audit", administration.audit, GROUP_ADMINISTRATOR),
 )
 
 

@@ -26,7 +26,7 @@
   <div class="who">
     <a href="{{visit.link('/account')}}">{{visit.account.name}}</a>
     <form method="post" action="{{visit.link('/logout')}}">
-      <input type="hidden" name="csrf" value="{{visit.csrf}}">
+      % include('csrf.tpl')
       <button class="quiet">Log out</button>
     </form>
   </div>

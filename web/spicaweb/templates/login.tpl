@@ -1,7 +1,7 @@
 % rebase('layout.tpl')
 <h1>Log in</h1>
 <form class="narrow" method="post" action="{{visit.link('/login')}}">
-  <input type="hidden" name="csrf" value="{{visit.csrf}}">
+  % include('csrf.tpl')
   <input type="hidden" name="next" value="{{next}}">
   <p><label for="name">User name or mail address</label>
   <input id="name" name="name" value="{{name}}" autocomplete="username" autocapitalize="none" spellcheck="false" required></p>

@@ -1,0 +1,3 @@
+% rebase('layout.tpl')
+<h1>{{title}}</h1>
+<p class="lead">{{words}}</p>
