@@ -163,16 +163,16 @@ class Desk:
             if application is None:
                 continue  # plan() says so with the nearest spelling
             try:
-                layers = self._layers(job, task, application, folders)
+                layers = self._layers(job, rules, number, application, folders)
                 setups[number] = self._setup(application, layers, folders, problems)
             except BadInput as error:
                 problems += error.problems
         return setups
 
     def _layers(
-        self, job: Job, task: Task, application: Application, folders: Sequence[tuple[str, Path]]
+        self, job: Job, rules: Rules, number: int, application: Application, folders: Sequence[tuple[str, Path]]
     ) -> list[tuple[str, Configuration]]:
-        layers = []
+        layers, task = [], rules.tasks[number]
         name = job.configuration.get(task.application) or task.configuration or application.configuration
         if name:
             name = name.removesuffix(configurations.SUFFIX)
@@ -181,16 +181,16 @@ class Desk:
             read = configurations.read_configuration(path, own if level == "job file" else str(path))
             layers.append((f"{level}: {name}", read))
         if task.set:
-            layers.append(("rules", Configuration.of(task.set, f"rules, {task.application}")))
+            source = job.source if job.own_rules else f"rules {job.rules}"
+            where = f"{source}, [task.set] of {task.application}"
+            layers.append(("rules", _settings_in(rules.text, ("task", number, "set"), task.set, where)))
         if task.application in job.set:
             layers.append(("job file", self._own_settings(job, task.application)))
         return layers
 
     def _own_settings(self, job: Job, application: str) -> Configuration:
-        document = Document(job.source, job.text, {})
-        values = job.set[application]
-        lines = {keyword: document.line_of("set", application, keyword) for keyword in values}
-        return Configuration.of(values, f"{job.source}, [set.{application}]", lines)
+        where = f"{job.source}, [set.{application}]"
+        return _settings_in(job.text, ("set", application), job.set[application], where)
 
     def _setup(
         self,
@@ -247,7 +247,7 @@ class Desk:
                 exposures.append(self._exposure_in(path))
             except SpicaError as error:
                 dropped.append(Dropped(path.name, str(error)))
-        return exposures, dropped
+        return exposures, list(dict.fromkeys(dropped))  # two patterns may lead to the same file
 
     def _expanded(self, pattern: str, owner: Person, budget: patterns.Budget) -> tuple[list[Path], list[Dropped]]:
         """The files that a path or pattern names, weight maps left out, and those that its owner may not read."""
@@ -386,6 +386,12 @@ def _missing_columns(
                     what = f'the column "{column}" is missing in the list of output columns; {who} needs it.'
                     problems.append(Problem(tasks[maker].application, what, f"Add a line {column}."))
     return problems
+
+
+def _settings_in(text: str, path: tuple[str | int, ...], values: Mapping[str, str], source: str) -> Configuration:
+    """Keywords that are set in TOML, with the lines where they stand there, in whatever case."""
+    document = Document(source, text, {})
+    return Configuration.of(values, source, {keyword: document.line_of_keyword(*path, keyword) for keyword in values})
 
 
 def _columns_of(setup: Setup, application: Application) -> frozenset[str] | None:

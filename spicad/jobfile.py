@@ -16,6 +16,7 @@ from spicad.schema import LARGEST, REQUIRED, Document, Key, checked, read_toml, 
 from spicad.words import BadInput, Problem, nearest
 
 MOST_BYTES = 64 * 1024
+YEARS = range(1970, 2201)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 JOB_KEYS = (
@@ -122,6 +123,9 @@ def _job(document: Document) -> Job:
         problems.append(document.problem(("exposures",), "the list of exposures is empty.", "Name at least one."))
     if values["mail"] and (what := address_problem(values["mail"])):
         problems.append(document.problem(("mail",), f'"mail": {what}'))
+    if (moment := values["not_before"]) and moment.year not in YEARS:
+        what = f'"not_before" is {shown(moment)}, which is not between {YEARS[0]} and {YEARS[-1]}.'
+        problems.append(document.problem(("not_before",), what, "Write a day to come, such as 2031-05-17."))
     own_rules = None
     if values["task"]:
         try:

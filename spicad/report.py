@@ -108,7 +108,7 @@ NEXT = {
     Phase.COMPLETED: (
         ("spica results {process}", "lists and fetches the products"),
         ("spica show {process}", "shows every step, its figures and its log"),
-        ("spica rerun {process}", "runs it again, after a change only what the change touches"),
+        ("spica rerun {process}", "runs it again; after a change only what it touches"),
     ),
     Phase.ERROR: (
         ("spica log {process}", "shows the whole log of the step that failed"),
@@ -182,7 +182,7 @@ def _failure(failure: Failure | None, phase: Phase) -> str:
         speaker = _plain(failure.task) or "the tool"
         lines += [f"The last words of {speaker}:", *(f"  | {line}" for line in words)]
     if failure.log:
-        lines += [f"The whole log: {_plain(failure.log)}"]
+        lines += [_with_path("The whole log:", failure.log)]
     return "\n".join(lines)
 
 
@@ -198,6 +198,7 @@ def _figures(figures: Sequence[Figure]) -> str:
         whole = len(value.partition(".")[0])
         aligned = (" " * (before - whole) + value).ljust(before + after) if _is_number(value) else value
         lines.append(f"  {label.ljust(max(map(len, labels)))}  {aligned}  {_plain(figure.unit)}".rstrip())
+    lines = [_hanging(line) for line in lines]
     return "\n".join(["Key figures", *_shortened(lines)])
 
 
@@ -208,7 +209,7 @@ def _dropped(dropped: Sequence[Dropped]) -> str:
 
 def _products(report: Report) -> str:
     if not report.products:
-        return f"What there is so far is in {_plain(report.folder)}" if report.folder else ""
+        return _with_path("What there is so far is in", report.folder) if report.folder else ""
     sizes = [size(product.size_bytes) for product in report.products]
     width = max(map(len, sizes))
     lines = [
@@ -216,8 +217,8 @@ def _products(report: Report) -> str:
     ]
     total = size(sum(product.size_bytes for product in report.products))
     kept = f"They are kept until {_date(report.expiry)}." if report.expiry else ""
-    where = f"in {_plain(report.folder)}" if report.folder else ""
-    head = f"{_count(len(lines), 'product')}, {total} in all{', ' if where else ''}{where}"
+    head = f"{_count(len(lines), 'product')}, {total} in all"
+    head = _with_path(f"{head}, in", report.folder) if report.folder else head
     return "\n".join([head, *_shortened(lines), *([kept] if kept else [])])
 
 
@@ -328,6 +329,12 @@ def _filled(words: str) -> str:
 
 def _hanging(line: str, indent: int = 6) -> str:
     return textwrap.fill(line, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _with_path(words: str, path: str) -> str:
+    """A path is never broken: it has its own line where it is long."""
+    line = f"{words} {_plain(path)}"
+    return line if len(line) <= WIDTH else f"{words}\n  {_plain(path)}"
 
 
 def _shortened(lines: Iterable[str]) -> list[str]:

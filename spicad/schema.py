@@ -39,6 +39,7 @@ IN_WORDS = {
 }
 MOST_TOLD = 20  # unknown keys
 MOST_PARTS = 100  # of a dotted key
+BYTE_ORDER_MARK = "\ufeff"  # Windows' Notepad writes it; str.isprintable and tomllib do not take it
 LARGEST = 1 << 53  # what every float, database column and system call on the way can hold
 
 
@@ -69,6 +70,14 @@ class Document:
         depths = range(len(wanted), 0, -1)
         return next((self._lines[wanted[:depth]] for depth in depths if wanted[:depth] in self._lines), None)
 
+    def line_of_keyword(self, *path: str | int) -> int | None:
+        """The same, however the last part is spelt: the tools' keywords may be written in small letters too."""
+        wanted = tuple(map(str, path))
+        for found, line in self._lines.items():
+            if found[:-1] == wanted[:-1] and found[-1].upper() == wanted[-1].upper():
+                return line
+        return self.line_of(*path[:-1])
+
     @cached_property
     def _lines(self) -> dict[tuple[str, ...], int]:
         return _lines(self.text)
@@ -79,6 +88,9 @@ class Document:
 
 def read_toml(text: str, source: str) -> Document:
     """Raises BadInput that names the line when `text` is not TOML."""
+    if text.startswith(BYTE_ORDER_MARK):
+        mend = 'Save it as "UTF-8", not as "UTF-8 with BOM".'
+        raise BadInput(Problem(source, "the file begins with a byte order mark, which is no TOML.", mend, 1))
     if _has_endless_key(text):
         raise BadInput(Problem(source, "this is not TOML that a person wrote: a key has too many parts."))
     try:
@@ -86,14 +98,19 @@ def read_toml(text: str, source: str) -> Document:
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         line = int(at[1]) if at else len(text.splitlines())
-        what = re.sub(r" \(at .*\)", "", str(error))
-        raise BadInput(
-            Problem(source, f"this is not TOML: {what}.", 'Texts need quotes: key = "value".', line)
-        ) from None
+        raise BadInput(Problem(source, *_why_no_toml(str(error), text.split("\n")[line - 1]), line)) from None
     except RecursionError:
         raise BadInput(Problem(source, "this is not TOML that a person wrote: nested too deeply.")) from None
     except ValueError:  # Python turns no text of more than 4300 digits into a number
         raise BadInput(Problem(source, "this is not TOML that a person wrote: a number is too long.")) from None
+
+
+def _why_no_toml(said: str, line: str) -> tuple[str, str]:
+    """tomllib's words for people, with the mend; `line` is the one that it stopped at."""
+    name = re.match(rf"\s*(?:({DOTTED})=|\[\[?({DOTTED})\])", line)
+    if name and said.startswith(("Cannot overwrite", "Cannot declare")):
+        return f"{shown((name[1] or name[3]).strip())} stands here for the second time.", "Keep one of them."
+    return f"this is not TOML: {re.sub(r' [(]at .*[)]', '', said)}.", 'Texts need quotes: key = "value".'
 
 
 def _has_endless_key(text: str) -> bool:
@@ -126,9 +143,9 @@ def checked(
     for key in keys:
         if key.name in table:
             values[key.name] = table[key.name]
-            what = _what_is_wrong(key, table[key.name])
+            what, item = _what_is_wrong(key, table[key.name])
             if what:
-                found.append(document.problem((*path, key.name), f'"{key.name}" {what}.', key.help + "."))
+                found.append(document.problem((*path, key.name, *item), f'"{key.name}" {what}.', key.help + "."))
         elif key.default is REQUIRED:
             found.append(document.problem(path, f'"{key.name}" is missing.', key.help + "."))
         else:
@@ -140,20 +157,28 @@ def checked(
     return values
 
 
-def _what_is_wrong(key: Key, value: Any) -> str:
+def _what_is_wrong(key: Key, value: Any) -> tuple[str, tuple[str, ...]]:
+    """In words, with the name of the item that it is about, if it is about one."""
     if not KINDS[key.kind](value):
-        return f"is {shown(value)} but must be {IN_WORDS.get(key.kind, f'a {key.kind}')}"
+        return _wrong_kind(key.kind, value)
     if key.choices and value not in key.choices:
-        return (
-            f"is {shown(value)} but must be one of {', '.join(str(choice) for choice in key.choices if choice != '')}"
-        )
+        known = ", ".join(str(choice) for choice in key.choices if choice != "")
+        return f"is {shown(value)} but must be one of {known}", ()
     if key.minimum is not None and value < key.minimum:
-        return f"is {shown(value)} but must be at least {key.minimum:g}"
+        return f"is {shown(value)} but must be at least {key.minimum:g}", ()
     if key.maximum is not None and value > key.maximum:
-        return f"is {shown(value)} but must be at most {key.maximum:.15g}"
+        return f"is {shown(value)} but must be at most {key.maximum:.15g}", ()
     if isinstance(value, int) and abs(value) > LARGEST:
-        return "is a huge number, more than anything here can hold"
-    return ""
+        return "is a huge number, more than anything here can hold", ()
+    return "", ()
+
+
+def _wrong_kind(kind: str, value: Any) -> tuple[str, tuple[str, ...]]:
+    inner = {"table of texts": "text", "table of tables": "table"}.get(kind)
+    if inner and isinstance(value, dict):
+        name = next(name for name in value if not KINDS[inner](value[name]))
+        return f"has {shown(value[name])} for {shown(name)}, which must be a {inner}", (name,)
+    return f"is {shown(value)} but must be {IN_WORDS.get(kind, f'a {kind}')}", ()
 
 
 def shown(value: Any) -> str:

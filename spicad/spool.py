@@ -19,7 +19,7 @@ from typing import Any
 
 from spicad.durable import sync_file, sync_folder, write_tmp
 from spicad.jobfile import MOST_BYTES, is_whole, without_end
-from spicad.words import IN_SPOOL, Phase, SpicaError
+from spicad.words import IN_SPOOL, Phase, SpicaError, visible
 
 SUFFIX = ".spica"
 FOLDERS = ("incoming", *(phase.folder for phase in IN_SPOOL), "rejected", "tmp", "outbox")
@@ -183,7 +183,7 @@ class Spool:
 
         Raises OSError when the drop cannot be moved; its .why stands in rejected/ then, and is not written again.
         """
-        rejected, text = self.folder("rejected"), why.rstrip() + "\n"
+        rejected, text = self.folder("rejected"), visible(why).rstrip() + "\n"
         stem, number = _shortened(name.removesuffix(SUFFIX)), 1
         target = rejected / f"{stem}{SUFFIX}"
         while os.path.lexists(target) or not _is_absent_or(Path(f"{target}.why"), text):
@@ -209,7 +209,7 @@ class Spool:
         while os.path.lexists(target):
             number += 1
             target = target.with_name(f"{process:06d}-{number}{SUFFIX}")
-        self.explain(target, why.rstrip() + "\n")
+        self.explain(target, visible(why).rstrip() + "\n")
         os.rename(path, target)
         sync_folder(target.parent)
         return target

@@ -68,11 +68,19 @@ class Ending(StrEnum):
     NEVER_AGAIN = "never again"
 
 
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # shown as \x1b and the like, so that no terminal obeys them
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # shown, not obeyed
+
+
+def visible(text: str) -> str:
+    """Control characters but tabs and line ends as \\x1b and the like: no terminal acts on them."""
+    return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 class SpicaError(Exception):
     """An error whose text is written for the person who meets it. No traceback is shown for it."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ class Problem:
     def __str__(self) -> str:
         where = self.source if self.line is None else f"{self.source}, line {self.line}"
         text = f"{where}: {self.what}" + (f" {self.mend}" if self.mend else "")
-        return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+        return visible(text)
 
 
 class BadInput(SpicaError):

@@ -97,6 +97,15 @@ def test_an_unknown_sub_command_is_wrong_use(tmp_path: Path) -> None:
     assert spica(tmp_path, "lsit").returncode == commands.WRONG
 
 
+def test_a_misspelt_sub_command_is_told_its_neighbour(tmp_path: Path) -> None:
+    done = spica(tmp_path, "shwo", "12")
+    odd = spica(tmp_path, "\x1b[2Jxyzzyx")
+
+    assert (done.returncode, odd.returncode) == (commands.WRONG, commands.WRONG)
+    assert done.stderr == "spica: there is no sub-command 'shwo'. Did you mean \"show\"?\n"
+    assert odd.stderr == "spica: there is no sub-command '\\x1b[2Jxyzzyx'. spica --help lists what there is.\n"
+
+
 def test_listing_loads_neither_science_nor_the_daemon(tmp_path: Path) -> None:
     code = "import sys; from spicad.commands import build_parser; build_parser('list'); print(*sys.modules)"
 

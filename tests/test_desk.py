@@ -189,6 +189,27 @@ def test_a_desk_that_is_closed_while_it_looks_says_nothing_of_the_job(site: Site
         Desk(site.settings(), APPLICATIONS, is_stopped).vet(site.job(), ALICE)
 
 
+def test_an_exposure_that_two_patterns_lead_to_is_dropped_once(site: Site) -> None:
+    (site.archive / "6p.fits").write_text("SIMPLE  = no")
+    job = site.job(exposures=f'*p.fits", "{site.archive}/[16]p.fits')
+
+    dropped = [each.exposure for each in site.vet(job).plan.dropped]
+
+    assert dropped == ["6p.fits"]
+
+
+def test_a_keyword_that_is_wrong_is_named_with_its_line_in_jobs_and_rules(site: Site) -> None:
+    (site.folder / "rules/own.toml").write_text(f'title = "Own"\n{STACK}[task.set]\nCOMBINE_TYPE = "MEDIAM"\n')
+    job = site.job("", more='rules = "own"\n[set.swarp]\nback_size = 128\nresampling_type = "LANZCOS3"')
+
+    found = site.refusal(job)
+
+    assert [text.partition(": ")[0] for text in found] == [
+        "rules own, [task.set] of swarp, line 6",
+        "m101.spica, [set.swarp], line 6",
+    ]
+
+
 def test_when_no_exposure_can_be_used_the_reasons_are_told(site: Site) -> None:
     (site.archive / "bad.fits").write_text("SIMPLE  = no")
 

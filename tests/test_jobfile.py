@@ -75,7 +75,7 @@ def test_an_end_inside_an_open_text_is_no_end() -> None:
 
 
 def test_two_ends_are_one_too_many() -> None:
-    assert refusal(HEAD + "[end]\n[end]")[0].startswith("line 5: this is not TOML: Cannot declare ('end',) twice.")
+    assert refusal(HEAD + "[end]\n[end]")[0].startswith('line 5: "end" stands here for the second time.')
 
 
 @pytest.mark.parametrize(
@@ -86,17 +86,19 @@ def test_two_ends_are_one_too_many() -> None:
         ("priority = 9", 'line 4: unknown key "priority". Known here: name,'),
         ("not_before = 21:30:00", 'line 4: "not_before" is 21:30:00 but must be a date, with or without a time.'),
         ('not_before = "tonight"', 'line 4: "not_before" is "tonight" but must be a date, with or without a time.'),
+        ("not_before = 1969-12-31", 'line 4: "not_before" is 1969-12-31, which is not between 1970 and 2200.'),
+        ("not_before = 9999-12-31T23:59:59-23:59", 'line 4: "not_before" is 9999-12-31 23:59:59-23:59, which is not'),
         ('mail = "a b@c"', 'line 4: "mail": '),
         ('mail = "a@b.org\\nBcc: c@d.org"', 'line 4: "mail": '),
         ("configuration = 1", 'line 4: "configuration" is 1 but must be a table of texts.'),
-        ("[set]\nswarp = 1", "line 4: \"set\" is {'swarp': 1} but must be a table of tables."),
+        ("[set]\nswarp = 1", 'line 5: "set" has 1 for "swarp", which must be a table.'),
         ("[set.swarp]\nA = 2026-11-22", 'line 5: "A" must be a text, a number, true, false, or a list of these.'),
         ("[set.swarp]\nA = { b = 1 }", 'line 5: "A" must be a text, a number, true, false, or a list of these.'),
         ("[set.swarp]\nA = [[1]]", 'line 5: "A" must be a text, a number, true, false, or a list of these.'),
         ("[set.swarp]\nA = 0x" + "F" * 5000, 'line 5: "A" must be a text, a number, true, false, or a list of these.'),
         ("[set.swarp]\nBACK_SIZE = 1\nback_size = 2", "line 6: back_size is set twice. Keep one of them."),
         ('[[task]]\napplication = "swarp"\ngather = ["all"]', 'line 4: "rules" and [[task]] are both given. Keep one'),
-        ("[texts]\na = 1", "line 4: \"texts\" is {'a': 1} but must be a table of texts."),
+        ("[texts]\na = 1", 'line 5: "texts" has 1 for "a", which must be a text.'),
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_its_mend(more: str, said: str) -> None:
@@ -142,8 +144,6 @@ def test_what_must_be_there_is_asked_for() -> None:
         ("2026-11-22T21:30:00+02:00", 1795375800.0),
         ("2026-11-22T21:30:00.5-10:00", 1795419000.5),
         ("1970-01-01", 0.0),
-        ("0001-01-01T00:00:00+23:59", -62135683140.0),
-        ("9999-12-31T23:59:59-23:59", 253402387139.0),
     ],
 )
 def test_a_date_is_utc_unless_it_says_otherwise(moment: str, seconds: float) -> None:

@@ -229,6 +229,27 @@ def test_no_tool_whatever_it_writes_gets_a_control_character_or_a_long_line_into
         assert message.get_content().replace("\r\n", "\n") == text
 
 
+@pytest.mark.parametrize("phase", list(report.NEXT))
+def test_lines_fit_into_a_terminal_but_for_paths(phase: Phase):
+    deep = "/home/observatory/spica/results/alice/123456-" + "long" * 10 + "/run-2"
+    long = replace(
+        ERROR,
+        process=1234567,
+        phase=phase,
+        folder=deep,
+        products=COMPLETED.products,
+        figures=(Figure("a figure of which very much can be said in very many words so that it is long", 1, "arcsec"),),
+        failure=replace(ERROR.failure, why="it is said " * 40, log=f"{deep}/log"),
+        warnings=("it is noted " * 40,),
+        dropped=(Dropped("7158p.fits", "it is told " * 40),),
+        rules="many rules " * 20,
+    )
+
+    too_long = [line for line in lines(report.text(long, "https://spica.example.org")) if len(line) > 80]
+
+    assert {line.strip() for line in too_long} <= {deep, f"{deep}/log"}
+
+
 def test_a_long_list_is_cut_and_counted():
     many = replace(COMPLETED, dropped=tuple(Dropped(f"{n}p.fits", "too bright") for n in range(1200)))
     text = report.text(many)

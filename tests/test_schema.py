@@ -65,8 +65,8 @@ def test_a_text_without_mistakes_gives_its_values_and_the_defaults() -> None:
         ("command = 4", '"command" is 4 but must be a text or list of texts. Command.'),
         ("when = 12:00:00", '"when" is 12:00:00 but must be a date, with or without a time. When.'),
         ("when = 'soon'", '"when" is "soon" but must be a date, with or without a time. When.'),
-        ("words = {a = 1}", "\"words\" is {'a': 1} but must be a table of texts. Words."),
-        ("sets = {a = 1}", "\"sets\" is {'a': 1} but must be a table of tables. Sets."),
+        ("words = {a = 1}", '"words" has 1 for "a", which must be a text. Words.'),
+        ("sets = {a = 1}", '"sets" has 1 for "a", which must be a table. Sets.'),
         ("task = 1", '"task" is 1 but must be a list of tables. Tasks.'),
         ("nmae = 'x'", 'unknown key "nmae". Did you mean "name"?'),
         ("zzz = 1", 'unknown key "zzz". Known here: ' + ", ".join(key.name for key in KEYS) + "."),
@@ -96,8 +96,9 @@ def test_all_mistakes_come_at_once() -> None:
     ("text", "said"),
     [
         ("name = m101\n", "job.spica, line 1: this is not TOML: Invalid value."),
-        ("name = 'a'\nname = 'b'\n", "job.spica, line 2: this is not TOML: Cannot overwrite a value."),
-        ("name = 'a'\n\n[a]\n[a]\n", "job.spica, line 4: this is not TOML: Cannot declare ('a',) twice."),
+        ("name = 'a'\nname = 'b'\n", 'job.spica, line 2: "name" stands here for the second time. Keep one of them.'),
+        ("name = 'a'\n\n[a]\n[a]\n", 'job.spica, line 4: "a" stands here for the second time.'),
+        ("\ufeffname = 'a'\n", "job.spica, line 1: the file begins with a byte order mark, which is no TOML. Save it"),
         ("name = 'a\n", "job.spica, line 1: this is not TOML"),
         ("name = 'a\0b'\n", "job.spica, line 1: this is not TOML"),
         ("when = 2026-13-45\n", "job.spica, line 1: this is not TOML"),
@@ -150,6 +151,20 @@ def test_a_long_value_is_shown_by_its_beginning() -> None:
 
     assert "xxx..." in said
     assert len(said) < 250
+
+
+def test_a_wrong_item_of_a_table_is_named_with_its_own_line() -> None:
+    text = 'name = "a"\n[words]\nfine = "x"\nwrong = 3\n'
+
+    assert problems_of(text) == ['job.spica, line 4: "words" has 3 for "wrong", which must be a text. Words.']
+
+
+def test_a_keyword_is_found_however_it_is_spelt() -> None:
+    document = read_toml("[set.swarp]\nback_size = 1\n[[task]]\n[task.set]\nA = 1\n", "job.spica")
+
+    assert document.line_of_keyword("set", "swarp", "BACK_SIZE") == 2
+    assert document.line_of_keyword("task", 0, "set", "A") == 5
+    assert document.line_of_keyword("set", "swarp", "OTHER") == 1
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:

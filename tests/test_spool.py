@@ -148,6 +148,15 @@ def test_a_file_put_in_the_place_of_a_drop_is_not_discarded_with_it(spool: Spool
     assert "another" in spool.read_drop("try.spica").text
 
 
+def test_a_reason_holds_no_control_characters_whatever_was_asked_for(spool: Spool) -> None:
+    drop(spool, "try.spica")
+
+    target = spool.refuse("try.spica", "first line\n/data/\x1b[2J\x9b1m.fits: no such file")
+
+    said = Path(f"{target}.why").read_text()
+    assert said == "first line\n/data/\\x1b[2J\\x9b1m.fits: no such file\n"
+
+
 def test_nothing_in_rejected_is_overwritten(spool: Spool) -> None:
     targets = []
     for number in range(4):

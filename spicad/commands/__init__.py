@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from spicad import __version__
-from spicad.words import BadInput, SpicaError
+from spicad.words import BadInput, SpicaError, nearest, visible
 
 COMMANDS = {
     "submit": "hand a job file over to the daemon",
@@ -63,7 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes
-    parser = build_parser(_named(arguments))
+    named = _named(arguments)
+    if named and named not in COMMANDS:
+        mend = nearest(named, COMMANDS) or "spica --help lists what there is."
+        print(visible(f"spica: there is no sub-command {named!r}. {mend}"), file=sys.stderr)
+        return WRONG
+    parser = build_parser(named)
     parsed = parser.parse_args(arguments)
     if parsed.config:
         os.environ["SPICA_CONF"] = parsed.config
@@ -81,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"spica: {error}", file=sys.stderr)
         return FAILED
     except PermissionError as error:
-        print(f"spica: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(visible(f"spica: {error.filename}: {error.strerror}"), file=sys.stderr)
         return FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -98,7 +103,7 @@ def _named(arguments: Sequence[str]) -> str:
         if word == "--config":
             next(words, None)
         elif not word.startswith("-"):
-            return word if word in COMMANDS else ""
+            return word
     return ""
 
 

@@ -13,7 +13,7 @@ from spicad.applications.descriptor import load_applications
 from spicad.config import Settings
 from spicad.desk import Desk, Vetted, companions_of
 from spicad.jobfile import Job, Order, parse
-from spicad.words import BadInput, Problem, SpicaError
+from spicad.words import BadInput, Problem, SpicaError, visible
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,10 +25,10 @@ def run(arguments: argparse.Namespace) -> int:
     job, _ = job_from(arguments.file, settings)
     vetted = looked_over(job, settings)
     for dropped in vetted.plan.dropped:
-        print(f"dropped: {dropped.exposure}: {dropped.why}", file=sys.stderr)
+        print(visible(f"dropped: {dropped.exposure}: {dropped.why}"), file=sys.stderr)
     for exposure in vetted.plan.exposures.values():
         for warning in exposure.warnings:
-            print(f"note: {exposure.path.name}: {warning}", file=sys.stderr)
+            print(visible(f"note: {exposure.path.name}: {warning}"), file=sys.stderr)
     print(f"{arguments.file}: fine")
     return 0
 
