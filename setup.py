@@ -67,6 +67,7 @@ setup(
             "spica = spicad.commands:main",
             "spicad = spicad.service:main",
             "snooppix = spicad.snooping:main",
+            "photometrix = spicad.reduction.photometrix:main",
         ]
     },
     install_requires=required("requirements.txt"),

@@ -90,6 +90,9 @@ DANGEROUS = {
     "stiff": """
         OUTFILE_NAME VMEM_DIR XML_NAME XSL_URL NTHREADS MEM_MAX VMEM_MAX
     """,
+    "photometrix": """
+        HEADER_SUFFIX OUTPUT_DIR REFERENCE_NAME CHECKPLOTS ITERATIONS_MAX
+    """,
 }
 ATTACKS = (
     "/etc/passwd",
@@ -135,7 +138,9 @@ def problems_of(name: str, text: str) -> list[str]:
 
 def test_seven_tools_and_our_own_program_are_described():
     assert set(TOOLS) == set(DANGEROUS)
-    assert {name for name, each in APPLICATIONS.items() if each.is_our_own} == {"prepare", "prepare-map"}
+    assert {name for name, each in APPLICATIONS.items() if each.is_our_own} == {
+        "prepare", "prepare-map", "photometrix",
+    }  # fmt: skip
 
 
 def test_no_tool_is_named_in_the_code():
