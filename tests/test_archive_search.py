@@ -85,14 +85,8 @@ BY_NUMBER = {row["id"]: row for row in ROWS}
 FOOTPRINTS = {row["id"]: footprint_of(row["s_region"]) for row in ROWS}
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("mariadb", marks=pytest.mark.slow)])
-def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    url = f"sqlite:///{tmp_path_factory.mktemp('archive') / 'spica.db'}"
-    if request.param == "mariadb":
-        url = request.getfixturevalue("mariadb").url("archive")
-    opened = tables.connect(url)
-    tables.require_current(make_if_empty=True)
-    with opened.atomic():
+def fill() -> None:
+    with tables.database.atomic():
         for start in range(0, COUNT, 50):
             Exposure.insert_many(ROWS[start : start + 50]).execute()
         pairs = [(cell, n) for n, each in FOOTPRINTS.items() for cell in cells.cells_of_polygons(each.polygons)]
@@ -102,6 +96,16 @@ def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         Tagged.insert_many([{"tag": "ring", "exposure": n, "who": "alice", "time": 0} for n in (2, 3, 4)]).execute()
         mine = Selection.create(name="mine", owner="alice", group="lens", changed=0.0)
         Selected.insert_many([{"selection": mine.id, "exposure": n} for n in (5, 6)]).execute()
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("mariadb", marks=pytest.mark.slow)])
+def archive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    url = f"sqlite:///{tmp_path_factory.mktemp('archive') / 'spica.db'}"
+    if request.param == "mariadb":
+        url = request.getfixturevalue("mariadb").url("archive")
+    opened = tables.connect(url)
+    tables.require_current(make_if_empty=True)
+    fill()
     yield
     opened.close()
 

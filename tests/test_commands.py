@@ -69,7 +69,7 @@ def test_the_manual_names_no_sub_command_or_option_that_does_not_exist() -> None
     known |= {option[2:] for action in commands.build_parser()._actions for option in action.option_strings}
 
     assert set(re.findall(r"^\.It Cm (\w+)", page, re.M)) == set(commands.COMMANDS)
-    assert set(re.findall(r"Fl -([a-z-]+)", page)) <= known
+    assert set(re.findall(r"Fl -([a-z0-9-]+)", page)) <= known
 
 
 def test_each_exit_status_stands_in_the_manual() -> None:

@@ -104,3 +104,10 @@ def mjd(text: str, is_end: bool = False) -> float:
         moment += timedelta(days=1, microseconds=-1)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (moment - MJD_EPOCH) / timedelta(days=1)
+
+
+def moment(day: float | None) -> str:
+    """A Modified Julian Date for people, UTC; "-" for none."""
+    if day is None or not -600_000 < day < 2_900_000:
+        return "-"
+    return (MJD_EPOCH + timedelta(days=day)).strftime("%Y-%m-%d %H:%M")

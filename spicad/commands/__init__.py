@@ -22,6 +22,8 @@ COMMANDS = {
     "check": "check a tool's configuration",
     "headers": "show what is understood of FITS headers, and what they lack",
     "plan": "show what a job would do, without running it",
+    "find": "search the archive for exposures",
+    "selection": "list, merge, subtract, share and delete saved selections of exposures",
     "list": "list processes, the newest first",
     "show": "show a process: its phases, steps, figures and products",
     "log": "show what a tool said in a step",
@@ -45,6 +47,7 @@ FILES = {  # those whose file is not called as they are; a file called list.py w
     "hold": "orders",
     "release": "orders",
     "cancel": "orders",
+    "selection": "selections",
 }
 
 DONE = 0  # done; with --watch: the process is COMPLETED; with verify: all products are identical

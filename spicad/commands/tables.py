@@ -32,6 +32,25 @@ def open_tables(settings: Settings) -> Iterator[None]:
         opened.close()
 
 
+@contextmanager
+def change_tables(settings: Settings) -> Iterator[None]:
+    """Raises SpicaError when the person who runs this may not write to the database."""
+    url = settings.database.url
+    _require_readable(url)
+    if url.startswith("sqlite:"):
+        path = Path(unquote(urlsplit(url).path.removeprefix("/")))
+        if not path.exists() or not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+            raise SpicaError(
+                f"{path}: you may not write to it. Save selections on the web pages, or ask who runs Spica."
+            )
+    opened = tables.connect(url, settings.database.password_file)
+    try:
+        tables.require_current()
+        yield
+    finally:
+        opened.close()
+
+
 def _require_readable(url: str) -> None:
     if url.startswith("sqlite:"):
         path = Path(unquote(urlsplit(url).path.removeprefix("/")))

@@ -1,0 +1,280 @@
+"""`spica find`: searches the archive by place, columns, tags, names and selections, and writes what it finds.
+
+The search is archive/search.py's, the formats are archive/formats.py's; this reads what was typed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spicad import config, people
+from spicad.archive import coordinates, formats, moc, search, selections
+from spicad.archive.overlaps import Box
+from spicad.archive.search import FACETS, KINDS, SORTS, USUAL_FACETS, Found, Place, Range, Wanted
+from spicad.archive.skymap import skymap
+from spicad.commands import DONE, NOTHING, NothingFound
+from spicad.commands.printing import complain, print_json, print_table
+from spicad.commands.tables import change_tables, open_tables
+from spicad.people import Person
+from spicad.rules import GRADES
+from spicad.words import BadInput, Problem, SpicaError
+
+USUAL_LIMIT = 50
+HEAD = ("name", "instrument", "filter", "object", "runid", "start", "s", "airmass", "seeing", "grade", "ra", "dec")
+NUMBERS = ("s", "airmass", "seeing", "ra", "dec")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_places(parser)
+    _add_columns(parser)
+    add = parser.add_argument
+    add("--sort", metavar="COLUMN", default="mjd", help=f"by one of {', '.join(SORTS)}")
+    add("--reverse", action="store_true", help="with the greatest first")
+    add("--limit", metavar="N", type=int, help=f"at most so many (tables and JSON: {USUAL_LIMIT}); 0: all")
+    add("--offset", metavar="N", type=int, default=0, help="without the first so many")
+    how = parser.add_mutually_exclusive_group()
+    for name, words in (
+        ("json", "for programs"),
+        ("csv", "comma-separated values"),
+        ("votable", "a VOTable, for TOPCAT and the like"),
+        ("ds9", "a region file of the footprints"),
+        ("moc", "the part of the sky that is covered, as a MOC in JSON"),
+        ("moc-ascii", "the same as a MOC string"),
+        ("svg", "a map of the footprints"),
+        ("paths", "paths alone, one a line"),
+        ("count", "how many there are"),
+    ):
+        how.add_argument(f"--{name}", action="store_true", help=words)
+    how.add_argument(
+        "--facets", metavar="COLUMNS", nargs="?", const=",".join(USUAL_FACETS),
+        help=f"how many there are of each value, of {', '.join(FACETS)} (%(const)s)",
+    )  # fmt: skip
+    add("--save", metavar="NAME", help="save what is found as a selection of yours")
+    add("--share", action="store_true", help="with --save: your group may use the selection")
+    add("--replace", action="store_true", help="with --save: instead of the selection of that name")
+    add("--put-tag", metavar="TAG", help="put a tag on what is found")
+    add("--take-tag", metavar="TAG", help="take a tag of yours away from what is found")
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("place", nargs="*", help="a position in degrees or sexagesimal, or the name of an object of the archive")
+    add("--radius", metavar="SIZE", default="0", help="round the place: 1.5 (degrees), 30' or 20\"; 0: what covers it")
+    add("--box", metavar=("WEST", "EAST", "SOUTH", "NORTH"), nargs=4, help="between these, degrees, east being upwards")
+    add("--overlaps", metavar="NAME", help="what overlaps the exposure of this name")
+
+
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    for name in ("instrument", "filter", "runid", "object", "name"):
+        what = "file name" if name == "name" else name
+        add(
+            f"--{name}",
+            metavar="WORDS",
+            action="append",
+            default=[],
+            help=f"only this {what}; * stands for any letters",
+        )
+    add("--kind", metavar="KIND", action="append", default=[], help=f"any, {', '.join(KINDS)} (science)")
+    add("--tag", metavar="TAG", action="append", default=[], help="only what has this tag")
+    add("--selection", metavar="NAME", action="append", default=[], help="only what is in this selection")
+    add(
+        "--names",
+        metavar="FILE",
+        help="only the exposures named in this list; what is not found is said; -: standard input",
+    )
+    add("--after", metavar="DATE", help="only what began at this date, time (UTC) or Julian date, or later")
+    add("--before", metavar="DATE", help="only what began at it or earlier; a date: until its end")
+    for name in ("exptime", "airmass", "seeing"):
+        add(f"--{name}", metavar="FROM:TO", help="only between these; either may be left out")
+    add("--grade", metavar="GRADE", choices=GRADES, help="only of this grade or better")
+    add("--ungraded", action="store_true", help="with --grade: also what nobody has graded")
+    add(
+        "--where", metavar="CONDITION", default="", help="only where this holds, such as: seeing < 0.9 and grade <= 'B'"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = config.load()
+    actor = people.person(os.getuid(), settings)
+    changes = arguments.save or arguments.put_tag or arguments.take_tag
+    with (change_tables if changes else open_tables)(settings):
+        found = Found(_wanted(arguments, actor))
+        count = found.count() if changes or not _writes(arguments) else None
+        if changes and count:
+            found = _change(arguments, actor, found)
+        status = _print(arguments, found)
+    return NOTHING if count == 0 else status
+
+
+def _writes(arguments: argparse.Namespace) -> bool:
+    return any((arguments.csv, arguments.votable, arguments.ds9, arguments.moc, arguments.moc_ascii, arguments.paths))
+
+
+def _wanted(arguments: argparse.Namespace, actor: Person) -> Wanted:
+    kinds = tuple(arguments.kind) or ("science",)
+    for kind in kinds:
+        if kind not in (*KINDS, "any"):
+            raise BadInput(Problem("--kind", f"there is no kind {kind!r}.", f"Known: any, {', '.join(KINDS)}."))
+    return Wanted(
+        place=_place(arguments),
+        kinds=() if "any" in kinds else kinds,
+        instruments=tuple(arguments.instrument),
+        filters=tuple(arguments.filter),
+        runids=tuple(arguments.runid),
+        objects=tuple(arguments.object),
+        names=tuple(arguments.name),
+        tags=tuple(arguments.tag),
+        selections=tuple(int(selections.find(actor, name).id) for name in arguments.selection),
+        exposures=_listed(arguments.names) if arguments.names else None,
+        mjd=Range(_mjd("--after", arguments.after), _mjd("--before", arguments.before, is_end=True)),
+        t_exptime=_range("--exptime", arguments.exptime),
+        airmass=_range("--airmass", arguments.airmass),
+        seeing=_range("--seeing", arguments.seeing),
+        grade=arguments.grade or "",
+        is_ungraded_taken=arguments.ungraded,
+        condition=arguments.where,
+    )
+
+
+def _place(arguments: argparse.Namespace) -> Place | None:
+    words = " ".join(arguments.place)
+    if sum((bool(words), bool(arguments.box), bool(arguments.overlaps))) > 1:
+        raise BadInput(Problem("spica find", "more than one place is given.", "Give a position, --box or --overlaps."))
+    if arguments.box:
+        return box(arguments.box)
+    if arguments.overlaps:
+        return overlapping(arguments.overlaps)
+    return search.place(words, arguments.radius) if words else None
+
+
+def box(words: Sequence[str]) -> Box:
+    """West, east, south, north. Raises BadInput."""
+    west, east, south, north = words
+    try:
+        is_all_round = east.strip() in ("360", "360.0") and west.strip() in ("0", "0.0")
+        sides = (coordinates.right_ascension(west), 360.0 if is_all_round else coordinates.right_ascension(east))
+        ends = (coordinates.declination(south), coordinates.declination(north))
+    except ValueError as error:
+        raise BadInput(Problem("--box", str(error))) from None
+    if ends[0] > ends[1]:
+        raise BadInput(Problem("--box", f"the southern end {south} lies north of {north}.", "Exchange them."))
+    return Box(*sides, *ends)
+
+
+def overlapping(name: str) -> Place:
+    numbers = search.named([name]).numbers
+    if not numbers:
+        raise NothingFound(f"there is no exposure {name}.")
+    place = search.place_of_exposure(numbers[0])
+    if place is None:
+        raise NothingFound(f"{name} has no place on the sky.")
+    return place
+
+
+def _listed(file: str) -> tuple[int, ...]:
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpicaError(f"{file}: cannot be read: {error}") from None
+    named = search.named(search.words_of(text))
+    for word in named.missing:
+        complain(f"not found: {word}")
+    if named.missing:
+        complain(f"{len(named.missing)} of {len(named.missing) + len(named.found)} names were not found.")
+    return named.numbers
+
+
+def _mjd(option: str, text: str | None, is_end: bool = False) -> float | None:
+    try:
+        return None if text is None else coordinates.mjd(text, is_end)
+    except ValueError as error:
+        raise BadInput(Problem(option, str(error))) from None
+
+
+def _range(option: str, text: str | None) -> Range:
+    if not text:
+        return Range()
+    least, colon, most = text.partition(":")
+    try:
+        return Range(float(least) if least else None, float(most if colon else least) if most or not colon else None)
+    except ValueError:
+        mend = "Write 0.5:0.9, :0.9 or 0.5: (both ends are taken)."
+        raise BadInput(Problem(option, f"{text!r} is no range.", mend)) from None
+
+
+def _change(arguments: argparse.Namespace, actor: Person, found: Found) -> Found:
+    """What was found, whatever its tags are now."""
+    numbers = found.numbers()
+    if arguments.save:
+        selections.save(actor, arguments.save, numbers, _typed(arguments), arguments.share, arguments.replace)
+        complain(f"saved as the selection {arguments.save}: {len(numbers)} exposures.")
+    if arguments.put_tag:
+        complain(f"{selections.tag(actor, arguments.put_tag, numbers)} exposures have the tag {arguments.put_tag} now.")
+    if arguments.take_tag:
+        complain(f"{selections.untag(actor, arguments.take_tag, numbers)} exposures have lost the tag.")
+    return Found(Wanted(kinds=(), exposures=tuple(numbers)))
+
+
+def _typed(arguments: argparse.Namespace) -> str:
+    return " ".join(sys.argv[1:])[:200] if arguments.save else ""
+
+
+def _print(arguments: argparse.Namespace, found: Found) -> int:
+    if arguments.count:
+        print(found.count())
+        return DONE
+    if arguments.facets:
+        _print_facets(found.facets(arguments.facets.split(",")))
+        return DONE
+    usual = 0 if _writes(arguments) or arguments.svg else USUAL_LIMIT
+    limit = usual if arguments.limit is None else max(arguments.limit, 0)
+    rows = list(found.rows("-" * arguments.reverse + arguments.sort, limit, max(arguments.offset, 0)))
+    writers: dict[str, Callable[[], Iterable[str]]] = {
+        "csv": lambda: formats.as_csv(rows),
+        "votable": lambda: formats.as_votable(rows),
+        "ds9": lambda: formats.as_ds9(rows),
+        "moc": lambda: [moc.as_json(formats.coverage(rows)) + "\n"],
+        "moc_ascii": lambda: [moc.as_ascii(formats.coverage(rows)) + "\n"],
+        "svg": lambda: [skymap(rows, " ".join(arguments.place))],
+        "paths": lambda: (f"{row['path']}\n" for row in rows),
+    }
+    for name, lines in writers.items():
+        if getattr(arguments, name):
+            sys.stdout.writelines(lines())
+            return DONE if rows else NOTHING
+    if arguments.json:
+        tags = selections.tags_of([row["id"] for row in rows])
+        print_json([{**formats.as_record(row), "tags": tags.get(row["id"], [])} for row in rows])
+    elif rows:
+        _print_rows(rows)
+        if len(rows) == limit and found.count() > limit + max(arguments.offset, 0):
+            complain(f"{len(rows)} of {found.count()}; more with --limit N, all with --limit 0.")
+    else:
+        complain("there is no such exposure.")
+    return DONE if rows else NOTHING
+
+
+def _print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    cells = []
+    for row in rows:
+        words = [row[name] for name in ("name", "instrument_name", "filter", "target_name", "runid")]
+        measured = [("t_exptime", ".6g"), ("airmass", ".2f"), ("seeing", ".2f")]
+        figures = [_shown(row[name], form) for name, form in measured]
+        place = [_shown(row["s_ra"], ".4f"), _shown(row["s_dec"], "+.4f")]
+        cells.append([*words, coordinates.moment(row["t_min"]), *figures, row["grade"] or "-", *place])
+    print_table(cells, HEAD, right=NUMBERS)
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _print_facets(facets: Mapping[str, Mapping[str, int]]) -> None:
+    lines = [[name, value or "(none)", str(count)] for name, each in facets.items() for value, count in each.items()]
+    print_table(lines, ("column", "value", "exposures"), right=("exposures",))
