@@ -46,6 +46,7 @@ class Thing:
     owner: str = ""
     group: str = ""
     rank: Rank = Rank.USER  # of an account
+    is_shared: bool = False  # by its owner with the group
 
 
 # The relations in which somebody may stand to a thing, and for each kind of thing what each relation may do with it.
@@ -71,7 +72,9 @@ MAY: dict[str, dict[str, tuple[str, ...]]] = {
         MEMBER: ("see", "use", "copy"),
         GROUP_ADMINISTRATOR: ("see", "use", "copy", "edit"),
     },
-    "archive": {SOMEBODY: ("see",)},
+    "archive": {SOMEBODY: ("see", "tag")},
+    "selection": {OWNER: ("*",), MEMBER: ("see",)},
+    "tag": {OWNER: ("*",)},
     "daemon": {SOMEBODY: ("see",)},
     "audit": {GROUP_ADMINISTRATOR: ("see",)},
 }
@@ -151,7 +154,7 @@ def may(actor: Person | None, verb: str, thing: Thing) -> bool:
 
 def _relations(actor: Person, thing: Thing) -> list[str]:
     found = [SOMEBODY]
-    is_shared = not thing.owner  # what has an owner is not everybody's in the group
+    is_shared = not thing.owner or thing.is_shared  # what has an owner is not everybody's in the group
     if thing.owner and actor.user == thing.owner:
         found.append(OWNER)
     if is_shared and (actor.is_in(thing.group) or not thing.group):

@@ -14,7 +14,7 @@ from typing import Any
 import peewee
 
 from spicad import people, rows
-from spicad.people import Person
+from spicad.people import Person, Thing
 from spicad.schema import shown
 from spicad.tables import Exposure, Selected, Selection, Tagged, database
 from spicad.words import BadInput, Problem, nearest
@@ -36,9 +36,8 @@ class Saved:
 
 
 def may(actor: Person, verb: str, selection: Selection) -> bool:
-    if verb == "see" and selection.is_shared and actor.group == selection.group:
-        return True
-    return people.may(actor, verb, str(selection.owner), str(selection.group))
+    thing = Thing("selection", str(selection.owner), str(selection.group), is_shared=bool(selection.is_shared))
+    return people.may(actor, verb, thing)
 
 
 def visible(actor: Person) -> list[Saved]:
@@ -168,7 +167,7 @@ def untag(actor: Person, word: str, exposures: Iterable[int]) -> int:
         wanted = set(exposures)
         query: Any = Tagged.select().where(Tagged.tag == word)
         for each in list(query):
-            if each.exposure in wanted and people.may(actor, "untag", each.who, ""):
+            if each.exposure in wanted and people.may(actor, "untag", Thing("tag", each.who)):
                 gone += rows.delete(Tagged, tag=word, exposure=each.exposure)
     return gone
 
