@@ -34,7 +34,9 @@ from spicad.archive.wholeness import NotWhole, digests_of
 from spicad.durable import sync_folder
 from spicad.words import SpicaError
 
-REMOTE = re.compile(r"(?P<host>[A-Za-z0-9_][A-Za-z0-9@._-]*):(?P<path>/.*)", re.DOTALL)
+REMOTE = re.compile(
+    r"(?P<host>[A-Za-z0-9_][A-Za-z0-9@._-]*):(?P<path>/(?!/).*)", re.DOTALL
+)  # no address such as http://
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_THERE = ("No such file or directory", "vanished")
 NO_SPACE = ("No space left on device", "Disk quota exceeded")
@@ -233,24 +235,37 @@ def _push(errand: Errand, means: Means, progress: Progress) -> Carried:
     if errand.digest not in ("", f"sha256:{sha256}"):
         raise Damaged(f"The sha256 of {errand.source} is {sha256}, {errand.digest} was expected.")
     progress.bytes = status.st_size
-    checks = [["test", "-d", errand.root]] if errand.root else []
-    on_host(means, host, *checks, ["mkdir", "-p", "--", os.path.dirname(target)])
-    if _remote_digest(host, target, means) != sha256:
+    if _ready_on(host, target, errand.root, means) != sha256:
         _rsync(errand.source, f"{host}:{partial}", means, progress)
         if _remote_digest(host, partial, means) != sha256:
             on_host(means, host, ["rm", "-f", "--", partial])
             raise Damaged(f"Its sha256 on {host} is not {sha256}: it is copied again.")
-        naming = [["chmod", f"{errand.mode:o}", "--", partial], ["sync", "--", partial]]
-        with suppress(Lost):  # `ln` overwrites nothing; what lies there then is looked at
-            on_host(means, host, *naming, ["ln", "-T", "--", partial, target], ["sync", "--", os.path.dirname(target)])
-        there = _remote_digest(host, target, means)
-        if not there:
-            raise Lost(f"{host} did not give {target} its name.")
-        if there != sha256:
-            raise Occupied(f"{host}:{target}: another file lies there. Nothing was overwritten.")
-    on_host(means, host, ["rm", "-f", "--", partial])
+        _name_on(host, partial, target, f"{errand.mode:o}", sha256, means)
     progress.bytes_done = status.st_size
     return Carried(sha256, status.st_size, status.st_mtime_ns // 10**9 * 10**9)
+
+
+def _ready_on(host: str, target: str, root: str, means: Means) -> str:
+    """Makes the folder, not its root; the digest of what lies there already, '' when nothing does."""
+    checks = [["test", "-d", root]] if root else []
+    making = ["mkdir", "-p", "--", os.path.dirname(target)]
+    answer = on_host(means, host, *checks, making, ["sha256sum", "-z", "--", target], may_fail=NOT_THERE)
+    return _digest_in(answer)
+
+
+def _name_on(host: str, partial: str, target: str, mode: str, sha256: str, means: Means) -> None:
+    """Synced, then named by a link, which overwrites nothing; what refuses it is looked at."""
+    synced = [["chmod", mode, "--", partial], ["sync", "--", partial]]
+    named = [["ln", "-T", "--", partial, target], ["sync", "--", os.path.dirname(target)], ["rm", "--", partial]]
+    try:
+        on_host(means, host, *synced, *named)
+    except Lost:
+        there = _remote_digest(host, target, means)
+        if not there:
+            raise
+        if there != sha256:
+            raise Occupied(f"{host}:{target}: another file lies there. Nothing was overwritten.") from None
+        on_host(means, host, ["rm", "-f", "--", partial])
 
 
 def remote_sha256(place: str, means: Means) -> str:
@@ -265,6 +280,10 @@ def remote_sha256(place: str, means: Means) -> str:
 def _remote_digest(host: str, path: str, means: Means) -> str:
     """'' when it is not there."""
     answer = on_host(means, host, ["sha256sum", "-z", "--", path], may_fail=NOT_THERE)
+    return _digest_in(answer)
+
+
+def _digest_in(answer: str) -> str:
     return answer[:64] if re.match(r"[0-9a-f]{64} ", answer) else ""
 
 
@@ -300,7 +319,7 @@ def _failure(who: str, status: int, words: str) -> SpicaError:
     )
     if any(each in words for each in NO_SPACE):
         return Full(f"The disk is full on the way to or from {who}: {last}")
-    return Lost(f"{who}: {last or f'ended with status {status}'}")
+    return Lost(f"{who}: {last or 'its root is not there'}")
 
 
 def _rsync(source: str, target: str, means: Means, progress: Progress) -> None:

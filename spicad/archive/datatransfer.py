@@ -290,7 +290,7 @@ class Mover:
         products = [each for each in together if os.path.dirname(each.target) == folder and each.name != SUMS]
         if any(each.state != DONE for each in products):
             return
-        lines = sorted(f"{each.sha256}  {each.name}\n" for each in products)
+        lines = [f"{each.sha256}  {each.name}\n" for each in sorted(products, key=lambda each: each.name)]
         outgoing = Path(self.settings.paths.spool) / "outgoing"
         outgoing.mkdir(exist_ok=True)
         path = outgoing / key_of(folder, *lines)[:24] / SUMS
