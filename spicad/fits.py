@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import bz2
 import hashlib
+import math
 import os
 import re
 import stat
 import struct
 import zlib
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, BinaryIO
+from operator import itemgetter
+from typing import Any, BinaryIO, cast
 
 from spicad.words import SpicaError
 
@@ -298,12 +300,14 @@ def _hdus(
     must_be_whole: bool = False,
 ) -> Iterator[Hdu]:
     offset = headers = 0
+    usual = BLOCK * 4  # bytes of a header: most are as long as the one before
     for index in range(MAX_HDUS):
-        start = stream.read(offset, BLOCK)
+        start = stream.read(offset, usual)
         if not _begins_hdu(start, index):
             _refuse_or_pass_junk(stream, source, index, offset, start, warnings)
             return
-        raw = _header_bytes(stream, source, index, offset, start)
+        raw = _header_bytes(stream, source, index, offset, start, usual)
+        usual = _padded(len(raw) + CARD)
         headers += len(raw)
         if headers > MAX_HEADERS:
             raise FitsProblem(source, f"has more than {MAX_HEADERS >> 20} MiB of headers.", "Split it.")
@@ -359,13 +363,15 @@ def _looks_like(start: bytes) -> str:
     return "something else" if b"\0" in start or not start.isascii() else "plain text"
 
 
-def _header_bytes(stream: _Plain | _Unpacked, source: Source, index: int, offset: int, start: bytes) -> bytes:
-    """The header up to and without its END card, read in growing pieces."""
-    raw, looked, size = start, 0, BLOCK
+def _header_bytes(
+    stream: _Plain | _Unpacked, source: Source, index: int, offset: int, start: bytes, size: int
+) -> bytes:
+    """The header up to and without its END card, read in growing pieces; `start` is what reading `size` gave."""
+    raw, looked = start, 0
     while True:
-        found = _position_of(b"END     ", raw, looked, CARD)
-        next_one = _position_of(b"XTENSION=", raw, max(looked, BLOCK), BLOCK)
-        if next_one >= 0 and (found < 0 or next_one < found):
+        found = _end_of_header(raw, looked)
+        blocks = range(max(looked // BLOCK * BLOCK, BLOCK), found if found >= 0 else len(raw), BLOCK)
+        if any(raw[at : at + 9] == b"XTENSION=" for at in blocks):
             raise FitsProblem(source, f"the header of HDU {index} has no END card.", "Have it written anew.")
         if found >= 0:
             return raw[:found]
@@ -378,11 +384,16 @@ def _header_bytes(stream: _Plain | _Unpacked, source: Source, index: int, offset
         raw = stream.read(offset, size)
 
 
-def _position_of(what: bytes, raw: bytes, start: int, step: int) -> int:
-    at = raw.find(what, start)
-    while at >= 0 and at % step:
-        at = raw.find(what, at + 1)
-    return at
+def _end_of_header(raw: bytes, start: int) -> int:
+    """Where its END card stands, -1 without one; `start` is a card's."""
+    initials = raw[start::CARD]
+    number = initials.find(b"E")
+    while number >= 0:
+        at = start + number * CARD
+        if raw[at : at + 8] == b"END     ":
+            return at
+        number = initials.find(b"E", number + 1)
+    return -1
 
 
 def _padded(size: int) -> int:
@@ -394,15 +405,7 @@ def _hdu(source: Source, index: int, offset: int, raw: bytes, wanted: frozenset[
     data_offset = offset + _padded(len(raw) + CARD)
     if index == 0 and header.get("SIMPLE") not in (True, False):
         raise FitsProblem(source, 'is not FITS: it does not begin with "SIMPLE  = T".', "Give a FITS file.")
-    bitpix = _whole(source, index, header, "BITPIX")
-    if bitpix not in BITPIX:
-        raise FitsProblem(source, f"HDU {index}: BITPIX is {bitpix}, one of {BITPIX} was expected.", "Mend the header.")
-    axes = _axes(source, index, header, "")
-    pcount = _whole(source, index, header, "PCOUNT", 0)
-    gcount = _whole(source, index, header, "GCOUNT", 1)
-    groups = bool(axes) and axes[0] == 0 and header.get("GROUPS") is True
-    count = _product(axes[1:] if groups else axes)
-    size = abs(bitpix) // 8 * gcount * (pcount + count) if axes else 0
+    axes, size, groups = _plain_image(header) or _structure(source, index, header)
     if size > MAX_DATA:
         raise FitsProblem(source, f"HDU {index}: claims {size} bytes of data, which cannot be.", "Mend NAXISn.")
     kind = _kind(index, header)
@@ -412,6 +415,30 @@ def _hdu(source: Source, index: int, offset: int, raw: bytes, wanted: frozenset[
         if header.get("ZBITPIX") not in BITPIX or isinstance(header["ZBITPIX"], bool):
             raise FitsProblem(source, f"HDU {index}: ZBITPIX is not one of {BITPIX}.", "Have it packed anew.")
     return Hdu(index, kind, header, offset, data_offset, size, () if groups else shape)
+
+
+def _plain_image(header: Mapping[str, Value]) -> tuple[tuple[int, ...], int, bool] | None:
+    """As _structure, of headers with two axes and nothing odd, which most are; None for others."""
+    get = header.get
+    x, y, pcount, gcount = get("NAXIS1"), get("NAXIS2"), get("PCOUNT", 0), get("GCOUNT", 1)
+    bitpix = get("BITPIX")
+    if type(x) is int and type(y) is int and type(pcount) is int and type(bitpix) is int:  # noqa: SIM102
+        if get("NAXIS") == 2 and x > 0 and y >= 0 and pcount >= 0 and gcount == 1 and bitpix in BITPIX:
+            return (x, y), abs(bitpix) // 8 * (pcount + x * y), False
+    return None
+
+
+def _structure(source: Source, index: int, header: Mapping[str, Value]) -> tuple[tuple[int, ...], int, bool]:
+    """Axes, bytes of data, and whether they are random groups."""
+    bitpix = _whole(source, index, header, "BITPIX")
+    if bitpix not in BITPIX:
+        raise FitsProblem(source, f"HDU {index}: BITPIX is {bitpix}, one of {BITPIX} was expected.", "Mend the header.")
+    axes = _axes(source, index, header, "")
+    pcount = _whole(source, index, header, "PCOUNT", 0)
+    gcount = _whole(source, index, header, "GCOUNT", 1)
+    groups = bool(axes) and axes[0] == 0 and header.get("GROUPS") is True
+    count = _product(axes[1:] if groups else axes)
+    return axes, abs(bitpix) // 8 * gcount * (pcount + count) if axes else 0, groups
 
 
 def _kind(index: int, header: Mapping[str, Value]) -> str:
@@ -475,6 +502,143 @@ _KEYWORD = re.compile(r"[A-Z0-9_-]{1,8}$")
 
 def _cards(raw: bytes, wanted: frozenset[str] | None, warn: Callable[[str], None]) -> dict[str, Value]:
     """The cards of a header. Of a keyword that comes twice the first counts. What is not plain ASCII becomes "?"."""
+    places = _card_places(b"".join([raw[column::CARD] for column in range(9)]), wanted)
+    header = None if places is None else places.read(raw)
+    return _cards_one_by_one(raw, wanted, warn) if header is None else header
+
+
+class _CardPlaces:
+    """Where the values stand in headers whose keywords come in the same order, as those of a mosaic's CCDs do."""
+
+    def __init__(self, keys: Sequence[str], starts: Sequence[int]) -> None:
+        self.keys, self.starts = tuple(keys), tuple(starts)
+        self.values = _struct_of((start, 71) for start in starts)
+        self.reals: _Reals | None = None  # once a header has shown which they are
+
+    def read(self, raw: bytes) -> dict[str, Value] | None:
+        """None when a value asks for a warning."""
+        if self.reals is not None:
+            with suppress(ValueError, _Odd):
+                return dict(zip(self.keys, self.reals.read(raw), strict=True))
+        try:
+            header = dict(zip(self.keys, map(_VALUES.__getitem__, self.values.unpack_from(raw)), strict=True))
+        except _Odd:
+            return None
+        if self.reals is None and len(header) > 1:
+            self.reals = _Reals(self.starts, [type(value) is float for value in header.values()])
+        return header
+
+
+class _Reals:
+    """Reads all reals of a header at once, and what else there is from _VALUES.
+
+    Of a real, 21 bytes hold the number, and 50 the comment, which is mostly the same for all CCDs.
+    """
+
+    def __init__(self, starts: Sequence[int], is_real: Sequence[bool]) -> None:
+        order = sorted(range(len(starts)), key=lambda number: not is_real[number])
+        self.count = sum(is_real)
+        self.numbers = _struct_of((starts[number], 21) for number in order[: self.count])
+        self.comments = _struct_of((starts[number] + 21, 50) for number in order[: self.count])
+        self.others = _struct_of((start, 71) for start, real in zip(starts, is_real, strict=True) if not real)
+        self.in_order = itemgetter(*(order.index(number) for number in range(len(starts))))
+
+    def read(self, raw: bytes) -> Iterable[Value]:
+        """Raises ValueError or _Odd when it takes another look."""
+        numbers = self.numbers.unpack_from(raw)
+        together = b"".join(numbers)
+        if together.translate(None, _OF_NUMBERS) or together.count(b".") != self.count:
+            raise ValueError
+        if not all(map(_IS_COMMENT.__getitem__, self.comments.unpack_from(raw))):
+            raise ValueError
+        values: list[Value] = [*map(float, numbers)]
+        if math.inf in values or -math.inf in values:
+            raise ValueError
+        values += map(_VALUES.__getitem__, self.others.unpack_from(raw))
+        return cast(Iterable[Value], self.in_order(values))
+
+
+def _struct_of(fields: Iterable[tuple[int, int]]) -> struct.Struct:
+    """Of fields in a header: start and length."""
+    form, end = "=", 0
+    for start, length in fields:
+        form += f"{start - end}x{length}s"
+        end = start + length
+    return struct.Struct(form)
+
+
+@lru_cache(maxsize=256)
+def _card_places(columns: bytes, wanted: frozenset[str] | None) -> _CardPlaces | None:
+    """Of headers with these first nine columns, one after the other; None where a keyword is odd or comes twice."""
+    count = len(columns) // 9
+    words = zip(*(columns[column * count : (column + 1) * count] for column in range(9)), strict=True)
+    read = None if wanted is None else _padded_keys(wanted)
+    keys: list[str] = []
+    starts: list[int] = []
+    for number, word in enumerate(words):
+        key = bytes(word[:8]).translate(_CLEAN).decode("ascii")
+        if key in NEVER_READ if read is None else key not in read:
+            continue
+        if key.startswith(("HIERARCH", "CONTINUE")):
+            return None
+        if word[8] != ord("="):
+            continue
+        if not _KEYWORD.match(key.rstrip()) or key.rstrip() in keys:
+            return None
+        keys.append(key.rstrip())
+        starts.append(number * CARD + 9)
+    return _CardPlaces(keys, starts)
+
+
+class _Odd(Exception):
+    """A value that asks for a warning."""
+
+
+class _Values(dict[bytes, Value]):
+    """The value of a card by what follows its "=": the CCDs of a mosaic say most things alike."""
+
+    MOST = 8192
+
+    def __missing__(self, field: bytes) -> Value:
+        value = _value_of(field)
+        if len(self) >= self.MOST:
+            self.clear()
+        self[field] = value
+        return value
+
+
+class _IsComment(dict[bytes, bool]):
+    """Whether what follows a number is nothing, or a comment."""
+
+    def __missing__(self, rest: bytes) -> bool:
+        plain = rest.strip(b" ")
+        if len(self) >= _Values.MOST:
+            self.clear()
+        self[rest] = rest.translate(_CLEAN) == rest and rest[:1] in (b" ", b"/") and plain[:1] in (b"", b"/")
+        return self[rest]
+
+
+_VALUES = _Values()
+_IS_COMMENT = _IsComment()
+_OF_NUMBERS = b"0123456789+-.E "
+
+
+def _value_of(field: bytes) -> Value:
+    if field.translate(_CLEAN) != field:
+        raise _Odd
+    number = field.partition(b"/")[0]
+    if not number.translate(None, _OF_NUMBERS):
+        with suppress(ValueError):
+            value = float(number) if b"." in number or b"E" in number else int(number)
+            if -math.inf < value < math.inf:
+                return value
+    found, oddity = card_value(field.decode("ascii"))
+    if oddity:
+        raise _Odd
+    return found
+
+
+def _cards_one_by_one(raw: bytes, wanted: frozenset[str] | None, warn: Callable[[str], None]) -> dict[str, Value]:
     clean = raw.translate(_CLEAN)
     text = clean.decode("ascii")
     header: dict[str, Value] = {}

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 
 from spicad import fits
@@ -23,6 +24,7 @@ from spicad.archive.wcs import Vector, circle_round, place_of, separation_deg, v
 from spicad.fits import FitsFile, FitsProblem, Hdu, Noted, Value
 from spicad.words import BadInput, Problem
 
+WCS_CD = tuple(f"CD{i}_{j}" for i in (1, 2) for j in (1, 2))
 WCS_NUMBERS = (
     *(f"{name}{axis}" for name in ("CRVAL", "CRPIX", "CDELT", "CROTA") for axis in (1, 2)),
     *(f"{name}{i}_{j}" for name in ("CD", "PC") for i in (1, 2) for j in (1, 2)),
@@ -205,7 +207,7 @@ def share_a_tangent(crvals: Sequence[tuple[float, float]]) -> bool:
     SCAMP 2.10 on a made mosaic of four CCDs, internal rms in arcsec: 0.021 with one tangent point, 0.039 with points
     scattered by 11 arcsec, 0.16 with each CCD's own middle.
     """
-    return all(separation_deg(crval, crvals[0]) < SAME_TANGENT_DEG for crval in crvals[1:])
+    return all(separation_deg(crval, crvals[0]) < SAME_TANGENT_DEG for crval in set(crvals) - set(crvals[:1]))
 
 
 def stem_of(path: Path) -> str:
@@ -287,11 +289,10 @@ def _on_the_sky(
         return "", None, (), None
     if projection not in READ_BY_THE_TOOLS:
         found.warn(where, f"the projection {projection}, which SCAMP misreads: it is converted to TPV.")
-    numbers = _wcs_numbers(where, header, found)
-    crval = _crval(where, header, numbers, found)
+    swapped = _latitude_first(header)
+    crval, crpix, matrix = _plain_numbers(header, swapped) or _linear_part(where, header, swapped, found)
     if crval is None:
         return projection, None, (), None
-    matrix = _matrix(numbers)
     if matrix is None:
         found.warn(where, "no pixel scale (CD or CDELT): where it is on the sky is a guess.")
         return projection, crval, (), None
@@ -302,8 +303,6 @@ def _on_the_sky(
         return projection, crval, (), None
     if not 1e-3 < scale < 300:
         found.warn(where, f"its pixels have {scale:g} arcsec.")
-    swapped = _latitude_first(header)
-    crpix = (numbers.get("CRPIX1", 0.0), numbers.get("CRPIX2", 0.0))
     solution = wcs.Wcs(projection, crval, crpix, matrix, header, swapped)
     edges = ((0.5, 0.5), (width + 0.5, 0.5), (width + 0.5, height + 0.5), (0.5, height + 0.5))
     try:
@@ -311,11 +310,34 @@ def _on_the_sky(
     except (OverflowError, ValueError, ZeroDivisionError):
         corners = []
     places = tuple([place_of(corner) for corner in corners])
-    if not corners or not all(math.isfinite(ra + dec) for ra, dec in places):
+    if not corners or not math.isfinite(sum(map(sum, places))):
         found.refuse(where, "its WCS leads nowhere: its terms of distortion are absurd.", "Mend or remove them.")
         return projection, crval, (), None
     vectors += corners
     return projection, crval, places, (determinant > 0) != swapped
+
+
+Linear = tuple[tuple[float, float] | None, tuple[float, float], tuple[float, float, float, float] | None]
+_plain_wcs = itemgetter(*(f"{name}{axis}" for name in ("CRVAL", "CRPIX") for axis in (1, 2)), *WCS_CD)
+
+
+def _plain_numbers(header: Mapping[str, Value], swapped: bool) -> Linear | None:
+    """As _linear_part, of headers with a whole CD matrix and nothing odd, which most are; None for others."""
+    try:
+        ra, dec, x, y, *cd = _plain_wcs(header)
+    except KeyError:
+        return None
+    if set(map(type, (ra, dec, x, y, *cd))) != {float} or swapped:
+        return None
+    if not (-720 <= ra <= 720 and -90 <= dec <= 90 and -1e15 < x < 1e15 and -1e15 < y < 1e15):
+        return None
+    return (ra % 360, dec), (x, y), (cd[0], cd[1], cd[2], cd[3])
+
+
+def _linear_part(where: str, header: Mapping[str, Value], swapped: bool, found: _Findings) -> Linear:
+    numbers = _wcs_numbers(where, header, found)
+    crval = _crval(where, header, numbers, swapped, found)
+    return crval, (numbers.get("CRPIX1", 0.0), numbers.get("CRPIX2", 0.0)), _matrix(numbers)
 
 
 def _wcs_numbers(where: str, header: Mapping[str, Value], found: _Findings) -> dict[str, float]:
@@ -333,7 +355,7 @@ def _wcs_numbers(where: str, header: Mapping[str, Value], found: _Findings) -> d
 
 
 def _crval(
-    where: str, header: Mapping[str, Value], numbers: Mapping[str, float], found: _Findings
+    where: str, header: Mapping[str, Value], numbers: Mapping[str, float], swapped: bool, found: _Findings
 ) -> tuple[float, float] | None:
     """The reference point (longitude, latitude); None with a word about it where it is none."""
     if "CRVAL1" not in numbers or "CRVAL2" not in numbers:
@@ -341,7 +363,7 @@ def _crval(
             found.warn(where, "no CRVAL1 and CRVAL2: SCAMP cannot use it.")
         return None
     longitude, latitude = numbers["CRVAL1"], numbers["CRVAL2"]
-    if _latitude_first(header):
+    if swapped:
         longitude, latitude = latitude, longitude
     for name, value, most in (("declination", latitude, 90.0), ("right ascension", longitude, 720.0)):
         if abs(value) > most:
@@ -354,16 +376,20 @@ def _crval(
 
 def projection_of(header: Mapping[str, Value]) -> str:
     """The code of the projection as the tools understand the header, "SIP" where it has SIP terms; "" without a WCS."""
-    first, second = (str(header.get(f"CTYPE{axis}") or "").strip().upper() for axis in (1, 2))
+    first, second = header.get("CTYPE1"), header.get("CTYPE2")
+    return _projection(str(first or ""), str(second or ""), "A_ORDER" in header, "PV1_1" in header or "PV1_0" in header)
+
+
+@lru_cache(maxsize=64)
+def _projection(first: str, second: str, has_sip: bool, has_pv: bool) -> str:
+    first, second = first.strip().upper(), second.strip().upper()
     celestial = ("RA", "DEC", "GLON", "GLAT", "ELON", "ELAT")
     if first.split("-")[0] not in celestial or second.split("-")[0] not in celestial:
         return ""
     code = first[5:8].strip("-")
-    if first.endswith("-SIP") or "A_ORDER" in header:
+    if first.endswith("-SIP") or has_sip:
         return "SIP"
-    if code == "TAN" and ("PV1_1" in header or "PV1_0" in header):
-        return "TPV"  # as SCAMP 1 and Elixir wrote it; the tools read it so
-    return code
+    return "TPV" if code == "TAN" and has_pv else code  # as SCAMP 1 and Elixir wrote it; the tools read it so
 
 
 def _latitude_first(header: Mapping[str, Value]) -> bool:

@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
 
 from spicad.fits import Value
 
@@ -27,6 +29,8 @@ _PV_POWERS = (
     (0, 6, 0), (7, 0, 0), (6, 1, 0), (5, 2, 0), (4, 3, 0), (3, 4, 0), (2, 5, 0), (1, 6, 0), (0, 7, 0), (0, 0, 7),
 )  # fmt: skip
 PV_KEYS = tuple(tuple(f"PV{axis}_{term}" for term in range(len(_PV_POWERS))) for axis in (1, 2))
+_CUBIC_TERMS = tuple(itemgetter(*keys[:11]) for keys in PV_KEYS)
+_HIGH_TERMS = frozenset(PV_KEYS[0][11:] + PV_KEYS[1][11:])
 _SIP_ORDER = 9
 SIP_KEYS = {
     letter: tuple((p, q, f"{letter}_{p}_{q}") for p in range(_SIP_ORDER + 1) for q in range(_SIP_ORDER + 1 - p))
@@ -184,9 +188,14 @@ def _to_plane(wcs: Wcs) -> Callable[[float, float], Place]:
 def _pv(header: Mapping[str, Value], axis: int) -> Callable[[float, float], float]:
     """The polynomial of one axis. SCAMP and Elixir write up to term 10, a cubic: that is done at once."""
     keys = PV_KEYS[axis]
-    get = header.get
-    if not any(get(key) for key in keys[11:]):
-        return _cubic(tuple(_number(header, key, float(term == 1)) for term, key in enumerate(keys[:11])))
+    if _HIGH_TERMS.isdisjoint(header):
+        try:
+            values = _CUBIC_TERMS[axis](header)
+        except KeyError:
+            values = ()
+        if set(map(type, values)) == {float}:
+            return _cubic(values)
+        return _cubic([_number(header, key, float(term == 1)) for term, key in enumerate(keys[:11])])
     terms = [
         (powers, _number(header, key, float(key.endswith("_1")))) for powers, key in zip(_PV_POWERS, keys, strict=True)
     ]
@@ -256,12 +265,17 @@ def circle_round(vectors: Sequence[Vector]) -> tuple[Place, float]:
 
 def centre_of(places: Iterable[Place]) -> Place:
     """The middle of places, where CCDs are missing on one side too."""
-    return circle_round([vector_of(*place) for place in places])[0]
+    x = y = z = 0.0
+    for ra, dec in places:
+        a, d = ra * _RADIAN, dec * _RADIAN
+        cos_d = math.cos(d)
+        x, y, z = x + cos_d * math.cos(a), y + cos_d * math.sin(a), z + math.sin(d)
+    return place_of((x, y, z))
 
 
-def region_of(polygons: Iterable[Sequence[Place]]) -> str:
-    """As STC-S writes it: POLYGON ICRS 150.1 2.2 ..., joined by UNION where there are several."""
-    each = ["POLYGON ICRS " + " ".join([f"{ra:.6f} {dec:.6f}" for ra, dec in polygon]) for polygon in polygons]
+def region_of(polygons: Sequence[Sequence[Place]]) -> str:
+    """As STC-S writes it: POLYGON ICRS 150.1 2.2 ...; UNION ICRS (POLYGON ... POLYGON ...) where there are several."""
+    each = [" %.6f" * (2 * len(polygon)) % tuple(chain.from_iterable(polygon)) for polygon in polygons]
     if len(each) < 2:
-        return "".join(each)
-    return "UNION ICRS (" + " ".join(one.replace("POLYGON ICRS", "POLYGON") for one in each) + ")"
+        return "".join(f"POLYGON ICRS{numbers}" for numbers in each)
+    return f"UNION ICRS (POLYGON{' POLYGON'.join(each)})"

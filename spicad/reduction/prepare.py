@@ -23,8 +23,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from spicad import fits
-from spicad.archive.footprints import centre_of
 from spicad.archive.headers import PLAIN_EXTNAME, READ_BY_THE_TOOLS, projection_of, share_a_tangent
+from spicad.archive.wcs import centre_of
 from spicad.fits import BLOCK, CARD, CHUNK, FitsProblem, Hdu
 from spicad.reduction.judge import Pixels, Verdict, judged
 from spicad.words import SpicaError
