@@ -1,0 +1,259 @@
+"""Every page, asked for by nobody, by the owner, by the same group, another group, the group's administrator and an
+Administrator: each gets what is theirs to see and do, and what is not is answered as if it did not exist.
+
+A page that is not in this table fails the first test here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from services import mariadb  # noqa: F401
+from site_world import KEPT, PASSWORD, Site, account, add_account, people_the_world, settings_of
+
+from spicad import accounts, passwords
+from spicad.tables import Account, Membership, Session
+from spicaweb import sessions
+from spicaweb.app import SITE_MAP
+
+ACTORS = ("nobody", "alice", "bob", "carol", "gina", "dan")
+NEW_PASSWORD = {"password": "umbrella tango 44 quartz", "again": "umbrella tango 44 quartz"}
+LONG = "to reduce the fields of my thesis"
+
+# Method, path of the site map, what is asked for, the form, and the answer to each of ACTORS.
+#   ok: the page, or the form is taken;  login: sent there;  404: neither it nor anything about it
+# {wish} {confirm} {reset} {address} {session}: Erin's wish to join lensing, Frank's link, Alice's links and session.
+WALK: tuple[tuple[str, str, str, dict[str, str], str], ...] = (
+    # -------------------------------------------------------------------------------- nobody alice bob carol gina dan
+    ("GET", "/", "/", {}, "ok ok ok ok ok ok"),
+    ("GET", "/login", "/login", {}, "ok ok ok ok ok ok"),
+    ("POST", "/login", "/login", {"name": "alice", "password": PASSWORD}, "ok ok ok ok ok ok"),
+    ("POST", "/logout", "/logout", {}, "login login login login login login"),
+    ("GET", "/static/<name>", "/static/spica.css", {}, "ok ok ok ok ok ok"),
+    ("GET", "/static/<name>", "/static/layout.tpl", {}, "404 404 404 404 404 404"),
+    ("GET", "/request", "/request", {}, "ok ok ok ok ok ok"),
+    (
+        "POST",
+        "/request",
+        "/request",
+        {"full_name": "Henry", "mail": "henry@example.org", "group": "lensing", "purpose": LONG},
+        "ok ok ok ok ok ok",
+    ),
+    ("GET", "/confirm/<secret>", "/confirm/{confirm}", {}, "ok ok ok ok ok ok"),
+    ("GET", "/confirm/<secret>", "/confirm/{reset}", {}, "410 410 410 410 410 410"),
+    ("POST", "/confirm/<secret>", "/confirm/{confirm}", {"name": "frank", **NEW_PASSWORD}, "ok ok ok ok ok ok"),
+    ("GET", "/forgot", "/forgot", {}, "ok ok ok ok ok ok"),
+    ("POST", "/forgot", "/forgot", {"mail": "alice@example.org"}, "ok ok ok ok ok ok"),
+    ("GET", "/reset/<secret>", "/reset/{reset}", {}, "ok ok ok ok ok ok"),
+    ("GET", "/reset/<secret>", "/reset/{confirm}", {}, "410 410 410 410 410 410"),
+    ("POST", "/reset/<secret>", "/reset/{reset}", NEW_PASSWORD, "login login login login login login"),
+    ("GET", "/address/<secret>", "/address/{address}", {}, "ok ok ok ok ok ok"),
+    ("POST", "/address/<secret>", "/address/{address}", {}, "login ok ok ok ok ok"),
+    ("GET", "/account", "/account", {}, "login ok ok ok ok ok"),
+    ("POST", "/account/details", "/account/details", {"full_name": "New Name"}, "login ok ok ok ok ok"),
+    ("POST", "/account/password", "/account/password", {"now": PASSWORD, **NEW_PASSWORD}, "login ok ok ok ok ok"),
+    (
+        "POST",
+        "/account/address",
+        "/account/address",
+        {"now": PASSWORD, "mail": "n@example.org"},
+        "login ok ok ok ok ok",
+    ),
+    ("POST", "/account/group", "/account/group", {"group": "lensing"}, "login ok ok 404 ok 404"),
+    ("POST", "/account/join", "/account/join", {"group": "solar", "purpose": LONG}, "login ok ok ok ok ok"),
+    ("POST", "/account/join", "/account/join", {"group": "none", "purpose": LONG}, "login 404 404 404 404 404"),
+    ("POST", "/account/sessions", "/account/sessions", {"session": "{session}"}, "login ok 404 404 404 404"),
+    ("POST", "/account/sessions", "/account/sessions", {}, "login ok ok ok ok ok"),
+    ("GET", "/groups", "/groups", {}, "login ok ok ok ok ok"),
+    ("POST", "/groups", "/groups", {"name": "quasars", "title": "Quasars"}, "login 404 404 404 404 ok"),
+    ("GET", "/groups/<name>", "/groups/lensing", {}, "login ok ok ok ok ok"),
+    ("GET", "/groups/<name>", "/groups/none", {}, "login 404 404 404 404 404"),
+    ("POST", "/groups/<name>", "/groups/lensing", {"title": "Lenses"}, "login 404 404 404 ok ok"),
+    ("POST", "/groups/<name>", "/groups/solar", {"title": "Lenses"}, "login 404 404 404 404 ok"),
+    (
+        "POST",
+        "/groups/<name>/members",
+        "/groups/lensing/members",
+        {"account": "bob", "verb": "remove"},
+        "login 404 404 404 ok ok",
+    ),
+    (
+        "POST",
+        "/groups/<name>/members",
+        "/groups/lensing/members",
+        {"account": "bob", "verb": "administrator"},
+        "login 404 404 404 404 ok",
+    ),
+    (
+        "POST",
+        "/groups/<name>/members",
+        "/groups/lensing/members",
+        {"account": "gina", "verb": "remove"},
+        "login 404 404 404 404 ok",
+    ),
+    (
+        "POST",
+        "/groups/<name>/members",
+        "/groups/solar/members",
+        {"account": "carol", "verb": "remove"},
+        "login 404 404 404 404 ok",
+    ),
+    (
+        "POST",
+        "/groups/<name>/members",
+        "/groups/lensing/members",
+        {"account": "carol", "verb": "remove"},
+        "login 404 404 404 404 404",
+    ),
+    ("GET", "/requests", "/requests", {}, "login 404 404 404 ok ok"),
+    ("POST", "/requests/<number>", "/requests/{wish}", {"verb": "approve"}, "login 404 404 404 ok ok"),
+    ("POST", "/requests/<number>", "/requests/{wish}", {"verb": "decline"}, "login 404 404 404 ok ok"),
+    ("POST", "/requests/<number>", "/requests/{other_wish}", {"verb": "approve"}, "login 404 404 404 404 ok"),
+    ("POST", "/requests/<number>", "/requests/99999999", {"verb": "approve"}, "login 404 404 404 404 404"),
+    ("GET", "/accounts", "/accounts", {}, "login 404 404 404 404 ok"),
+    ("GET", "/accounts/<name>", "/accounts/alice", {}, "login 404 404 404 ok ok"),
+    ("GET", "/accounts/<name>", "/accounts/carol", {}, "login 404 404 404 404 ok"),
+    ("GET", "/accounts/<name>", "/accounts/dan", {}, "login 404 404 404 404 ok"),
+    ("GET", "/accounts/<name>", "/accounts/nobody", {}, "login 404 404 404 404 404"),
+    ("POST", "/accounts/<name>", "/accounts/alice", {"verb": "suspend"}, "login 404 404 404 ok ok"),
+    ("POST", "/accounts/<name>", "/accounts/carol", {"verb": "suspend"}, "login 404 404 404 404 ok"),
+    ("POST", "/accounts/<name>", "/accounts/alice", {"verb": "promote"}, "login 404 404 404 404 ok"),
+    ("POST", "/accounts/<name>", "/accounts/gina", {"verb": "suspend"}, "login 404 404 404 422 ok"),
+    ("GET", "/audit", "/audit", {}, "login 404 404 404 ok ok"),
+)
+
+
+@dataclass
+class World:
+    """Beside Alice and the others: Erin asks to join lensing, Ivan solar, Frank has not confirmed his address."""
+
+    site: Site
+    places: dict[str, Any] | None = None  # None: something was changed
+
+    def as_it_was(self) -> dict[str, Any]:
+        if self.places is None:
+            self.places = self.make()
+        return self.places
+
+    def make(self) -> dict[str, Any]:
+        self.site.open()
+        now = time.time()
+        people_the_world()
+        places: dict[str, Any] = {}
+        for name, group, key in (("erin", "lensing", "wish"), ("ivan", "solar", "other_wish")):
+            add_account(name, state=accounts.State.ASKED)
+            accounts.ask_to_join(account(name).id, group, LONG, now)
+            places[key] = Membership.get(Membership.account == account(name).id).id
+        frank = accounts.ask("Frank", "", "frank@example.org", LONG, "lensing", now)
+        assert frank
+        places["confirm"] = sessions.new_link("confirm", frank.id, now)
+        places["reset"] = sessions.new_link("reset", account("alice").id, now)
+        places["address"] = sessions.new_link("address", account("alice").id, now, "new@example.org")
+        places["session"] = sessions.digest(sessions.begin(account("alice"), "192.0.2.9", "", now))
+        return places
+
+
+@pytest.fixture(scope="module", params=["sqlite", "mariadb"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    url = request.getfixturevalue("mariadb").url("rights") if request.param == "mariadb" else ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "kept", lambda password: KEPT)  # here it is not about the cost of a password
+        yield World(Site(settings_of(tmp_path_factory.mktemp("site"), url)))
+
+
+def answer(world: World, actor: str, method: str, path: str, form: dict[str, str]) -> str:
+    places = world.as_it_was()
+    browser = world.site.visitor() if actor == "nobody" else world.site.logged_in(actor)
+    path = path.format(**places)
+    if method == "GET":
+        page = browser.get(path)
+    else:
+        if not browser.csrf:
+            browser.get("/login")
+        page = browser.post(path, **{key: value.format(**places) for key, value in form.items()})
+    if method == "POST" and page.status in (200, 303):
+        world.places = None
+    if page.status == 303:
+        return "login" if page.place.startswith("/login") else "ok"
+    return "ok" if page.status == 200 else str(page.status)
+
+
+def test_every_page_of_the_site_map_is_walked() -> None:
+    walked = {(method, path) for method, path, *_ in WALK}
+
+    assert walked == {(method, path) for method, path, _, _ in SITE_MAP}
+
+
+@pytest.mark.parametrize("row", WALK, ids=lambda row: f"{row[0]} {row[2]} {' '.join(row[3].values())[:30]}")
+def test_each_gets_what_is_theirs(row: tuple[str, str, str, dict[str, str], str], world: World) -> None:
+    method, _, path, form, expected = row
+
+    found = {actor: answer(world, actor, method, path, form) for actor in ACTORS}
+
+    assert found == dict(zip(ACTORS, expected.split(), strict=True))
+
+
+@pytest.fixture
+def fresh(world: World) -> Iterator[World]:
+    world.make()
+    yield world
+    world.places = None
+
+
+def test_what_is_forbidden_looks_like_what_does_not_exist(fresh: World) -> None:
+    gina = fresh.site.logged_in("gina")
+
+    forbidden, unknown, nowhere = (gina.get(f"/{path}") for path in ("accounts/carol", "accounts/none", "nowhere"))
+
+    assert forbidden.status == unknown.status == nowhere.status == 404
+    assert forbidden.text == unknown.text
+    assert "carol" not in forbidden.text
+
+
+def test_a_form_that_is_forbidden_changes_nothing(fresh: World) -> None:
+    gina, bob = fresh.site.logged_in("gina"), fresh.site.logged_in("bob")
+
+    assert gina.post("/accounts/carol", verb="suspend").status == 404
+    assert bob.post("/accounts/alice", verb="promote").status == 404
+
+    fresh.site.open()
+    assert {each.state for each in Account.select().where(Account.name.in_(["alice", "carol"]))} == {"active"}
+    assert account("alice").rank == 0
+
+
+def test_members_are_listed_to_members_alone(fresh: World) -> None:
+
+    seen = {name: "Bob of Lensing" in fresh.site.logged_in(name).get("/groups/lensing").text for name in ACTORS[1:]}
+
+    assert seen == {"alice": True, "bob": True, "carol": False, "gina": True, "dan": True}
+
+
+def test_a_groups_administrator_sees_the_wishes_and_the_trail_of_the_group_alone(fresh: World) -> None:
+    accounts.note("carol", "asked to join", "solar", "solar", "secret plans", now=time.time())
+    accounts.note("alice", "asked to join", "lensing", "lensing", "open plans", now=time.time())
+
+    gina, dan = fresh.site.logged_in("gina"), fresh.site.logged_in("dan")
+
+    assert "Erin" in gina.get("/requests").text
+    assert "Ivan" not in gina.get("/requests").text
+    assert "Ivan" in dan.get("/requests").text
+    assert "open plans" in gina.get("/audit").text
+    assert "secret plans" not in gina.get("/audit").text
+    assert "secret plans" in dan.get("/audit").text
+
+
+def test_somebody_who_was_suspended_or_lost_a_rank_is_logged_out_at_once(fresh: World) -> None:
+    alice, gina, dan = (fresh.site.logged_in(name) for name in ("alice", "gina", "dan"))
+
+    assert dan.post("/accounts/alice", verb="suspend").status == 303
+    assert dan.post("/groups/lensing/members", account="gina", verb="member").status == 303
+
+    assert alice.get("/account").place.startswith("/login")
+    assert gina.get("/requests").place.startswith("/login")
+    fresh.site.open()
+    assert Session.select().where(Session.account == account("alice").id).count() == 0
+    assert fresh.site.logged_in("gina").get("/requests").status == 404
