@@ -69,6 +69,7 @@ class Capsule:
             "started": run.started,
             "fresh": run.is_fresh,
             "mail": run.mail,
+            "locality": run.locality,
             "node": node,
             "rules": vetted.rules.title,
             "summary": vetted.rules.summary,
@@ -125,6 +126,7 @@ class Capsule:
             submitted=facts["submitted"],
             is_fresh=facts["fresh"],
             mail=facts["mail"],
+            locality=facts.get("locality", 1.0),
         )
         begun = self._begun()
         for step in plan.steps:

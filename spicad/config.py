@@ -6,6 +6,7 @@ The sample etc/spica.conf and spica.conf(5) are checked against OPTIONS; the par
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spicad.schema import Document, Key, checked, read_toml, shown
+from spicad.waiting import BAND
 from spicad.words import BadInput, Problem, SpicaError, nearest
 
 OPTIONS: dict[str, tuple[Key, ...]] = {
@@ -122,6 +124,50 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
         Key("exposures", "integer", 4000, "Most exposures of one process", minimum=1),
         Key("slots_per_user", "integer", 0, "Most steps of one user at the same time; 0: no such limit", minimum=0),
         Key("slots_per_group", "integer", 0, "Most steps of one group at the same time; 0: no such limit", minimum=0),
+        Key(
+            "slots_per_application",
+            "list of texts",
+            [],
+            'Most slots of one application at the same time, such as ["scamp=1", "swarp=2"]',
+        ),
+        Key(
+            "hours",
+            "text",
+            "",
+            "Local time in which steps start, such as 20:00-06:00; empty: always. The pipeline is not bound by it",
+        ),
+    ),
+    "priority": (
+        Key("age", "number", 400, "Points of a process that has waited for age_days", minimum=0, maximum=999),
+        Key("age_days", "number", 30, "Days of waiting after which age counts no more", minimum=0.01),
+        Key(
+            "fair_share",
+            "number",
+            300,
+            "Points of somebody who, like his group, has used nothing lately; use is forgotten by half each day",
+            minimum=0,
+            maximum=999,
+        ),
+        Key(
+            "share_hours", "number", 24, "Hours of slots used lately that halve the points of fair_share", minimum=0.01
+        ),
+        Key("locality", "number", 200, "Points when all input is stored on the node", minimum=0, maximum=999),
+        Key("load", "number", 50, "Points of a node that is idle", minimum=0, maximum=999),
+        Key("slots_for_users", "integer", 0, "Slots that higher ranks leave free while users wait", minimum=0),
+        Key(
+            "slots_for_group_administrators",
+            "integer",
+            0,
+            "Slots that other ranks leave free while group administrators wait",
+            minimum=0,
+        ),
+        Key(
+            "slots_for_administrators",
+            "integer",
+            0,
+            "Slots that other ranks leave free while administrators wait",
+            minimum=0,
+        ),
     ),
     "sandbox": (
         Key("kind", "text", "bubblewrap", "What encloses each step", choices=("bubblewrap", "none")),
@@ -155,6 +201,9 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
     ),
 }
 
+APPLICATION_SLOTS = re.compile(r"(?P<application>[a-z0-9_-]+)=(?P<slots>[1-9][0-9]{0,3})")
+HOURS = re.compile(r"(?P<from>([01]\d|2[0-3]):[0-5]\d)-(?P<to>([01]\d|2[0-3]):[0-5]\d)")
+
 PATH_OPTIONS = ("spool", "results", "applications", "instruments", "rules", "configurations", "reference")
 
 
@@ -185,6 +234,7 @@ class Settings:
     landing: Section
     storage: Section
     limits: Section
+    priority: Section
     sandbox: Section
     ranks: Section
     mail: Section
@@ -211,9 +261,29 @@ def parse(text: str, source: Path) -> Settings:
         if name not in OPTIONS:
             problems.append(document.problem((name,), *_unknown(name, isinstance(value, dict))))
     values = {name: _section(document, name, problems) for name in OPTIONS}
+    if not problems:
+        problems += _wrong_together(document, values)
     if problems:
         raise BadInput(problems)
     return _settled(values, source.absolute())
+
+
+def _wrong_together(document: Document, values: dict[str, dict[str, Any]]) -> list[Problem]:
+    """What is right by itself and wrong beside other options, or has a form of its own."""
+    found, priority, limits = [], values["priority"], values["limits"]
+    points = sum(priority[name] for name in ("age", "fair_share", "locality", "load"))
+    if points >= BAND:
+        what = f"age, fair_share, locality and load are {points:g} points together."
+        mend = f"Keep the sum below {BAND:g}, so that no rank ever overtakes another."
+        found.append(document.problem(("priority",), what, mend))
+    for text in limits["slots_per_application"]:
+        if not APPLICATION_SLOTS.fullmatch(text):
+            what = f"{shown(text)} is not APPLICATION=SLOTS."
+            found.append(document.problem(("limits", "slots_per_application"), what, 'Write such as "scamp=1".'))
+    if limits["hours"] and not HOURS.fullmatch(limits["hours"]):
+        what = f"{shown(limits['hours'])} is not a time of day."
+        found.append(document.problem(("limits", "hours"), what, "Write such as 20:00-06:00."))
+    return found
 
 
 def _unknown(name: str, is_section: bool) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from spicad.config import Settings
 from spicad.desk import Desk
 from spicad.intake import Intake
 from spicad.ledger import Ledger
-from spicad.node import is_on_network
+from spicad.node import is_on_network, weights_of
 from spicad.orders import note_hand_moves
 from spicad.people import daemon_group
 from spicad.recovery import recover
@@ -199,6 +199,7 @@ class Daemon:
             self.settings = self.floor.settings = settings
             self.floor.desk = desk
             self.floor.is_sandboxed = is_sandboxed
+            self.workshop.queue.weights = weights_of(settings)
             logging.getLogger().setLevel(settings.daemon.log_level.upper())
             log.info("configuration reloaded from %s", settings.source)
         self.notify("READY=1", self._status())

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from spicad import closing
+from spicad.archive.locality import share_on
 from spicad.desk import Vetted, companions_of
 from spicad.handover import sender, site_uid
 from spicad.jobfile import Job, Order, parse
-from spicad.ledger import NewProcess
+from spicad.ledger import AWAY, NewProcess
 from spicad.orders import obey
 from spicad.people import Person, person
 from spicad.spool import Accepted, Drop, Identity, NotYet, Refused
-from spicad.waiting import Waiting
 from spicad.words import Phase, SpicaError
 from spicad.workbench import Floor
 from spicad.workshop import Workshop
@@ -191,7 +191,7 @@ class Intake:
     def _accept(self, batch: list[Passed], now: float) -> None:
         prepared: list[tuple[Passed, NewProcess, Path]] = []
         for each in batch:
-            new = _new_process(each, now)
+            new = _new_process(each, self._locality(each), now)
             try:
                 copy = self.floor.spool.prepare_copy(each.drop.token, each.drop.text, new.accepted, is_synced=False)
             except OSError as error:
@@ -211,6 +211,12 @@ class Intake:
         for number, each, new in placed:
             self._queue(number, each, new, now)
             self.unsettled[number] = each
+
+    def _locality(self, each: Passed) -> float:
+        files = {str(exposure.path): exposure.size for exposure in each.vetted.plan.exposures.values()}
+        with suppress(*AWAY):
+            return share_on(self.floor.node, files)
+        return 1.0
 
     def _place(self, number: int, copy: Path, name: str) -> bool:
         """Puts the copy in place, unless an earlier try or life has done so already."""
@@ -244,9 +250,7 @@ class Intake:
         if is_known or self.floor.spool.phase_of(number) is not Phase.QUEUED:
             return  # its drop was left over by an earlier life
         workshop.remember(number, each.vetted)
-        workshop.queue.add(
-            Waiting(new.accepted.submitted, number, int(owner.rank), owner.user, owner.group, each.job.not_before), now
-        )
+        workshop.queue.add(new.accepted.as_waiting(number, each.job.not_before), now)
         log.info("process %d %s: taken from %s, of %s", number, each.job.name, each.drop.name, owner.user)
 
     def _let_go(self, drop: Drop, beside: Mapping[str, Identity] | None = None) -> None:
@@ -284,7 +288,7 @@ class Intake:
             log.error("%s cannot be moved to rejected/: %s. It is left where it is.", name, error)
 
 
-def _new_process(each: Passed, now: float) -> NewProcess:
+def _new_process(each: Passed, locality: float, now: float) -> NewProcess:
     owner = each.owner
     accepted = Accepted(
         token=each.drop.token,
@@ -294,6 +298,7 @@ def _new_process(each: Passed, now: float) -> NewProcess:
         submitted=now,
         drop=each.drop.name,
         texts=each.texts,
+        locality=round(locality, 4),
     )
     steps = sum(1 for step in each.vetted.plan.steps if not step.is_lazy)
     return NewProcess(

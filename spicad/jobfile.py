@@ -40,10 +40,11 @@ JOB_KEYS = (
     Key("end", "table", REQUIRED, "The last line of a whole job file is [end]"),
 )
 
-ORDERS = ("hold", "release", "cancel", "rerun")
+ORDERS = ("hold", "release", "cancel", "rerun")  # about a process
+NODE_ORDERS = ("drain", "undrain")  # about the node
 ORDER_KEYS = (
-    Key("order", "text", REQUIRED, "What to do", choices=ORDERS),
-    Key("process", "integer", REQUIRED, "The processid", minimum=1, maximum=LARGEST),
+    Key("order", "text", REQUIRED, "What to do", choices=ORDERS + NODE_ORDERS),
+    Key("process", "integer", 0, "The processid; for drain and undrain none", minimum=1, maximum=LARGEST),
     Key("fresh", "yes or no", False, "For rerun: from the recipe of the last run, reusing no finished step"),
     Key("why", "text", "", "The reason, kept with the event"),
     Key("web", "table of texts", {}, "Written by the site alone: whose drop this is"),
@@ -103,6 +104,8 @@ def parse(text: str, source: str) -> Job | Order:
     document = read_toml(text, source)
     if "order" in document.table:
         values = checked(document, ORDER_KEYS)
+        if values["order"] in ORDERS and not values["process"]:
+            raise BadInput(document.problem(("order",), 'the key "process" is missing.', "Add: process = PROCESSID"))
         return Order(source, values["order"], values["process"], values["fresh"], values["why"], web=values["web"])
     return _job(document)
 

@@ -182,6 +182,7 @@ def insert_process(new: NewProcess, phase: Phase, why: str, number: int | None =
         "mail": new.mail,
         "forecast_bytes": new.forecast_bytes,
         "steps_total": new.steps_total,
+        "locality": accepted.locality,
     }
     if number is not None:
         values["id"] = number

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from contextlib import suppress
 from pathlib import Path
 
-from spicad.config import Settings
+from spicad.config import APPLICATION_SLOTS, HOURS, Settings
+from spicad.waiting import Limits, Weights
+from spicad.words import Rank
+
+DRAINED = "drained"  # in the spool: who let the node run empty, and why
 
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "afs", "9p")
 
 
 def node_limit(settings: Settings) -> str:
     """'' or the limit of the whole node that holds every step, in words."""
+    with suppress(OSError):
+        return (settings.paths.spool / DRAINED).read_text(encoding="utf-8").strip() or "the node is drained"
     most, load = settings.daemon.load, os.getloadavg()[0]
     if most and load > most:
         return f"the load average is {load:.1f}, above {most:g} nothing starts ([daemon] load)"
@@ -23,6 +31,45 @@ def node_limit(settings: Settings) -> str:
     if free < least:
         return f"{free} MiB are free for results, {least} MiB must stay free ([limits] free_disk_mb)"
     return ""
+
+
+def hours_limit(settings: Settings, rank: int, now: float) -> str:
+    """'' or, outside of [limits] hours, why steps of `rank` do not start."""
+    found = HOURS.fullmatch(settings.limits.hours)
+    if not found or rank == Rank.PIPELINE:
+        return ""
+    clock = time.strftime("%H:%M", time.localtime(now))
+    begin, end = found["from"], found["to"]
+    is_open = begin <= clock < end if begin <= end else clock >= begin or clock < end
+    return "" if is_open else f"steps start from {begin} to {end} local time only ([limits] hours)"
+
+
+def limits_of(settings: Settings) -> Limits:
+    """How many slots may be taken at the same time, by spica.conf."""
+    limits, priority = settings.limits, settings.priority
+    found = [APPLICATION_SLOTS.fullmatch(text) for text in limits.slots_per_application]
+    reserved = {
+        int(Rank.USER): priority.slots_for_users,
+        int(Rank.GROUP_ADMINISTRATOR): priority.slots_for_group_administrators,
+        int(Rank.ADMINISTRATOR): priority.slots_for_administrators,
+    }
+    return Limits(
+        settings.daemon.slots,
+        limits.slots_per_user,
+        limits.slots_per_group,
+        {each["application"]: int(each["slots"]) for each in found if each},
+        {rank: slots for rank, slots in reserved.items() if slots},
+    )
+
+
+def weights_of(settings: Settings) -> Weights:
+    wanted = settings.priority
+    return Weights(wanted.age, wanted.age_days, wanted.fair_share, wanted.share_hours, wanted.locality, wanted.load)
+
+
+def idle_share() -> float:
+    """How much of the node is idle, 0 to 1, by its load average."""
+    return max(0.0, 1.0 - os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _existing(path: Path) -> Path:

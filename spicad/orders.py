@@ -9,17 +9,21 @@ import logging
 import os
 from dataclasses import replace
 
-from spicad.jobfile import Order, parse
+from spicad.durable import sync_folder
+from spicad.jobfile import NODE_ORDERS, Order, parse
+from spicad.node import DRAINED
 from spicad.people import Person, Thing, may
 from spicad.spool import Accepted
 from spicad.waiting import Waiting
-from spicad.words import Phase, SpicaError
+from spicad.words import Phase, Rank, SpicaError
 from spicad.workshop import Workshop
 
 log = logging.getLogger("spicad")
 
 
 def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
+    if order.order in NODE_ORDERS:
+        return _drain(order, actor, workshop)
     phase = workshop.floor.spool.phase_of(order.process)
     if phase is None:
         return f"there is no process {order.process}."
@@ -32,6 +36,22 @@ def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
     log.info("process %d: %s by %s %s", order.process, order.order, actor.user, order.why)
     verb = {"hold": _hold, "release": _release, "cancel": _cancel, "rerun": _rerun}[order.order]
     return verb(order, actor, workshop, phase, text, accepted, now)
+
+
+def _drain(order: Order, actor: Person, workshop: Workshop) -> str:
+    """Steps that run go on; no other starts on this node until it is undrained, whatever daemon is here by then."""
+    if actor.rank < Rank.ADMINISTRATOR:
+        return "only administrators may drain the node."
+    spool = workshop.floor.spool
+    path = spool.root / DRAINED
+    if order.order == "drain":
+        spool.write(path, f"drained by {actor.user}" + (f": {order.why}" if order.why else "") + "\n")
+        path.chmod(0o644)
+    else:
+        path.unlink(missing_ok=True)
+    sync_folder(spool.root)
+    log.warning("%s: %sed by %s %s", workshop.floor.node, order.order, actor.user, order.why)
+    return ""
 
 
 def _hold(
@@ -117,7 +137,7 @@ def waiting_of(process: int, text: str, accepted: Accepted) -> Waiting:
         not_before = getattr(parse(text, accepted.drop), "not_before", 0.0)
     except SpicaError as error:
         log.warning("process %d: its job file cannot be read any more: %s", process, error)
-    return Waiting(accepted.submitted, process, accepted.rank, accepted.owner, accepted.group, not_before)
+    return accepted.as_waiting(process, not_before)
 
 
 def note_hand_moves(workshop: Workshop, now: float) -> None:

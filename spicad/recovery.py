@@ -17,6 +17,7 @@ from typing import Any
 from spicad import closing
 from spicad.backends import local
 from spicad.capsule import Capsule, folder_of
+from spicad.fair_share import recent_use
 from spicad.jobfile import Job, parse
 from spicad.ledger import NewProcess, insert_process
 from spicad.orders import waiting_of
@@ -45,11 +46,13 @@ class Row:
     not_before: float
     run: int
     token: str
+    locality: float
 
 
 def recover(workshop: Workshop, now: float) -> None:
     """Agreement of folders and rows, the queue in memory, executing runs adopted."""
     spool = workshop.floor.spool
+    workshop.queue.use = recent_use(now)
     places = _one_place_each(spool)
     rows = _rows(places)
     to_be_taken = cache(lambda: _tokens(spool))  # drops are read only when something is amiss
@@ -152,7 +155,7 @@ def _rows(places: dict[int, Phase]) -> dict[int, Row]:
     """Rows of what is in the spool, and of what should be."""
     query = Process.select(
         Process.id, Process.phase, Process.rank, Process.owner, Process.group, Process.submitted,
-        Process.not_before, Process.run, Process.token,
+        Process.not_before, Process.run, Process.token, Process.locality,
     )  # fmt: skip
     live = query.where(Process.phase.in_(LIVE))
     rows = _by_process(live)
@@ -206,7 +209,7 @@ def _lost(row: Row, to_be_taken: frozenset[str], now: float) -> None:
 
 def _waiting(spool: Spool, process: int, row: Row | None) -> Waiting:
     if row is not None:
-        return Waiting(row.submitted, process, row.rank, row.owner, row.group, row.not_before)
+        return Waiting(row.submitted, process, row.rank, row.owner, row.group, row.not_before, row.locality)
     return waiting_of(process, *spool.read_copy(process, Phase.QUEUED))
 
 

@@ -70,6 +70,7 @@ class Run:
     submitted: float
     is_fresh: bool = False
     mail: str = ""
+    locality: float = 1.0
     state: dict[int, StepState] = field(default_factory=dict)
     outcome: dict[int, Outcome] = field(default_factory=dict)
     attempt: dict[int, int] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from typing import Any
 
 from spicad.durable import sync_file, sync_folder, write_tmp
 from spicad.jobfile import MOST_BYTES, is_whole, without_end
+from spicad.waiting import Waiting
 from spicad.words import IN_SPOOL, Phase, SpicaError, visible
 
 SUFFIX = ".spica"
@@ -66,6 +67,10 @@ class Accepted:
     fresh: bool = False
     asked: str = ""  # token of the order that this run obeys
     texts: Mapping[str, str] = field(default_factory=dict)  # files dropped beside the job file
+    locality: float = 1.0  # share of its input bytes that are stored on the daemon's node
+
+    def as_waiting(self, process: int, not_before: float = 0.0) -> Waiting:
+        return Waiting(self.submitted, process, self.rank, self.owner, self.group, not_before, self.locality)
 
 
 class Spool:

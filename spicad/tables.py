@@ -60,6 +60,7 @@ class Process(Table):
     steps_done = peewee.IntegerField(default=0)
     steps_total = peewee.IntegerField(default=0)
     forecast_bytes = peewee.BigIntegerField(default=0)
+    locality = peewee.DoubleField(default=1.0)  # share of the input bytes that are stored on the daemon's node
 
 
 class Event(Table):
@@ -86,6 +87,8 @@ class Step(Table):
     state = peewee.CharField(12)
     node = peewee.CharField(64, default="")
     attempt = peewee.IntegerField(default=0)
+    slots = peewee.IntegerField(default=1)
+    input_bytes = peewee.BigIntegerField(default=0)
     owner = peewee.CharField(64)
     content_key = peewee.CharField(64, default="")
     started = peewee.DoubleField(null=True)
@@ -396,6 +399,22 @@ def _archive_tables() -> None:
     _make(Exposure, Ccd, Cell)
 
 
+def _priority_columns() -> None:
+    _add_missing_columns(Process, "locality")
+    _add_missing_columns(Step, "slots", "input_bytes")
+
+
+def _add_missing_columns(table: type[Table], *names: str) -> None:
+    from playhouse.migrate import SchemaMigrator, migrate
+
+    where = table._meta.table_name
+    there = {column.name for column in database.get_columns(where)}
+    migrator = SchemaMigrator.from_database(database.obj)
+    for field in (table._meta.fields[name] for name in names):
+        if field.column_name not in there:
+            migrate(migrator.add_column(where, field.column_name, field))
+
+
 def _selection_tables() -> None:
     _make(Tagged, Selection, Selected)
     if isinstance(database.obj, peewee.MySQLDatabase):  # r and R are two filters, as they are to SQLite
@@ -439,6 +458,7 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (3, "saved selections of exposures, and tags", _selection_tables),
     (4, "accounts and groups", _private_tables),
     (5, "what landed, and what is on its way", _flow_tables),
+    (6, "what the order of processes is made of", _priority_columns),
 )
 NEWEST = MIGRATIONS[-1][0]
 

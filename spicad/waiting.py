@@ -1,13 +1,14 @@
 """The queue in memory, and the choice of who goes first: decisions on values, no files and no rows.
 
-Classes (rank, user) keep their processes by age, so that a choice looks at the head of each class only.
+Classes keep their processes by age, so that a choice looks at the head of each class only.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -20,32 +21,137 @@ class Waiting:
     user: str
     group: str
     not_before: float = 0.0
+    locality: float = 1.0  # share of its input bytes that are stored on this node
+
+    @property
+    def of_class(self) -> Class:
+        return self.rank, self.user, self.group, round(self.locality * 4)
+
+
+Class = tuple[int, str, str, int]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How many steps may run at the same time; 0: no such limit."""
+    """How many slots may be taken at the same time; 0: no such limit."""
 
     slots: int
     per_user: int = 0
     per_group: int = 0
+    per_application: Mapping[str, int] = field(default_factory=dict)
+    reserved: Mapping[int, int] = field(default_factory=dict)  # by rank: slots that others leave free while it waits
 
 
-BAND = 1_000.0  # a rank's band; age and all other terms together stay below it
-AGE_FULL_S = 30 * 86_400.0  # age counts up to this
+@dataclass
+class InUse:
+    """Slots that running steps take."""
+
+    total: int = 0
+    by_user: Counter[str] = field(default_factory=Counter)
+    by_group: Counter[str] = field(default_factory=Counter)
+    by_application: Counter[str] = field(default_factory=Counter)
+    by_rank: Counter[int] = field(default_factory=Counter)
+
+    def add(self, wish: Wish) -> None:
+        self.total += wish.slots
+        self.by_user[wish.user] += wish.slots
+        self.by_group[wish.group] += wish.slots
+        self.by_application[wish.application] += wish.slots
+        self.by_rank[wish.rank] += wish.slots
 
 
-def score(rank: int, submitted: float, now: float) -> dict[str, float]:
-    """Each term of the score by name; their sum decides, more goes first."""
-    age = min(max(now - submitted, 0.0), AGE_FULL_S) / AGE_FULL_S
-    return {"rank": rank * BAND, "age": age * (BAND - 1)}
+@dataclass(frozen=True)
+class Wish:
+    """A step that would like to start, or one that runs."""
+
+    user: str
+    group: str
+    rank: int
+    slots: int = 1
+    application: str = ""
+
+
+BAND = 1_000.0  # a rank's band; all other terms together stay below it
+DAY_S = 86_400.0
+WEIGH_AGAIN_S = 10.0
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What each term of the score is worth at most, in points; [priority] of spica.conf. Together less than BAND."""
+
+    age: float = 400.0
+    age_days: float = 30.0
+    fair_share: float = 300.0
+    share_hours: float = 24.0
+    locality: float = 200.0
+    load: float = 50.0
+
+
+USUAL = Weights()
+
+
+def score(
+    rank: int,
+    submitted: float,
+    now: float,
+    share: float = 1.0,
+    locality: float = 1.0,
+    idle: float = 1.0,
+    weights: Weights = USUAL,
+) -> dict[str, float]:
+    """Each term of the score by name; their sum decides, more goes first.
+
+    `share`: 1 for somebody who has used nothing lately, to 0; `locality`: the share of the input bytes that are stored
+    on the node; `idle`: the share of the node that is idle.
+    """
+    days = max(now - submitted, 0.0) / DAY_S
+    return {
+        "rank": rank * BAND,
+        "locality": locality * weights.locality,
+        "load": idle * weights.load,
+        "age": min(days / weights.age_days, 1.0) * weights.age,
+        "fair share": share * weights.fair_share,
+    }
+
+
+class Use:
+    """Slot seconds that users and groups have had of late; half of them are forgotten each day."""
+
+    def __init__(self) -> None:
+        self._had: dict[tuple[str, str], tuple[float, float]] = {}  # (user or group, name) -> (seconds, at)
+
+    def add(self, user: str, group: str, seconds: float, at: float) -> None:
+        for key in (("user", user), ("group", group)):
+            later = max(at, self._had.get(key, (0.0, at))[1])
+            self._had[key] = (self._at(key, later) + seconds * _faded(later - at), later)
+
+    def share(self, user: str, group: str, now: float, weights: Weights) -> float:
+        """1 for who has used nothing; share_hours of slot time halve it. User and group count the same."""
+        hours = [self._at(key, now) / 3600 for key in (("user", user), ("group", group))]
+        return sum(0.5 ** (each / weights.share_hours) for each in hours) / 2
+
+    def _at(self, key: tuple[str, str], now: float) -> float:
+        seconds, at = self._had.get(key, (0.0, now))
+        return seconds * _faded(now - at)
+
+
+def _faded(seconds: float) -> float:
+    return float(0.5 ** (max(seconds, 0.0) / DAY_S))
 
 
 class Queue:
-    """All queued processes. Adding, removing and looking at the heads cost little however many wait."""
+    """All queued processes. Adding, removing and looking at the heads cost little however many wait.
 
-    def __init__(self) -> None:
-        self._classes: dict[tuple[int, str], list[Waiting]] = {}
+    A class is what has the same score but for its age: rank, user, group, and locality in quarters.
+    """
+
+    def __init__(self, weights: Weights = USUAL, use: Use | None = None) -> None:
+        self.weights = weights
+        self.use = use or Use()
+        self._classes: dict[Class, list[Waiting]] = {}
+        self._weight: dict[Class, float] = {}
+        self._weighed = 0.0
         self._members: dict[int, Waiting] = {}
         self._later: list[tuple[float, Waiting]] = []  # by not_before
 
@@ -63,7 +169,7 @@ class Queue:
         if waiting.not_before > now:
             heapq.heappush(self._later, (waiting.not_before, waiting))
         else:
-            heapq.heappush(self._classes.setdefault((waiting.rank, waiting.user), []), waiting)
+            heapq.heappush(self._classes.setdefault(waiting.of_class, []), waiting)
 
     def remove(self, process: int) -> Waiting | None:
         return self._members.pop(process, None)
@@ -75,7 +181,7 @@ class Queue:
         for number, key in enumerate(list(self._classes)):
             members = self._of_class(key)
             if first := next(members, None):
-                front.append((_place(first, now), number, first, members))
+                front.append((self.place(first, now), number, first, members))
         heapq.heapify(front)
         while front:
             _, number, waiting, members = heapq.heappop(front)
@@ -83,16 +189,36 @@ class Queue:
                 continue
             yield waiting
             if following := next(members, None):
-                heapq.heappush(front, (_place(following, now), number, following, members))
+                heapq.heappush(front, (self.place(following, now), number, following, members))
+
+    def place(self, waiting: Waiting, now: float) -> Place:
+        """Where it stands: less goes first. Of equal scores the older goes first, as in its class."""
+        age = min(max(now - waiting.submitted, 0.0) / (self.weights.age_days * DAY_S), 1.0) * self.weights.age
+        return -(self._weight_of(waiting, now) + age), waiting.submitted, waiting.process
+
+    def _weight_of(self, waiting: Waiting, now: float) -> float:
+        """All of the score but age: the same for a class, and kept for a while since recent use changes slowly."""
+        if abs(now - self._weighed) > WEIGH_AGAIN_S:
+            self._weighed = now
+            self._weight.clear()
+        key = waiting.of_class
+        if key not in self._weight:
+            terms = terms_of(waiting, now, self.use, self.weights)
+            self._weight[key] = sum(terms.values()) - terms["age"]
+        return self._weight[key]
+
+    def ranks(self) -> set[int]:
+        """Ranks of which somebody may wait."""
+        return {key[0] for key in self._classes}
 
     def _bring_in(self, now: float) -> None:
         """Those whose time has come."""
         while self._later and self._later[0][0] <= now:
             _, waiting = heapq.heappop(self._later)
             if self._members.get(waiting.process) is waiting:  # not removed, nor added anew with another time
-                heapq.heappush(self._classes.setdefault((waiting.rank, waiting.user), []), waiting)
+                heapq.heappush(self._classes.setdefault(waiting.of_class, []), waiting)
 
-    def _of_class(self, key: tuple[int, str]) -> Iterator[Waiting]:
+    def _of_class(self, key: Class) -> Iterator[Waiting]:
         """The members of a class by age; its heap stays as it is but for the heads that are gone."""
         heap = self._classes[key]
         while heap and self._members.get(heap[0].process) is not heap[0]:
@@ -115,43 +241,58 @@ class Queue:
         return self._later[0][0] if self._later else None
 
 
-def order(candidates: Collection[Waiting], now: float) -> list[Waiting]:
+Place = tuple[float, float, int]
+
+
+def terms_of(waiting: Waiting, now: float, use: Use, weights: Weights, idle: float = 1.0) -> dict[str, float]:
+    share = use.share(waiting.user, waiting.group, now, weights)
+    locality = round(waiting.locality * 4) / 4
+    return score(waiting.rank, waiting.submitted, now, share, locality, idle, weights)
+
+
+def order(candidates: Collection[Waiting], now: float, by: Queue | None = None) -> list[Waiting]:
     """Who goes first: the highest score, the older of equals."""
-    return sorted(candidates, key=lambda each: _place(each, now))
+    by = by or Queue()
+    return sorted(candidates, key=lambda each: by.place(each, now))
 
 
-def merged(active: Collection[Waiting], queued: Iterator[Waiting], now: float) -> Iterator[Waiting]:
+def merged(active: Collection[Waiting], queued: Iterator[Waiting], now: float, by: Queue) -> Iterator[Waiting]:
     """Two lines that are each in order, as one."""
-    return heapq.merge(active, queued, key=lambda each: _place(each, now))
+    return heapq.merge(active, queued, key=lambda each: by.place(each, now))
 
 
-def _place(waiting: Waiting, now: float) -> tuple[float, float, int]:
-    """Of equal scores the older goes first, as in its class."""
-    return -sum(score(waiting.rank, waiting.submitted, now).values()), waiting.submitted, waiting.process
+def kept_free(rank: int, waiting: Collection[int], in_use: InUse, limits: Limits) -> int:
+    """Slots that a step of `rank` must leave free for other ranks that have slots of their own and wait."""
+    return sum(
+        max(0, slots - in_use.by_rank[other])
+        for other, slots in limits.reserved.items()
+        if other != rank and other in waiting
+    )
 
 
-def binding_limit(
-    user: str,
-    group: str,
-    slots_wanted: int,
-    running: int,
-    by_user: Mapping[str, int],
-    by_group: Mapping[str, int],
-    limits: Limits,
-) -> str:
-    """'' when a step may start, else the limit that holds it, in words."""
-    if running and running + slots_wanted > limits.slots:
+def binding_limit(wish: Wish, in_use: InUse, limits: Limits, pending: int = 0, kept: int = 0) -> str:
+    """'' when a step may start, else the limit that holds it, in words.
+
+    `pending`: slots for steps of a higher rank that are about to start; `kept`: see kept_free.
+    """
+    taken, room = in_use.total + pending, limits.slots - kept
+    if taken and taken + wish.slots > limits.slots:
         return f"all {limits.slots} slots of the node are taken"
-    if limits.per_user and by_user.get(user, 0) + slots_wanted > limits.per_user:
-        return f"{user} has {limits.per_user} slots and uses them"
-    if limits.per_group and by_group.get(group, 0) + slots_wanted > limits.per_group:
-        return f"the group {group} has {limits.per_group} slots and uses them"
+    if kept and (room <= 0 or taken + min(wish.slots, room) > room):
+        return f"{kept} of {limits.slots} slots of the node are kept for others, and all the rest are taken"
+    if limits.per_user and in_use.by_user[wish.user] + wish.slots > limits.per_user:
+        return f"{wish.user} has {limits.per_user} slots and uses them"
+    if limits.per_group and in_use.by_group[wish.group] + wish.slots > limits.per_group:
+        return f"the group {wish.group} has {limits.per_group} slots and uses them"
+    most = limits.per_application.get(wish.application, 0)
+    if most and in_use.by_application[wish.application] and in_use.by_application[wish.application] + wish.slots > most:
+        return f"{wish.application} has {most} slots and uses them"
     return ""
 
 
-def ahead_of(process: int, candidates: Collection[Waiting], now: float) -> int | None:
+def ahead_of(process: int, candidates: Collection[Waiting], now: float, by: Queue | None = None) -> int | None:
     """How many of `candidates` go before `process`; None when it is not among them."""
-    for number, each in enumerate(order(candidates, now)):
+    for number, each in enumerate(order(candidates, now, by)):
         if each.process == process:
             return number
     return None

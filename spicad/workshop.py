@@ -7,9 +7,8 @@ queue's order is waiting.py's, a run's bookkeeping run.py's, what is done for on
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,22 @@ from spicad.backends import local
 from spicad.capsule import Capsule, folder_of
 from spicad.desk import Vetted
 from spicad.jobfile import Job, parse
-from spicad.node import node_limit
+from spicad.node import hours_limit, limits_of, node_limit, weights_of
 from spicad.people import make_results_folder, person_named
 from spicad.plan import PlannedStep
 from spicad.run import Outcome, Run
 from spicad.spool import Accepted
-from spicad.waiting import Limits, Queue, Waiting, binding_limit, merged, order
+from spicad.waiting import (
+    InUse,
+    Limits,
+    Queue,
+    Waiting,
+    Wish,
+    binding_limit,
+    kept_free,
+    merged,
+    order,
+)
 from spicad.words import Phase, SpicaError, StepState
 from spicad.workbench import Floor, Running, Workbench
 
@@ -34,12 +43,22 @@ TRY_AGAIN_S = 5.0
 AHEAD = 2  # steps looked over for each slot, so that checking overlaps computing
 
 
+@dataclass(frozen=True)
+class Room:
+    """What there is for the steps of one run, in one pass."""
+
+    in_use: InUse
+    pending: int  # slots for steps of a higher rank that are being looked over
+    kept: int  # slots for other ranks that wait
+    held_up: str  # '' or why nothing may start
+
+
 class Workshop:
     def __init__(self, floor: Floor) -> None:
         self.floor = floor
         self.bench = Workbench(floor, self._ended, self._go_or_finish)
         self.runs, self.capsules = self.bench.runs, self.bench.capsules
-        self.queue = Queue()
+        self.queue = Queue(weights_of(floor.settings))
         self.starting: dict[int, Waiting] = {}  # queued processes whose plan is being made
         self.vetted: dict[int, Vetted] = {}
         self.ending: set[int] = set()  # runs whose end is being written
@@ -64,15 +83,19 @@ class Workshop:
             return
         budget = AHEAD * self.floor.slots
         held_up = node_limit(self.floor.settings)
-        by_user, by_group = self._slots_in_use()
-        reserved = 0  # slots kept free for steps of a higher rank that are being looked over
+        in_use, active = self._in_use(), self._active()
+        waiting_ranks = self.queue.ranks() | {each.rank for each in active}
+        reserved = 0
         last_rank: int | None = None
         pending = 0
 
-        def may_start(waiting: Waiting) -> bool:
-            return budget > 0 and not held_up and not self._limit(waiting.user, waiting.group, 1, by_user, by_group)
+        def why_not(rank: int) -> str:
+            return held_up or hours_limit(self.floor.settings, rank, now)
 
-        for candidate in merged(order(self._active(), now), self.queue.in_order(now, may_start), now):
+        def may_start(waiting: Waiting) -> bool:
+            return budget > 0 and not why_not(waiting.rank) and not self._limit_of_owner(waiting, in_use)
+
+        for candidate in merged(order(active, now, self.queue), self.queue.in_order(now, may_start), now, self.queue):
             if last_rank is not None and candidate.rank < last_rank:
                 reserved, pending = reserved + pending, 0
             last_rank = candidate.rank
@@ -88,7 +111,9 @@ class Workshop:
                     pending += 1
                     run = self.runs.get(candidate.process)  # there at once when its plan was remembered
                 if run is not None:
-                    budget, waiting = self._go_on(run, budget, reserved, held_up, by_user, by_group)
+                    kept = kept_free(candidate.rank, waiting_ranks, in_use, self.limits())
+                    room = Room(in_use, reserved, kept, why_not(candidate.rank))
+                    budget, waiting = self._go_on(run, budget, room)
                     pending += waiting
             except Exception as error:
                 self.set_aside(candidate.process, error)
@@ -97,56 +122,59 @@ class Workshop:
 
     def _active(self) -> list[Waiting]:
         executing = [
-            Waiting(run.submitted, run.process, int(run.owner.rank), run.owner.user, run.owner.group)
+            Waiting(
+                run.submitted,
+                run.process,
+                int(run.owner.rank),
+                run.owner.user,
+                run.owner.group,
+                locality=run.locality,
+            )
             for run in self.runs.values()
         ]
         return [*executing, *self.starting.values()]
 
-    def _slots_in_use(self) -> tuple[Counter[str], Counter[str]]:
-        by_user: Counter[str] = Counter()
-        by_group: Counter[str] = Counter()
+    def _in_use(self) -> InUse:
+        found = InUse()
         for running in self.bench.running.values():
-            by_user[running.run.owner.user] += running.slots
-            by_group[running.run.owner.group] += running.slots
-        return by_user, by_group
+            found.add(self._wish(running.run, running.step, running.slots))
+        return found
 
     def limits(self) -> Limits:
-        wanted = self.floor.settings.limits
-        return Limits(self.floor.slots, wanted.slots_per_user, wanted.slots_per_group)
+        return limits_of(self.floor.settings)
 
-    def _limit(self, user: str, group: str, slots: int, by_user: Counter[str], by_group: Counter[str]) -> str:
-        limits = replace(self.limits(), slots=1 << 30)
-        return binding_limit(user, group, slots, 0, by_user, by_group, limits)
+    def _wish(self, run: Run, step: PlannedStep, slots: int) -> Wish:
+        return Wish(run.owner.user, run.owner.group, int(run.owner.rank), slots, step.application)
 
-    def _go_on(
-        self, run: Run, budget: int, reserved: int, held_up: str, by_user: Counter[str], by_group: Counter[str]
-    ) -> tuple[int, int]:
+    def _limit_of_owner(self, waiting: Waiting, in_use: InUse) -> str:
+        """What holds a process back however many slots are free."""
+        wish = Wish(waiting.user, waiting.group, waiting.rank)
+        return binding_limit(wish, in_use, replace(self.limits(), slots=1 << 30))
+
+    def _go_on(self, run: Run, budget: int, room: Room) -> tuple[int, int]:
         """Starts and looks over steps of one run; what is left of the budget, and how many are being looked over."""
-        budget -= self._start_ready(run, reserved, held_up, by_user, by_group)
+        budget -= self._start_ready(run, room)
         looking = sum(1 for key in self.bench.looking if key[0] == run.process)
         budget -= looking
-        if budget > 0 and not held_up:
+        if budget > 0 and not room.held_up:
             for step in list(run.open_steps()):
                 if budget <= 0:
                     break
                 self.bench.look_over(run, step)
                 budget -= 1
                 looking += 1
-            self._start_ready(run, reserved, held_up, by_user, by_group)  # those with nothing to read
+            self._start_ready(run, room)  # those with nothing to read
         return budget, looking
 
-    def _start_ready(self, run: Run, reserved: int, held_up: str, by_user: Counter[str], by_group: Counter[str]) -> int:
+    def _start_ready(self, run: Run, room: Room) -> int:
         """Starts the steps that were looked over, as far as the limits go; how many are left."""
-        owner, left = run.owner, 0
+        left = 0
         for key in sorted(key for key in self.bench.ready if key[0] == run.process):
             step = run.step(key[1])
-            slots = self._slots_of(step)
-            in_use = self.bench.slots_used + reserved
-            limits = self.limits()
-            if not held_up and not binding_limit(owner.user, owner.group, slots, in_use, by_user, by_group, limits):
-                self.bench.start(run, step, slots)
-                by_user[owner.user] += slots
-                by_group[owner.group] += slots
+            wish = self._wish(run, step, self._slots_of(step))
+            if not room.held_up and not binding_limit(wish, room.in_use, self.limits(), room.pending, room.kept):
+                self.bench.start(run, step, wish.slots)
+                room.in_use.add(wish)
             else:
                 left += 1
         return left
@@ -248,6 +276,7 @@ class Workshop:
             submitted=accepted.submitted,
             is_fresh=accepted.fresh,
             mail=closing.address_of(vetted.job.mail, owner, self.floor.settings),
+            locality=accepted.locality,
         )
         capsule = Capsule(folder_of(self.results, owner.user, process, run.name, run.number))
         try:
@@ -257,7 +286,7 @@ class Workshop:
             log.error("process %d: its results folder cannot be made: %s. Tried again later.", process, error)
             self.floor.spool.move(process, Phase.EXECUTING, Phase.QUEUED)
             later = now + TRY_AGAIN_S
-            self.queue.add(Waiting(accepted.submitted, process, accepted.rank, owner.user, owner.group, later), now)
+            self.queue.add(accepted.as_waiting(process, later), now)
             return
         self._take_up(run, capsule, f"run {run.number} on {self.floor.node}", now)
         self.floor.ledger.steps([step_row(run, step) for step in run.plan.steps])
@@ -342,6 +371,9 @@ class Workshop:
             capsule.close_step(step, outcome)
             words = outcome.why or ", ".join(f"{name} {value}" for name, value in list(outcome.metrics.items())[:3])
             log.info("process %d %s %s: %s %s", run.process, step.folder, step.label, state.value, words)
+        if outcome.started and state is not StepState.REUSED:
+            seconds = (outcome.ended - outcome.started) * max(step.threads, 1)
+            self.queue.use.add(run.owner.user, run.owner.group, max(seconds, 0.0), now)
         values: dict[str, Any] = {"ended": now, "why": outcome.why, "metrics": dict(outcome.metrics)}
         if state is StepState.DONE:
             record = closing.reusable(outcome, capsule.folder)
@@ -466,6 +498,8 @@ def step_row(run: Run, step: PlannedStep) -> dict[str, Any]:
         "number": step.number,
         "application": step.application,
         "label": step.label[:200],
+        "slots": max(step.threads, 1),
+        "input_bytes": sum(run.plan.exposures[stem].size for stem in step.stems if stem in run.plan.exposures),
         "state": StepState.WAITING.value,
         "owner": run.owner.user,
     }

@@ -12,7 +12,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spicad.waiting import AGE_FULL_S, BAND, Limits, Queue, Waiting, ahead_of, binding_limit, merged, order, score
+from spicad.waiting import (
+    BAND,
+    DAY_S,
+    InUse,
+    Limits,
+    Queue,
+    Use,
+    Waiting,
+    Weights,
+    Wish,
+    ahead_of,
+    binding_limit,
+    kept_free,
+    merged,
+    order,
+    score,
+    terms_of,
+)
 from spicad.words import Rank
 
 STEADY = settings(derandomize=True, deadline=None)
@@ -24,8 +41,8 @@ def waiting(process: int, submitted: float = 0.0, rank: int = Rank.USER, user: s
     return Waiting(NOW + submitted, process, int(rank), user, f"{user}s", **more)
 
 
-def queue_of(*members: Waiting, now: float = NOW) -> Queue:
-    queue = Queue()
+def queue_of(*members: Waiting, now: float = NOW, use: Use | None = None) -> Queue:
+    queue = Queue(use=use)
     for each in members:
         queue.add(each, now)
     return queue
@@ -44,6 +61,7 @@ MEMBERS = st.lists(
         user=st.sampled_from(["alice", "bob", "carol"]),
         group=st.just("lensing"),
         not_before=st.sampled_from([0.0, NOW - 5, NOW, NOW + 5]),
+        locality=st.sampled_from([0.0, 0.2, 0.5, 1.0]),
     ),
     max_size=40,
     unique_by=lambda each: each.process,
@@ -51,7 +69,7 @@ MEMBERS = st.lists(
 
 
 def test_the_pipeline_goes_before_anybody_and_among_equals_the_older() -> None:
-    old_user = waiting(1, -AGE_FULL_S * 10)
+    old_user = waiting(1, -DAY_S * 300)
     queue = queue_of(
         old_user,
         waiting(2, -5, Rank.PIPELINE, "cron"),
@@ -64,24 +82,110 @@ def test_the_pipeline_goes_before_anybody_and_among_equals_the_older() -> None:
     assert numbers(queue) == [6, 5, 2, 3, 4, 1]
 
 
+USES = st.lists(
+    st.tuples(st.sampled_from(["alice", "bob", "carol"]), st.floats(0, 1e7), st.floats(0, 30 * DAY_S)), max_size=8
+)
+
+
+def use_of(had: list[tuple[str, float, float]]) -> Use:
+    use = Use()
+    for user, seconds, ago in sorted(had, key=lambda each: -each[2]):
+        use.add(user, "lensing", seconds, NOW - ago)
+    return use
+
+
 @STEADY
-@given(MEMBERS, st.floats(0, 2 * NOW))
-def test_a_rank_is_never_overtaken_by_age(members: list[Waiting], now: float) -> None:
-    ordered = order(members, now)
+@given(MEMBERS, USES, st.floats(0, 2 * NOW))
+def test_a_rank_is_never_overtaken_whatever_else_counts(
+    members: list[Waiting], had: list[tuple[str, float, float]], now: float
+) -> None:
+    ordered = order(members, now, Queue(use=use_of(had)))
 
     assert [each.rank for each in ordered] == sorted((each.rank for each in members), reverse=True)
     for one, other in pairwise(ordered):
-        if one.rank == other.rank:
+        if one.of_class == other.of_class:
             assert one.submitted <= other.submitted
 
 
 @STEADY
-@given(st.sampled_from(list(Rank)), st.floats(allow_nan=False), st.floats(0, 2 * NOW))
-def test_a_score_stays_in_its_band(rank: Rank, submitted: float, now: float) -> None:
-    terms = score(int(rank), submitted, now)
+@given(MEMBERS, USES)
+def test_the_same_inputs_give_the_same_order(members: list[Waiting], had: list[tuple[str, float, float]]) -> None:
+    once = numbers(queue_of(*members, use=use_of(had)))
+
+    assert numbers(queue_of(*reversed(members), use=use_of(had))) == once
+
+
+@STEADY
+@given(
+    st.sampled_from(list(Rank)),
+    st.floats(allow_nan=False),
+    st.floats(0, 2 * NOW),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_a_score_stays_in_its_band(
+    rank: Rank, submitted: float, now: float, share: float, locality: float, idle: float
+) -> None:
+    terms = score(int(rank), submitted, now, share, locality, idle)
 
     assert terms["rank"] == rank * BAND
     assert rank * BAND <= sum(terms.values()) < (rank + 1) * BAND
+
+
+def test_of_two_of_the_same_age_the_one_who_has_used_less_goes_first() -> None:
+    use = Use()
+    use.add("alice", "lensing", 10 * 3600.0, NOW - 60)
+
+    assert numbers(queue_of(waiting(1), waiting(2, user="bob"), use=use)) == [2, 1]
+
+
+def test_a_group_that_has_used_much_goes_after_another() -> None:
+    use = Use()
+    use.add("eve", "alices", 10 * 3600.0, NOW - 60)  # another of alice's group
+
+    assert numbers(queue_of(waiting(1), waiting(2, user="bob"), use=use)) == [2, 1]
+
+
+def test_use_is_forgotten_by_half_each_day() -> None:
+    use, weights = Use(), Weights(share_hours=24)
+    use.add("alice", "lensing", 24 * 3600.0, NOW)
+
+    assert use.share("alice", "lensing", NOW, weights) == pytest.approx(0.5)
+    assert use.share("alice", "lensing", NOW + DAY_S, weights) == pytest.approx(0.5**0.5)
+    assert use.share("alice", "solar", NOW, weights) == pytest.approx((0.5 + 1) / 2)
+    assert use.share("bob", "solar", NOW, weights) == 1
+
+
+def test_use_is_the_same_in_whatever_order_it_is_told() -> None:
+    told, other_way = Use(), Use()
+    for seconds, ago in ((3600.0, 0.0), (7200.0, DAY_S)):
+        told.add("alice", "lensing", seconds, NOW - ago)
+    for seconds, ago in ((7200.0, DAY_S), (3600.0, 0.0)):
+        other_way.add("alice", "lensing", seconds, NOW - ago)
+
+    assert told.share("alice", "lensing", NOW, Weights()) == pytest.approx(
+        other_way.share("alice", "lensing", NOW, Weights())
+    )
+
+
+def test_what_lies_on_the_node_goes_before_what_does_not() -> None:
+    queue = queue_of(waiting(1, -60, locality=0.0), waiting(2, -5, locality=1.0), waiting(3, -9, locality=0.5))
+
+    assert numbers(queue) == [2, 3, 1]
+
+
+def test_the_terms_that_are_shown_are_those_that_decide() -> None:
+    use = Use()
+    use.add("alice", "alices", 5000.0, NOW - 60)
+    members = [waiting(1, -DAY_S, locality=0.3), waiting(2, -9 * DAY_S, user="bob"), waiting(3, locality=0.9)]
+    queue = queue_of(*members, use=use)
+
+    totals = {each.process: sum(terms_of(each, NOW, use, Weights()).values()) for each in members}
+
+    assert numbers(queue) == sorted(totals, key=lambda process: -totals[process])
+    for each in members:
+        assert -queue.place(each, NOW)[0] == pytest.approx(totals[each.process])
 
 
 @STEADY
@@ -190,7 +294,7 @@ def test_runs_and_queued_processes_stand_in_one_line() -> None:
     active = [waiting(1, -10), waiting(2, -2)]
     queue = queue_of(waiting(3, -5), waiting(4, -20), waiting(5, 0, Rank.PIPELINE, "cron"))
 
-    line = merged(order(active, NOW), queue.in_order(NOW, lambda each: True), NOW)
+    line = merged(order(active, NOW), queue.in_order(NOW, lambda each: True), NOW, queue)
 
     assert [each.process for each in line] == [5, 4, 1, 3, 2]
 
@@ -218,13 +322,74 @@ def test_the_number_ahead_counts_those_that_go_first() -> None:
     ],
 )
 def test_the_limit_that_holds_a_step_is_told_in_words(wanted: int, running: int, limits: Limits, said: str) -> None:
-    in_use = min(running, 3)
+    in_use = InUse()
+    for number in range(running):
+        in_use.add(Wish("alice" if number < 3 else "eve", "lensing", 0))
 
-    assert binding_limit("alice", "lensing", wanted, running, {"alice": in_use}, {"lensing": running}, limits) == said
+    assert binding_limit(Wish("alice", "lensing", 0, wanted), in_use, limits) == said
+
+
+def taken(*wishes: Wish) -> InUse:
+    in_use = InUse()
+    for wish in wishes:
+        in_use.add(wish)
+    return in_use
 
 
 def test_somebody_who_runs_nothing_is_held_by_no_share() -> None:
-    assert binding_limit("carol", "solar", 1, 2, {"alice": 2}, {"lensing": 2}, Limits(4, 1, 1)) == ""
+    in_use = taken(Wish("alice", "lensing", 0, 2))
+
+    assert binding_limit(Wish("carol", "solar", 0), in_use, Limits(4, 1, 1)) == ""
+
+
+def test_an_application_has_no_more_slots_than_it_is_given() -> None:
+    limits = Limits(8, per_application={"scamp": 2})
+    in_use = taken(Wish("alice", "lensing", 0, 2, "scamp"))
+
+    assert binding_limit(Wish("bob", "solar", 0, 1, "scamp"), in_use, limits) == "scamp has 2 slots and uses them"
+    assert binding_limit(Wish("bob", "solar", 0, 1, "swarp"), in_use, limits) == ""
+    assert binding_limit(Wish("bob", "solar", 0, 4, "scamp"), InUse(), limits) == ""  # wider than its share: alone
+
+
+def test_the_pipeline_leaves_the_slots_of_users_free_while_they_wait() -> None:
+    limits = Limits(2, reserved={int(Rank.USER): 1})
+    pipeline = Wish("cron", "cron", int(Rank.PIPELINE))
+    both = {int(Rank.USER), int(Rank.PIPELINE)}
+    one, user_runs = taken(pipeline), taken(pipeline, Wish("alice", "lensing", 0))
+
+    assert kept_free(Rank.PIPELINE, both, one, limits) == 1
+    assert "kept for others" in binding_limit(pipeline, one, limits, kept=1)
+    assert binding_limit(pipeline, InUse(), limits, kept=1) == ""
+    assert binding_limit(replace(pipeline, slots=2), InUse(), limits, kept=1) == ""  # wide ones are not locked out
+    assert kept_free(Rank.PIPELINE, {int(Rank.PIPELINE)}, one, limits) == 0  # nobody waits for it
+    assert kept_free(Rank.PIPELINE, both, user_runs, limits) == 0  # and a user has it
+    assert kept_free(Rank.USER, both, one, limits) == 0
+
+
+@STEADY
+@given(st.lists(st.sampled_from(list(Rank)), min_size=1, max_size=60), st.integers(2, 5))
+def test_with_a_slot_of_their_own_users_never_starve(others: list[Rank], slots: int) -> None:
+    """However many of higher rank come again and again, a user's step starts within one round."""
+    limits = Limits(slots, reserved={int(Rank.USER): 1})
+    in_use = InUse()
+    line = sorted((*others, Rank.USER), reverse=True)
+    started = []
+    for rank in line:
+        kept = kept_free(rank, {int(each) for each in line}, in_use, limits)
+        wish = Wish("somebody", "some", int(rank))
+        if not binding_limit(wish, in_use, limits, kept=kept):
+            in_use.add(wish)
+            started.append(rank)
+
+    assert Rank.USER in started
+    assert in_use.total <= slots
+
+
+def test_slots_that_are_about_to_be_taken_count() -> None:
+    wish = Wish("alice", "lensing", 0)
+
+    assert binding_limit(wish, InUse(), Limits(2), pending=2) == "all 2 slots of the node are taken"
+    assert binding_limit(wish, InUse(), Limits(2), pending=1) == ""
 
 
 def test_equal_ages_keep_the_order_of_their_numbers() -> None:

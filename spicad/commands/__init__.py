@@ -28,6 +28,8 @@ COMMANDS = {
     "show": "show a process: its phases, steps, figures and products",
     "log": "show what a tool said in a step",
     "explain": "say what holds a process, its score, and how many are ahead",
+    "queue": "show who goes first, and what holds each",
+    "drain": "let no further step start on this node, or let them start again",
     "hold": "let nothing more of a process start",
     "release": "let a held process go on",
     "cancel": "end a process",

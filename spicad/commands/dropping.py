@@ -46,8 +46,10 @@ def drop(settings: Settings, stem: str, text: str) -> str:
     return name
 
 
-def order_text(order: str, process: int, why: str = "", is_fresh: bool = False) -> str:
-    lines = [f"order = {_toml(order)}", f"process = {process}"]
+def order_text(order: str, process: int = 0, why: str = "", is_fresh: bool = False) -> str:
+    lines = [f"order = {_toml(order)}"]
+    if process:
+        lines.append(f"process = {process}")
     if why:
         lines.append(f"why = {_toml(why)}")
     if is_fresh:

@@ -7,24 +7,40 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from spicad import config
 from spicad.commands import DONE
-from spicad.commands.capsules import RunFolder
 from spicad.commands.dropping import daemon_runs
 from spicad.commands.printing import BOLD, clock, coloured, one_line, print_json, styled, took
 from spicad.commands.tables import open_tables, processid, row_of, step_folder, steps_of
 from spicad.config import Settings
-from spicad.node import node_limit
+from spicad.eta import time_left
+from spicad.fair_share import recent_use
+from spicad.node import hours_limit, idle_share, limits_of, node_limit, weights_of
 from spicad.tables import Event, Process, Step
-from spicad.waiting import Limits, Waiting, ahead_of, binding_limit, score
-from spicad.words import Phase
+from spicad.waiting import InUse, Queue, Waiting, Wish, ahead_of, binding_limit, kept_free, terms_of
+from spicad.words import Phase, Rank
 
-WORDS_OF_TERMS = {"rank": "rank of its owner", "age": "days since it was submitted, of 30"}
+WORDS_OF_TERMS = {
+    "rank": "the rank of its owner, {rank}",
+    "locality": "share of its input that is stored on {node}",
+    "load": "share of {node} that is idle",
+    "age": "days since it was submitted, of {days:g}",
+    "fair share": "how little its owner and his group have used lately",
+}
+
+
+OF_WAITING = (
+    Process.submitted,
+    Process.id,
+    Process.rank,
+    Process.owner,
+    Process.group,
+    Process.not_before,
+    Process.locality,
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,9 @@ class Standing:
     slots_used: int
     slots: int
     running: tuple[str, ...]
+    node: str
+    age_days: float
+    eta_s: tuple[float, float] | None  # from, to; none where too few steps like these have run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +82,7 @@ def standing_of(settings: Settings, process: int, now: float) -> Standing:
 def standing(settings: Settings, row: Process, now: float) -> Standing:
     """Where the process of a row stands; the tables are open."""
     waiting, executing = _candidates(now, row)
+    by = Queue(weights_of(settings), recent_use(now))
     in_use = slots_in_use()
     steps = steps_of(row.id, row.run)
     event = Event.select().where((Event.process == row.id) & (Event.before != "")).order_by(Event.id.desc()).first()
@@ -70,58 +90,41 @@ def standing(settings: Settings, row: Process, now: float) -> Standing:
     return Standing(
         row=row,
         holds=tuple(_holds(settings, row, event, in_use, now)),
-        terms=score(row.rank, row.submitted, now),
-        ahead_queued=(ahead_of(row.id, [*waiting, _waiting(row)], now) or 0) if is_waiting else 0,
-        ahead_executing=(ahead_of(row.id, [*executing, _waiting(row)], now) or 0) if is_waiting else 0,
+        terms=terms_of(as_waiting(row), now, by.use, by.weights, idle_share()),
+        ahead_queued=(ahead_of(row.id, [*waiting, as_waiting(row)], now, by) or 0) if is_waiting else 0,
+        ahead_executing=(ahead_of(row.id, [*executing, as_waiting(row)], now, by) or 0) if is_waiting else 0,
         slots_used=in_use.total,
         slots=settings.daemon.slots,
         running=tuple(f"{step_folder(step)} {step['label']}" for step in steps if step["state"] == "running"),
+        node=settings.daemon.node,
+        age_days=by.weights.age_days,
+        eta_s=time_left(row.id, row.run, now, settings.daemon.slots) if is_waiting else None,
     )
 
 
 def _candidates(now: float, row: Process) -> tuple[list[Waiting], list[Waiting]]:
     """All others that wait for their start, and those that are executing."""
-    fields = (Process.submitted, Process.id, Process.rank, Process.owner, Process.group, Process.not_before)
-    others: Any = Process.select(*fields).where(Process.id != row.id).tuples()
+    others: Any = Process.select(*OF_WAITING).where(Process.id != row.id).tuples()
     waiting = others.where((Process.phase == Phase.QUEUED.value) & (Process.not_before <= now))
     executing = others.where(Process.phase == Phase.EXECUTING.value)
     return [Waiting(*each) for each in waiting], [Waiting(*each) for each in executing]
 
 
-def _waiting(row: Process) -> Waiting:
-    return Waiting(row.submitted, row.id, row.rank, row.owner, row.group, row.not_before)
-
-
-@dataclass(frozen=True)
-class InUse:
-    total: int
-    by_user: Counter[str]
-    by_group: Counter[str]
+def as_waiting(row: Process) -> Waiting:
+    return Waiting(row.submitted, row.id, row.rank, row.owner, row.group, row.not_before, row.locality)
 
 
 def slots_in_use() -> InUse:
     rows: Any = (
-        Step.select(Step.process, Step.number, Process.owner, Process.group, Process.capsule)
+        Step.select(Process.owner, Process.group, Process.rank, Step.slots, Step.application)
         .join(Process, on=((Process.id == Step.process) & (Process.run == Step.run)))
         .where((Step.state == "running") & (Process.phase == Phase.EXECUTING.value))
         .tuples()
     )
-    by_user: Counter[str] = Counter()
-    by_group: Counter[str] = Counter()
-    plans: dict[str, dict[int, int]] = {}
-    for _, number, owner, group, capsule in rows:
-        slots = _threads(capsule, plans).get(number, 1)
-        by_user[owner] += slots
-        by_group[group] += slots
-    return InUse(sum(by_user.values()), by_user, by_group)
-
-
-def _threads(capsule: str, plans: dict[str, dict[int, int]]) -> dict[int, int]:
-    """A step takes as many slots as it has threads; that stands in the plan, where it may be read."""
-    if capsule not in plans:
-        plan = RunFolder(Path(capsule)).seen("plan.json") or {}
-        plans[capsule] = {step["number"]: max(int(step["threads"]), 1) for step in plan.get("steps", ())}
-    return plans[capsule]
+    found = InUse()
+    for row in rows:
+        found.add(Wish(*row))
+    return found
 
 
 # ---------------------------------------------------------------------- what holds it
@@ -141,9 +144,18 @@ def _holds(settings: Settings, row: Process, event: Event | None, in_use: InUse,
         found.append(f"its job file says not_before {clock(row.not_before)}, in {took(row.not_before - now)}")
     if why := node_limit(settings):
         found.append(why)
-    limits = Limits(settings.daemon.slots, settings.limits.slots_per_user, settings.limits.slots_per_group)
-    why = binding_limit(row.owner, row.group, 1, in_use.total, in_use.by_user, in_use.by_group, limits)
+    if why := hours_limit(settings, row.rank, now):
+        found.append(why)
+    limits = limits_of(settings)
+    kept = kept_free(row.rank, _waiting_ranks(now), in_use, limits)
+    why = binding_limit(Wish(row.owner, row.group, row.rank), in_use, limits, kept=kept)
     return [*found, why] if why else found
+
+
+def _waiting_ranks(now: float) -> set[int]:
+    phases = (Phase.QUEUED.value, Phase.EXECUTING.value)
+    rows: Any = Process.select(Process.rank).where(Process.phase.in_(phases) & (Process.not_before <= now)).distinct()
+    return {rank for (rank,) in rows.tuples()}
 
 
 def as_record(standing: Standing) -> dict[str, Any]:
@@ -161,6 +173,7 @@ def as_record(standing: Standing) -> dict[str, Any]:
         "steps_done": row.steps_done,
         "steps_total": row.steps_total,
         "running": standing.running,
+        "eta_s": standing.eta_s,
     }
 
 
@@ -173,10 +186,14 @@ def _print(standing: Standing) -> None:
     _print_holds(standing)
     print(f"\nScore {sum(standing.terms.values()):.2f}, more goes first:")
     for name, value in standing.terms.items():
-        print(f"  {value:>8.2f}  {name}: {WORDS_OF_TERMS.get(name, name)}")
+        words = WORDS_OF_TERMS[name].format(rank=Rank(row.rank).words, node=standing.node, days=standing.age_days)
+        print(f"  {value:>8.2f}  {name}: {words}")
     if row.phase != Phase.HELD:
         print(f"\nAhead of it: {standing.ahead_queued} queued, {standing.ahead_executing} executing.")
     print(f"Slots: {standing.slots_used} of {standing.slots} in use.")
+    if standing.eta_s:
+        least, most = (took(each) for each in standing.eta_s)
+        print(f"Once it is its turn, what is left takes {least} to {most}, as steps like these have taken.")
 
 
 def _print_holds(standing: Standing) -> None:
