@@ -9,6 +9,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -140,6 +141,33 @@ def _faded(seconds: float) -> float:
     return float(0.5 ** (max(seconds, 0.0) / DAY_S))
 
 
+class Members:
+    """Those of one class that wait, by age, with what their scores have in common."""
+
+    __slots__ = ("heap", "weight")
+
+    def __init__(self, weight: float) -> None:
+        self.heap: list[Waiting] = []
+        self.weight = weight
+
+    def head(self, there: Mapping[int, Waiting]) -> Waiting | None:
+        """The oldest; its heap stays as it is but for the heads that are gone."""
+        heap = self.heap
+        while heap and there.get(heap[0].process) is not heap[0]:
+            heapq.heappop(heap)
+        return heap[0] if heap else None
+
+    def by_age(self, there: Mapping[int, Waiting]) -> Iterator[Waiting]:
+        front = [(self.heap[0], 0)] if self.heap else []
+        while front:
+            waiting, at = heapq.heappop(front)
+            for child in (2 * at + 1, 2 * at + 2):
+                if child < len(self.heap):
+                    heapq.heappush(front, (self.heap[child], child))
+            if there.get(waiting.process) is waiting:
+                yield waiting
+
+
 class Queue:
     """All queued processes. Adding, removing and looking at the heads cost little however many wait.
 
@@ -149,7 +177,7 @@ class Queue:
     def __init__(self, weights: Weights = USUAL, use: Use | None = None) -> None:
         self.weights = weights
         self.use = use or Use()
-        self._classes: dict[Class, list[Waiting]] = {}
+        self._classes: dict[int, dict[Class, Members]] = {}  # by rank: bands never cross
         self._weight: dict[Class, float] = {}
         self._weighed = 0.0
         self._members: dict[int, Waiting] = {}
@@ -169,7 +197,7 @@ class Queue:
         if waiting.not_before > now:
             heapq.heappush(self._later, (waiting.not_before, waiting))
         else:
-            heapq.heappush(self._classes.setdefault(waiting.of_class, []), waiting)
+            self._line_up(waiting, now)
 
     def remove(self, process: int) -> Waiting | None:
         return self._members.pop(process, None)
@@ -177,63 +205,77 @@ class Queue:
     def in_order(self, now: float, may_start: Callable[[Waiting], bool]) -> Iterator[Waiting]:
         """The highest score first, as far as one asks. A class whose next one may not start yields no more."""
         self._bring_in(now)
-        front = []
-        for number, key in enumerate(list(self._classes)):
-            members = self._of_class(key)
-            if first := next(members, None):
-                front.append((self.place(first, now), number, first, members))
+        self._weigh(now)
+        for rank in sorted(self._classes, reverse=True):
+            yield from self._of_rank(rank, now, may_start)
+
+    def _of_rank(self, rank: int, now: float, may_start: Callable[[Waiting], bool]) -> Iterator[Waiting]:
+        there: Mapping[int, Waiting] = self._members
+        front: list[Any] = []
+        for key, members in list(self._classes[rank].items()):
+            head = members.head(there)
+            if head is None:
+                del self._classes[rank][key]
+            else:
+                front.append((*self._placed(head, members.weight, now), key, members, None))
         heapq.heapify(front)
         while front:
-            _, number, waiting, members = heapq.heappop(front)
-            if not may_start(waiting):
-                continue
-            yield waiting
-            if following := next(members, None):
-                heapq.heappush(front, (self.place(following, now), number, following, members))
+            *_, process, key, members, rest = heapq.heappop(front)
+            waiting = there.get(process)
+            if waiting is not None:
+                if not may_start(waiting):
+                    continue
+                yield waiting
+            rest = rest or (each for each in members.by_age(there) if each is not waiting)
+            if following := next(rest, None):
+                heapq.heappush(front, (*self._placed(following, members.weight, now), key, members, rest))
 
     def place(self, waiting: Waiting, now: float) -> Place:
-        """Where it stands: less goes first. Of equal scores the older goes first, as in its class."""
-        age = min(max(now - waiting.submitted, 0.0) / (self.weights.age_days * DAY_S), 1.0) * self.weights.age
-        return -(self._weight_of(waiting, now) + age), waiting.submitted, waiting.process
+        """Where it stands: less goes first."""
+        self._weigh(now)
+        return self._placed(waiting, self._weight_of(waiting, now), now)
+
+    def _placed(self, waiting: Waiting, weight: float, now: float) -> Place:
+        """Of equal scores the older goes first, as in its class."""
+        age = (now - waiting.submitted) / (self.weights.age_days * DAY_S)
+        points = 0.0 if age < 0 else self.weights.age if age > 1 else age * self.weights.age
+        return -(weight + points), waiting.submitted, waiting.process
 
     def _weight_of(self, waiting: Waiting, now: float) -> float:
-        """All of the score but age: the same for a class, and kept for a while since recent use changes slowly."""
-        if abs(now - self._weighed) > WEIGH_AGAIN_S:
-            self._weighed = now
-            self._weight.clear()
+        """All of the score but age: the same for a class."""
         key = waiting.of_class
         if key not in self._weight:
             terms = terms_of(waiting, now, self.use, self.weights)
             self._weight[key] = sum(terms.values()) - terms["age"]
         return self._weight[key]
 
+    def _weigh(self, now: float) -> None:
+        """Recent use changes slowly: the weights of all classes stand for a while."""
+        if abs(now - self._weighed) <= WEIGH_AGAIN_S:
+            return
+        self._weighed = now
+        self._weight.clear()
+        for classes in self._classes.values():
+            for members in classes.values():
+                if head := members.head(self._members):
+                    members.weight = self._weight_of(head, now)
+
     def ranks(self) -> set[int]:
         """Ranks of which somebody may wait."""
-        return {key[0] for key in self._classes}
+        return {rank for rank, classes in self._classes.items() if classes}
 
     def _bring_in(self, now: float) -> None:
         """Those whose time has come."""
         while self._later and self._later[0][0] <= now:
             _, waiting = heapq.heappop(self._later)
             if self._members.get(waiting.process) is waiting:  # not removed, nor added anew with another time
-                heapq.heappush(self._classes.setdefault(waiting.of_class, []), waiting)
+                self._line_up(waiting, now)
 
-    def _of_class(self, key: Class) -> Iterator[Waiting]:
-        """The members of a class by age; its heap stays as it is but for the heads that are gone."""
-        heap = self._classes[key]
-        while heap and self._members.get(heap[0].process) is not heap[0]:
-            heapq.heappop(heap)
-        if not heap:
-            del self._classes[key]
-            return
-        front = [(heap[0], 0)]
-        while front:
-            waiting, at = heapq.heappop(front)
-            for child in (2 * at + 1, 2 * at + 2):
-                if child < len(heap):
-                    heapq.heappush(front, (heap[child], child))
-            if self._members.get(waiting.process) is waiting:
-                yield waiting
+    def _line_up(self, waiting: Waiting, now: float) -> None:
+        classes, key = self._classes.setdefault(waiting.rank, {}), waiting.of_class
+        if key not in classes:
+            classes[key] = Members(self._weight_of(waiting, now))
+        heapq.heappush(classes[key].heap, waiting)
 
     @property
     def next_time(self) -> float | None:

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -302,7 +303,10 @@ def test_the_score_has_each_of_its_terms_and_how_many_are_ahead(spica: RunningSp
     record = json.loads(spica.spica("explain", second, "--json").stdout)
     spica.spica("cancel", first, second)
 
-    assert record["score"]["total"] == pytest.approx(record["score"]["rank"] + record["score"]["age"])
+    terms = {name: points for name, points in record["score"].items() if name != "total"}
+    assert set(terms) == {"rank", "locality", "load", "age", "fair share"}
+    assert record["score"]["total"] == pytest.approx(sum(terms.values()))
+    assert terms["locality"] == 200  # nothing is stored anywhere else
     assert record["ahead_queued"] == 0  # the other waits for its time as well
     assert record["slots"] == 2
 
@@ -319,6 +323,35 @@ def test_full_slots_are_named_as_what_holds_the_next_steps(spica: RunningSpica) 
 
     assert "all 2 slots of the node are taken" in words
     assert "0 of 3 steps done, 2 running now" in words
+
+
+@pytest.mark.slow
+def test_the_queue_shows_who_goes_first_and_what_holds_them(spica: RunningSpica) -> None:
+    later, sooner = (spica.submit("noop", name=f"line{n}", more=NEVER) for n in (1, 2))
+
+    line = json.loads(spica.spica("queue", "--json").stdout)
+    table, scores = spica.spica("queue").stdout, spica.spica("queue", "--scores").stdout
+    spica.spica("cancel", later, sooner)
+
+    assert [each["process"] for each in line if each["process"] in (later, sooner)] == [later, sooner]
+    assert "not before" in table
+    assert "fair share" in scores
+    assert all(each["score"]["total"] >= other["score"]["total"] for each, other in pairwise(line))
+
+
+@pytest.mark.slow
+def test_a_drained_node_starts_nothing_until_it_is_undrained(spica: RunningSpica) -> None:
+    spica.spica("drain", "--why", "new disk")
+    process = spica.submit("noop", name="drained")
+    words = spica.spica("explain", process).stdout
+    waits = shown(spica, process)["phase"]
+
+    spica.spica("drain", "--off")
+    spica.wait_for(process)
+
+    assert waits == "QUEUED"
+    assert "drained by root: new disk" in words
+    assert shown(spica, process)["phase"] == "COMPLETED"
 
 
 def test_a_rerun_reuses_what_is_finished_and_a_fresh_one_does_not(spica: RunningSpica) -> None:

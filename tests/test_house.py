@@ -202,7 +202,7 @@ def test_every_file_in_bin_can_be_run():
 
 
 def test_what_is_imported_is_required_and_the_other_way_round():
-    by_import = {"daemon": "python-daemon", "pymysql": "PyMySQL", "PIL": "Pillow"}
+    by_import = {"daemon": "python-daemon", "pymysql": "PyMySQL", "PIL": "Pillow", "playhouse": "peewee"}
     by_peewee = {"PyMySQL"}  # imported when a database is MySQL
     standard = set(sys.stdlib_module_names) | {"spicad", "spicaweb"}
     used = {name.partition(".")[0] for module in SOURCES for name in imported(module)} - standard

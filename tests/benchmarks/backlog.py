@@ -23,7 +23,7 @@ from spicad.spool import Accepted, with_accepted
 from spicad.tables import Process
 from spicad.waiting import Queue, Waiting
 
-USERS = 50
+USERS = 500
 NOTHING_STARTS = "\n[limits]\nfree_disk_mb = 1_000_000_000\n"
 
 
@@ -43,11 +43,14 @@ def main() -> int:
 def waiting(count: int) -> Iterator[Waiting]:
     for number in range(1, count + 1):
         user = number * 7919 % USERS
-        yield Waiting(1.7e9 + number, number, user % 4, f"user{user}", f"group{user % 5}")
+        locality = number % 3 / 2
+        yield Waiting(1.7e9 + number, number, user % 4, f"user{user}", f"group{user % 5}", locality=locality)
 
 
 def choosing(count: int) -> bool:
     queue, now = Queue(), 1.7e9 + 2 * count
+    for user in range(USERS):
+        queue.use.add(f"user{user}", f"group{user % 5}", user * 60.0, now)
     for each in waiting(count):
         queue.add(each, now)
     took = []

@@ -1,0 +1,139 @@
+"""What steps have taken and used: foretold only where there is ground for it, counted for the fair share.
+
+How use changes the order is told in test_waiting.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from spicad import tables
+from spicad.archive.locality import share_on
+from spicad.eta import LEAST, range_of, time_left
+from spicad.fair_share import recent_use
+from spicad.tables import Exposure, Process, Step
+from spicad.waiting import DAY_S, Weights
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture(autouse=True)
+def database(tmp_path: Path) -> Iterator[None]:
+    opened = tables.connect(f"sqlite:///{tmp_path / 'spica.db'}")
+    tables.upgrade()
+    yield
+    opened.close()
+
+
+def process(number: int, owner: str = "alice", group: str = "lensing") -> None:
+    Process.insert(
+        id=number, token=f"t{number}", name="m101", owner=owner, group=group, rank=0, phase="EXECUTING", submitted=NOW
+    ).execute()
+
+
+def step(number: int, state: str, took_s: float = 10.0, ago_s: float = 3600.0, **more: object) -> None:
+    """Of process 1, unless `more` says another."""
+    ended = NOW - ago_s
+    values = {
+        "process": 1, "run": 1, "application": "scamp", "label": "m101", "owner": "alice", "input_bytes": 1000,
+        "started": None if state == "waiting" else ended - took_s, "ended": ended if state == "done" else None,
+    }  # fmt: skip
+    Step.insert(number=number, state=state, **{**values, **more}).execute()
+
+
+def exposure(name: str, node: str) -> str:
+    Exposure.insert(
+        obs_id=name, name=name, node=node, path=f"/data/{name}", path_key=f"{node}{name}", sha256=name, bytes=10,
+        mtime_ns=0, registered=NOW,
+    ).execute()  # fmt: skip
+    return f"/data/{name}"
+
+
+# Foretelling
+
+
+@pytest.mark.parametrize("count", [0, LEAST - 1])
+def test_too_few_past_steps_are_no_ground_for_a_word(count: int) -> None:
+    assert range_of([(10.0, 1000)] * count, 1000) is None
+
+
+def test_the_quartiles_of_steps_with_as_much_input_are_foretold() -> None:
+    small = [(float(seconds), 1000) for seconds in (10, 20, 30, 40, 50)]
+    large = [(500.0, 100_000)] * 20
+
+    assert range_of([*small, *large], 1500) == (20, 40)
+    assert range_of([*small, *large], 150_000) == (500, 500)
+
+
+def test_without_enough_of_the_same_size_all_are_looked_at() -> None:
+    assert range_of([(10.0, 1000)] * 4 + [(20.0, 90_000)] * 4, 1000) == (10, 20)
+
+
+def test_what_is_left_of_a_process_is_shared_by_the_slots() -> None:
+    process(1)
+    process(2)
+    for number in range(LEAST):
+        step(number, "done", process=2)
+    for number in range(4):
+        step(number, "waiting")
+
+    assert time_left(1, 1, NOW, slots=2) == (20, 20)
+    assert time_left(1, 1, NOW, slots=8) == (10, 10)  # never less than its longest step
+
+
+def test_what_a_running_step_has_had_is_taken_off() -> None:
+    process(1)
+    process(2)
+    for number in range(LEAST):
+        step(number, "done", process=2)
+    step(1, "running", started=NOW - 4)
+
+    assert time_left(1, 1, NOW, slots=2) == (6, 6)
+
+
+def test_one_application_that_nobody_knows_leaves_all_unsaid() -> None:
+    process(1)
+    process(2)
+    for number in range(LEAST):
+        step(number, "done", process=2)
+    step(1, "waiting")
+    step(2, "waiting", application="swarp")
+
+    assert time_left(1, 1, NOW, slots=2) is None
+
+
+# Counting
+
+
+def test_use_is_what_the_rows_say_with_slots_and_without_reused_steps() -> None:
+    process(1)
+    step(1, "done", took_s=3600.0, ago_s=0.0, slots=2)
+    step(2, "reused", took_s=90_000.0, ago_s=0.0, ended=NOW)
+    step(3, "failed", took_s=7200.0, ago_s=DAY_S, ended=NOW - DAY_S)
+    step(4, "done", took_s=1e6, ago_s=40 * DAY_S)
+
+    share = recent_use(NOW).share("alice", "solar", NOW, Weights(share_hours=3.0))
+
+    assert share == pytest.approx((0.5 + 1) / 2)  # 2 h of today, half of 2 h of yesterday
+
+
+# Locality
+
+
+def test_locality_is_the_share_of_the_bytes_that_lie_on_the_node() -> None:
+    here, there, both = exposure("a.fits", "n1"), exposure("b.fits", "n2"), exposure("c.fits", "n1")
+    exposure("c.fits", "n2")
+
+    assert share_on("n1", {here: 100, there: 300, both: 100}) == pytest.approx(0.4)
+    assert share_on("n2", {here: 100, there: 300, both: 100}) == pytest.approx(0.8)
+    assert share_on("n1", {"/home/alice/own.fits": 10, there: 10}) == pytest.approx(0.5)
+
+
+def test_everything_is_local_where_there_is_one_node() -> None:
+    exposure("a.fits", "n1")
+
+    assert share_on("n1", {"/data/a.fits": 1, "/data/unknown.fits": 1}) == 1
+    assert share_on("n1", {}) == 1
