@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from spicad import outbox, report
-from spicad.capsule import Capsule, outcome_record
+from spicad.capsule import Capsule, folder_of, outcome_record
 from spicad.config import Settings
-from spicad.desk import Vetted
+from spicad.desk import Desk, Vetted
 from spicad.jobfile import Job, parse
 from spicad.key_figures import key_figures
 from spicad.people import OF_THE_SITE, Person
@@ -156,9 +156,19 @@ def reusable(outcome: Outcome, folder: Path) -> dict[str, Any]:
     return {"folder": str(folder), "outcome": outcome_record(outcome)}
 
 
-def recipe_of(capsule: Capsule, job: Job) -> Vetted:
-    """What an earlier run was made of, for an exact repetition."""
-    setups, _ = capsule.load_setups()
+def last_recipe(results: Path, process: int, job: Job, accepted: Accepted, desk: Desk) -> Vetted | None:
+    """What the last run that got a recipe was made of, for an exact repetition; None when there was none."""
+    for number in range(accepted.run - 1, 0, -1):
+        capsule = Capsule(folder_of(results, accepted.owner, process, job.name, number))
+        if capsule.is_sealed:
+            return recipe_of(capsule, job, desk)
+    return None
+
+
+def recipe_of(capsule: Capsule, job: Job, desk: Desk) -> Vetted:
+    """The same plan and configurations, with the tools as they are installed now: the new run's record names these."""
+    setups, applications = capsule.load_setups()
+    setups = {task: replace(setup, tool=desk.tool(applications[setup.application])) for task, setup in setups.items()}
     run = capsule.load()
     facts = capsule.read_json("run.json")
     rules = Rules(facts["rules"], facts["summary"], (), (capsule.folder / "rules.toml").read_text(encoding="utf-8"))
@@ -210,7 +220,3 @@ def mail_refused(settings: Settings, spool: Spool, name: str, to: str, why: str,
 
 def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def total_bytes(made: Iterable[Made]) -> int:
-    return sum(each.bytes for each in made)

@@ -84,6 +84,10 @@ class Desk:
     def cache(self) -> Path:
         return Path(self.settings.paths.spool) / "tools"
 
+    def tool(self, application: Application) -> Tool:
+        """As it is installed now. Raises SpicaError when it is not."""
+        return find_tool(application, self.settings.paths.programs, self.cache)
+
     def vet(self, job: Job, owner: Person, is_sandboxed: bool = True) -> Vetted:
         """Raises BadInput with all that is wrong with the job, SpicaError when a tool is missing."""
         problems = unknown_applications(job, self.applications)
@@ -199,7 +203,7 @@ class Desk:
         folders: Sequence[tuple[str, Path]],
         problems: list[Problem],
     ) -> Setup:
-        tool = find_tool(application, self.settings.paths.programs, self.cache)
+        tool = self.tool(application)
         keywords = tool_keywords(tool, application, self.cache)
         if not keywords:
             return Setup(application.name, tool, None)

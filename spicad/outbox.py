@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import re
 import secrets
@@ -137,25 +138,39 @@ def put(folder: Path, key: str, message: EmailMessage, now: float) -> None:
         write_durably(folder / "tmp", folder / f"{key}.eml", raw, now)
 
 
-def waiting(folder: Path) -> list[Waiting]:
-    """All mails that wait, due or not; first those tried least, then the oldest."""
+def has_mail(folder: Path) -> bool:
+    """Whether any waits, at a glance."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        return any(entry.name.endswith(".eml") for entry in entries)
+    return False
+
+
+def waiting(folder: Path, newer_than: float = -math.inf) -> list[Waiting]:
+    """All mails that wait, due or not, or those put later than that; first those tried least, then the oldest."""
     if not folder.is_dir():
         return []
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
             key = entry.name.removesuffix(".eml")
-            if entry.name.endswith(".eml") and KEY.fullmatch(key) and (one := _waiting(folder, key)):
+            if not entry.name.endswith(".eml") or not KEY.fullmatch(key) or not _is_newer(entry, newer_than):
+                continue
+            if one := _waiting(folder, key):
                 found.append(one)
     return sorted(found, key=lambda mail: (mail.pause.tries, mail.put_at, mail.key))
+
+
+def _is_newer(entry: os.DirEntry[str], moment: float) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return moment == -math.inf or entry.stat(follow_symlinks=False).st_mtime_ns / 1e9 > moment
+    return False
 
 
 def due(folder: Path, now: float) -> list[Waiting]:
     """The mails to try now. While a dead relay is left alone, only a mail that is newer than its last failure is."""
     way = _pause_in(folder / "way")
-    return [
-        mail for mail in waiting(folder) if mail.pause.is_over(now) and (way.is_over(now) or mail.put_at > way.last)
-    ]
+    newer_than = -math.inf if way.is_over(now) else way.last
+    return [mail for mail in waiting(folder, newer_than) if mail.pause.is_over(now)]
 
 
 def deliver(folder: Path, settings: Settings, now: float) -> list[Delivery]:

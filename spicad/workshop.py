@@ -214,10 +214,8 @@ class Workshop:
         capsule = Capsule(folder_of(self.results, owner.user, process, job.name, accepted.run))
         if capsule.is_sealed:
             return text, accepted, capsule.load()
-        if accepted.fresh:
-            before = Capsule(folder_of(self.results, owner.user, process, job.name, accepted.run - 1))
-            if before.is_sealed:
-                return text, accepted, closing.recipe_of(before, job)
+        if accepted.fresh and (recipe := closing.last_recipe(self.results, process, job, accepted, self.floor.desk)):
+            return text, accepted, recipe
         return text, accepted, self.floor.desk.vet(job, owner, self.floor.is_sandboxed)
 
     def _reopen(self, process: int, found: Any) -> None:

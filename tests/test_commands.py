@@ -362,7 +362,7 @@ def test_two_runs_are_compared_by_digest_and_changed_tools_are_named(
     assert not found.is_same
     out, err = capsys.readouterr()
     assert out.startswith("1 of 3 products are identical (run 1 and run 2)")
-    assert "swarp has changed: /usr/bin/SWarp 2.41.4 in run 1, /usr/bin/SWarp 2.41.5 in run 2" in err
+    assert "SWarp was 2.41.4 in run 1, is now 2.41.5 in run 2" in err
 
 
 def test_equal_runs_are_the_same(tmp_path: Path) -> None:

@@ -14,13 +14,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import COMPILED, DESCRIPTOR, ROOT, RunningSpica, wait_until, write_exposure
+from conftest import APPLICATIONS, COMPILED, DESCRIPTOR, ROOT, RunningSpica, wait_until, write_exposure
 
-NEVER = "not_before = 2999-01-01 00:00:00"
+from spicad import closing, config
+from spicad.desk import Desk, Vetted
+from spicad.jobfile import Job, parse
+from spicad.spool import Spool
+from spicad.words import Phase
+
+NEVER = "not_before = 2199-01-01 00:00:00"
 CHATTY = ('["printf"]', r"""['first\nprogress 1\033[1A\n\033[1M\rprogress 2\n\033[31mlast\033[0m\n']""", "")
 RANDOM = (
     '["cp"]',
@@ -247,7 +254,7 @@ def test_following_a_log_ends_with_the_step(spica: RunningSpica, idling: int) ->
 
 def test_a_queued_process_is_held_explained_released_and_cancelled(spica: RunningSpica) -> None:
     process = spica.submit("noop", name="waits", more=NEVER)
-    assert "not_before 2999-01-01" in spica.spica("explain", process).stdout
+    assert "not_before 2199-01-01" in spica.spica("explain", process).stdout
 
     assert f"process {process} is HELD" in spica.spica("hold", process, "--why", 'clouds "again"').stdout
     held = spica.spica("explain", process).stdout
@@ -418,6 +425,45 @@ def test_products_that_differ_are_named_and_the_status_is_1(spica: RunningSpica)
     assert json.loads(done.stdout)["different"] == ["900001p.txt", "900002p.txt", "900003p.txt"]
     assert "0 of 3 products are identical (run 1 and run 2)" in again.stdout
     assert "differs: 900002p.txt" in again.stdout
+
+
+@pytest.mark.slow
+def test_a_tool_that_was_replaced_since_is_named_with_both_versions(spica: RunningSpica) -> None:
+    program = spica.folder / "programs" / "copier"
+    program.parent.mkdir()
+    script = '#!/bin/sh\n[ "$1" = --version ] && echo "copier version 2.25.0" && exit\nexec cp "$1" "$2"\n'
+    program.write_text(script)
+    program.chmod(0o755)
+    copy = DESCRIPTOR.format(name="copier", command=f'["{program}"]', arguments=APPLICATIONS["copy"][1],
+                             output=APPLICATIONS["copy"][2])  # fmt: skip
+    spica.application("copier", copy.replace('version = ""', 'version = "--version"'))
+    spica.daemon.send_signal(signal.SIGHUP)  # type: ignore[union-attr]
+    process = spica.submit("copier", name="copier")
+    assert spica.wait_for(process) == "COMPLETED"
+
+    program.write_text(script.replace("2.25.0", "2.26"))
+    done = spica.spica("verify", process)
+
+    assert "3 of 3 products are identical" in done.stdout
+    assert "spica: copier was 2.25.0 in run 1, is now 2.26 in run 2" in done.stderr
+
+
+def test_an_exact_repetition_is_of_the_last_run_that_has_a_recipe(spica: RunningSpica, copied: int) -> None:
+    settings = config.load(spica.conf)
+    spool = Spool(spica.spool)
+    text, accepted = spool.read_copy(copied, Phase.COMPLETED)
+    job = parse(text, "copied.spica")
+    assert isinstance(job, Job)
+
+    def recipe(run: int) -> Vetted | None:
+        then = replace(accepted, run=run)
+        return closing.last_recipe(spica.results, copied, job, then, Desk.of(settings))
+
+    after_one_that_never_began = recipe(accepted.run + 2)
+
+    assert after_one_that_never_began is not None
+    assert len(after_one_that_never_began.plan.steps) == 6
+    assert recipe(1) is None
 
 
 def test_only_what_is_completed_can_be_verified(spica: RunningSpica, failed: int) -> None:

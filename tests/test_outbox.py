@@ -1120,3 +1120,30 @@ def test_the_daemon_and_the_pages_do_not_pay_for_mail_until_one_is_sent():
     )
 
     assert run.stdout.strip() == ""
+
+
+def test_whether_a_mail_waits_is_seen_at_a_glance(tmp_path: Path, settings: Callable[..., config.Settings]) -> None:
+    assert not outbox.has_mail(tmp_path / "outbox")
+
+    outbox.put(tmp_path / "outbox", "000001-run1-completed", outbox.compose(settings(), ALICE, "m101-r", "text"), NOON)
+
+    assert outbox.has_mail(tmp_path / "outbox")
+
+
+def test_mails_of_a_way_that_is_left_alone_are_not_even_opened(
+    tmp_path: Path, settings: Callable[..., config.Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "outbox"
+    for number in range(1, 4):
+        outbox.put(
+            folder, f"{number:06d}-run1-completed", outbox.compose(settings(), ALICE, "m101-r", "text"), NOON + number
+        )
+    outbox._write_pause(folder, folder / "way", outbox.Pause(tries=1, since=NOON, last=NOON + 2, next=NOON + 60))
+    opened: list[str] = []
+    look = outbox._waiting
+    monkeypatch.setattr(outbox, "_waiting", lambda folder, key: [opened.append(key), look(folder, key)][1])
+
+    due = outbox.due(folder, NOON + 10)
+
+    assert [mail.key for mail in due] == opened == ["000003-run1-completed"]
+    assert len(outbox.due(folder, NOON + 100)) == 3

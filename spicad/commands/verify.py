@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from spicad import config
@@ -148,4 +149,12 @@ def _print(comparison: Comparison) -> None:
     for name in comparison.new:
         print(f"  only in run {comparison.second_run}: {one_line(name)}")
     for name, (before, after) in comparison.tools.items():
-        complain(f"{name} has changed: {before} in run {comparison.first_run}, {after} in run {comparison.second_run}")
+        complain(_changed(name, before, after, comparison))
+
+
+def _changed(name: str, before: str, after: str, comparison: Comparison) -> str:
+    """Of a program in the same place, the versions alone."""
+    (path, _, old), (same, _, new) = before.rpartition(" "), after.rpartition(" ")
+    if path and path == same:
+        name, before, after = Path(path).name, old, new
+    return f"{name} was {before} in run {comparison.first_run}, is now {after} in run {comparison.second_run}"
