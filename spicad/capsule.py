@@ -25,7 +25,7 @@ from spicad.applications.descriptor import Application, parse_application
 from spicad.applications.tools import Tool, as_record
 from spicad.archive.headers import Ccd, Exposure
 from spicad.desk import Setup, Vetted
-from spicad.durable import remove_tree, replace_file, sync_folder, write_file
+from spicad.durable import remove_tree, replace_file, write_file
 from spicad.people import person_named
 from spicad.plan import Dropped, Plan, PlannedFile, PlannedStep, Source
 from spicad.run import Made, Outcome, Run
@@ -320,10 +320,3 @@ def _ccd_from(record: Mapping[str, Any]) -> Ccd:
     values["crval"] = tuple(values["crval"]) if values["crval"] else None
     values["corners"] = tuple(tuple(corner) for corner in values["corners"])
     return Ccd(**values)
-
-
-def sync_products(folder: Path) -> None:
-    """Products outlive a power cut before their run may be called completed."""
-    for name in ("products", "work"):
-        with suppress(FileNotFoundError):
-            sync_folder(folder / name)

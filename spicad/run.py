@@ -6,6 +6,7 @@ Pure bookkeeping on values: files, processes and tables are the affair of capsul
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +51,7 @@ class Outcome:
     reused_from: str = ""
 
 
+_Shelf = Mapping[tuple[str, str | None], Made]  # by output and stem; a single file of an output by None as well
 STEM = re.compile(r"\bimg\d{4,}")
 ENDED_STATES = frozenset({StepState.DONE, StepState.REUSED, StepState.FAILED, StepState.SKIPPED})
 GOOD_STATES = frozenset({StepState.DONE, StepState.REUSED})
@@ -82,8 +84,15 @@ class Run:
     cancelled_by: str = ""
 
     def __post_init__(self) -> None:
+        self._made: dict[int, tuple[Outcome, _Shelf]] = {}
+        self._read_later: dict[int, set[str]] = {}
+        self._users: dict[int, set[str]] = {}
         for step in self.plan.steps:
             self.state.setdefault(step.number, StepState.WAITING)
+            for files in step.files.values():
+                for file in files:
+                    self._read_later.setdefault(file.source.step, set()).add(file.source.output)
+                    self._users.setdefault(file.source.step, set()).add(file.stem)
 
     def in_words(self, text: str) -> str:
         """A text of the tools with img0001 and the like replaced by the exposures' own names."""
@@ -140,16 +149,17 @@ class Run:
         return tuple(stem for stem in step.stems if stem not in self.lost)
 
     def outputs_read_later(self, step: PlannedStep) -> frozenset[str]:
-        later = (file for each in self.plan.steps for files in each.files.values() for file in files)
-        return frozenset(file.source.output for file in later if file.source.step == step.number)
+        return frozenset(self._read_later.get(step.number, ()))
 
     def made_by(self, file: PlannedFile) -> Made | None:
         """What an earlier step made for `file`."""
         outcome = self.outcome.get(file.source.step)
-        found = [made for made in outcome.made if made.output == file.source.output] if outcome else []
-        if len(found) == 1:
-            return found[0]
-        return next((made for made in found if made.stem == file.stem), None)
+        if outcome is None:
+            return None
+        if file.source.step not in self._made or self._made[file.source.step][0] is not outcome:
+            self._made[file.source.step] = outcome, _shelved(outcome.made)
+        shelf, output = self._made[file.source.step][1], file.source.output
+        return shelf.get((output, None)) or shelf.get((output, file.stem))
 
     # ------------------------------------------------------------------ what an end means
 
@@ -196,11 +206,8 @@ class Run:
 
     def _users_of(self, step: PlannedStep) -> set[str]:
         """The exposures that cannot do without what `step` should have made."""
-        stems = {stem for stem in step.stems if stem in self.plan.exposures}
-        for later in self.plan.steps:
-            for files in later.files.values():
-                stems |= {file.stem for file in files if file.source.step == step.number and file.stem}
-        return stems
+        own = {stem for stem in step.stems if stem in self.plan.exposures}
+        return own | self._users.get(step.number, set()) - {""}
 
     def _skip_hopeless(self) -> None:
         """Steps left with too few exposures, or whose input will never be made."""
@@ -260,3 +267,14 @@ class Run:
     @property
     def total(self) -> int:
         return sum(1 for step in self.plan.steps if not step.is_lazy or step.number in self.wanted)
+
+
+def _shelved(made: Sequence[Made]) -> _Shelf:
+    """What one step made, to be asked for by thousands of exposures."""
+    shelf: dict[tuple[str, str | None], Made] = {}
+    count = Counter(each.output for each in made)
+    for each in made:
+        shelf.setdefault((each.output, each.stem), each)
+        if count[each.output] == 1:
+            shelf[each.output, None] = each
+    return shelf

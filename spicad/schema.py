@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, time
 from functools import cached_property
@@ -195,6 +195,18 @@ def shown(value: Any) -> str:
         return _short(repr(value))
     except ValueError:  # a huge number inside
         return f"a {type(value).__name__}"
+
+
+def as_toml(value: Any) -> str:
+    """A value as it stands in a TOML file behind the = sign."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{as_toml(key)} = {as_toml(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value)
+        return f'"{escaped}"'
+    return repr(value)
 
 
 def _short(text: str, most: int = 80) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from spicad.durable import sync_file, sync_folder, write_tmp
 from spicad.jobfile import MOST_BYTES, is_whole, without_end
+from spicad.schema import as_toml
 from spicad.waiting import Waiting
 from spicad.words import IN_SPOOL, Phase, SpicaError, visible
 
@@ -326,7 +327,7 @@ def _cannot_open(name: str, error: OSError) -> Exception:
 def with_accepted(text: str, accepted: Accepted) -> str:
     lines = [without_end(text).rstrip("\n"), "", "[accepted]  # by spicad; not for hand-written files"]
     for key, value in vars(accepted).items():
-        lines.append(f"{key} = {_toml(value)}")
+        lines.append(f"{key} = {as_toml(value)}")
     return "\n".join([*lines, "", "[end]", ""])
 
 
@@ -337,14 +338,3 @@ def split_accepted(text: str, source: str) -> tuple[str, Accepted]:
         return words.rstrip("\n") + "\n[end]\n", Accepted(**table)
     except (KeyError, TypeError, tomllib.TOMLDecodeError) as error:
         raise SpicaError(f"{source}: the daemon's own part of this job file is damaged: {error}") from None
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_toml(key)} = {_toml(each)}" for key, each in value.items()) + " }"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value)
-        return f'"{escaped}"'
-    return repr(value)

@@ -477,10 +477,10 @@ def connect(url: str, password_file: str = "", read_only: bool = False) -> peewe
     try:
         opened.connect()
     except peewee.OperationalError as error:
-        raise SpicaError(f"The database {_shown(url)} cannot be opened: {error}") from None
+        raise SpicaError(f"The database {shown_url(url)} cannot be opened: {error}") from None
     except peewee.DatabaseError as error:
         mend = "Move it away and start spicad: rows are made anew from the spool."
-        raise SpicaError(f"The database {_shown(url)} is damaged: {error}. {mend}") from None
+        raise SpicaError(f"The database {shown_url(url)} is damaged: {error}. {mend}") from None
     return opened
 
 
@@ -547,7 +547,7 @@ def _secret(path: Path) -> str:
         raise SpicaError(f"database.password_file {path}: {error.strerror}") from None
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
     parts = urlsplit(url)
     return url.replace(f":{parts.password}@", ":***@") if parts.password else url
 

@@ -105,7 +105,6 @@ def job(tmp_path):
         ({"exit_code": 128 + signal.SIGXFSZ}, Ending.NEVER_AGAIN, "wrote a larger file than a step may"),
         ({"exit_code": 128 + signal.SIGXCPU}, Ending.NEVER_AGAIN, "stopped at its time limit"),
         ({"exit_code": 137, "timed_out": True}, Ending.NEVER_AGAIN, "Tool was stopped at its time limit."),
-        ({"exit_code": 137, "out_of_memory": True}, Ending.NEVER_AGAIN, "stopped at its memory limit; memory_mb"),
         ({"exit_code": 0, "disk_full": True}, Ending.TRY_AGAIN, "the disk was full while Tool ran."),
         ({"exit_code": None}, Ending.TRY_AGAIN, "how Tool ended is not known."),
         (

@@ -22,8 +22,10 @@ from spicad.commands import completion, log, printing, results, verify
 from spicad.commands.capsules import RunFolder
 from spicad.commands.listing import like, since
 from spicad.commands.results import fetch_one
+from spicad.commands.submit import with_texts
 from spicad.commands.tables import processid
 from spicad.fits import science_digest
+from spicad.jobfile import Job, parse
 from spicad.words import BadInput, SpicaError
 
 PAGE = ROOT / "man/spica.1"
@@ -104,6 +106,16 @@ def test_a_misspelt_sub_command_is_told_its_neighbour(tmp_path: Path) -> None:
     assert (done.returncode, odd.returncode) == (commands.WRONG, commands.WRONG)
     assert done.stderr == "spica: there is no sub-command 'shwo'. Did you mean \"show\"?\n"
     assert odd.stderr == "spica: there is no sub-command '\\x1b[2Jxyzzyx'. spica --help lists what there is.\n"
+
+
+def test_files_beside_a_job_are_carried_beside_those_that_it_carries_already() -> None:
+    text = 'name = "a"\nexposures = ["/a.fits"]\nrules = "my.toml"\n{}[end]\n'
+    for carried in ("", '[texts]\n"own.conf" = "X 1"\n\n'):
+        job = parse(with_texts(text.format(carried), {"my.toml": 'title = "Mine"'}), "a.spica")
+
+        assert isinstance(job, Job)
+        assert job.texts["my.toml"] == 'title = "Mine"'
+        assert ("own.conf" in job.texts) == bool(carried)
 
 
 def test_listing_loads_neither_science_nor_the_daemon(tmp_path: Path) -> None:

@@ -80,7 +80,6 @@ def verify(
     *,
     timed_out: bool = False,
     disk_full: bool = False,
-    out_of_memory: bool = False,
     ccds: Mapping[str, int] | None = None,
 ) -> Verdict:
     """The verdict on one attempt. `exit_code` 128 + N or -N is signal N, None unknown; `ccds` says how many there are.
@@ -90,7 +89,7 @@ def verify(
     words = last_words(log_text, only_trouble=exit_code == 0)
     tidy(application, job_folder)
     try:
-        fault = _what_stopped_it(application, words, exit_code, timed_out, disk_full, out_of_memory)
+        fault = _what_stopped_it(application, words, exit_code, timed_out, disk_full)
         found = [] if fault else _found(application, job_folder, stems)
         fault = fault or _missing(application, found, stems, words) or _broken(application, found, stems, ccds or {})
         if fault:
@@ -131,14 +130,13 @@ def _what_stopped_it(
     exit_code: int | None,
     timed_out: bool,
     disk_full: bool,
-    out_of_memory: bool,
 ) -> _Fault | None:
     title = application.title
     if disk_full or _is_said(DISK_WORDS, words):
         return _Fault(f"the disk was full while {title} ran.", ending=Ending.TRY_AGAIN)
     if timed_out:
         return _Fault(f"{title} was stopped at its time limit.")
-    if out_of_memory or (exit_code != 0 and _is_said(MEMORY_WORDS, words)):
+    if exit_code != 0 and _is_said(MEMORY_WORDS, words):
         return _Fault(f"{title} was stopped at its memory limit; memory_mb of the task or the application raises it.")
     if exit_code is None:
         return _Fault(f"how {title} ended is not known.", ending=Ending.TRY_AGAIN)
@@ -183,7 +181,8 @@ _Found = tuple[Output, str | None, Path]
 
 
 def _found(application: Application, job_folder: Path, stems: Sequence[str]) -> list[_Found]:
-    names = sorted(entry.name for entry in os.scandir(job_folder) if entry.is_file(follow_symlinks=False))
+    plain = (entry.name for entry in os.scandir(job_folder) if entry.is_file(follow_symlinks=False))
+    names = dict.fromkeys(sorted(plain))  # thousands, and asked for each exposure
     found: list[_Found] = []
     for output in application.outputs.values():
         if output.is_per_exposure:

@@ -38,7 +38,7 @@ def _status(settings: Settings, is_json: bool) -> int:
     finally:
         opened.close()
     is_current = version == tables.NEWEST
-    shown = tables._shown(settings.database.url)
+    shown = tables.shown_url(settings.database.url)
     if is_json:
         print_json({"database": shown, "schema": version, "needed": tables.NEWEST, "is_current": is_current})
     else:
@@ -65,7 +65,7 @@ def _upgrade(settings: Settings) -> int:
         opened.close()
     for words in done:
         print(f"schema {words}")
-    print(f"{tables._shown(settings.database.url)}: schema {tables.NEWEST}" + ("" if done else ", nothing to do"))
+    print(f"{tables.shown_url(settings.database.url)}: schema {tables.NEWEST}" + ("" if done else ", nothing to do"))
     return DONE
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from spicad.config import Settings
 from spicad.durable import sync_folder
-from spicad.spool import SUFFIX, _toml
+from spicad.schema import as_toml
+from spicad.spool import SUFFIX
 from spicad.words import SpicaError
 
 PATIENCE_S = 30.0
@@ -47,11 +48,11 @@ def drop(settings: Settings, stem: str, text: str) -> str:
 
 
 def order_text(order: str, process: int = 0, why: str = "", is_fresh: bool = False) -> str:
-    lines = [f"order = {_toml(order)}"]
+    lines = [f"order = {as_toml(order)}"]
     if process:
         lines.append(f"process = {process}")
     if why:
-        lines.append(f"why = {_toml(why)}")
+        lines.append(f"why = {as_toml(why)}")
     if is_fresh:
         lines.append("fresh = true")
     return "\n".join([*lines, "", "[end]", ""])

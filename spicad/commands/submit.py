@@ -17,7 +17,7 @@ from spicad.commands.printing import complain
 from spicad.commands.tables import open_tables
 from spicad.config import Settings
 from spicad.jobfile import without_end
-from spicad.spool import _toml
+from spicad.schema import as_toml
 from spicad.tables import Event
 from spicad.words import SpicaError
 
@@ -60,8 +60,11 @@ def with_texts(text: str, texts: dict[str, str]) -> str:
     """The job with the files beside it carried along."""
     if not texts:
         return text
-    lines = [f"{_toml(name)} = {_toml(content)}" for name, content in texts.items()]
-    return "\n".join([without_end(text).rstrip("\n"), "", "[texts]", *lines, "", "[end]", ""])
+    carried = [f"{as_toml(name)} = {as_toml(content)}" for name, content in texts.items()]
+    head, header, rest = text.partition("\n[texts]\n")
+    if header:  # the file carries some already: a table stands only once in a file
+        return "".join([head, header, "\n".join(carried), "\n", rest])
+    return "\n".join([without_end(text).rstrip("\n"), "", "[texts]", *carried, "", "[end]", ""])
 
 
 def process_of(settings: Settings, name: str) -> int:
