@@ -66,6 +66,7 @@ def people_the_world() -> None:
 
 
 def add_account(name: str, group: str = "", standing: str = "member", state: str = accounts.State.ACTIVE) -> Account:
+    tables.database.connect(reuse_if_open=True)
     account: Account = Account.create(
         name=name,
         owner=name + OF_THE_SITE,
@@ -89,6 +90,7 @@ def add_account(name: str, group: str = "", standing: str = "member", state: str
 
 
 def account(name: str) -> Account:
+    tables.database.connect(reuse_if_open=True)  # requests close them
     found = accounts.named(name)
     assert found is not None
     return found

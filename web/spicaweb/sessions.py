@@ -105,8 +105,7 @@ def end_others(account: int, secret: str) -> int:
 def new_link(kind: str, account: int, now: float, value: str = "") -> str:
     """What the link holds; earlier links of the same kind are good no more. Account 0: of nobody."""
     Token.delete().where(Token.made < now - accounts.TOKEN_S).execute()
-    if account:
-        Token.delete().where((Token.kind == kind) & (Token.account == account)).execute()
+    Token.delete().where((Token.kind == kind) & (Token.account == account)).execute()
     secret = new_secret()
     Token.create(id=digest(secret), kind=kind, account=account, value=value, made=now)
     return secret
