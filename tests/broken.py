@@ -205,6 +205,17 @@ def cut_in_block() -> bytes:
     return exposure()[: len(exposure()) - (-WIDTH * HEIGHT * 2 % 2880)]
 
 
+def bomb() -> bytes:
+    """A header, then 80 MB of zeros, which gzip makes a thousandth of."""
+    head = header(primary()) + header(image(0, np.zeros((1, 1), "i2"), NAXIS1=10_000, NAXIS2=4_000)[0])
+    return gzip.compress(head + bytes(80_000_000), mtime=0)
+
+
+def many_extensions() -> bytes:
+    empty = {"XTENSION": "IMAGE", "BITPIX": 8, "NAXIS": 0, "PCOUNT": 0, "GCOUNT": 1}
+    return header(primary()) + header(empty) * 10_000
+
+
 ZPN = {"CTYPE1": "RA---ZPN", "CTYPE2": "DEC--ZPN", "PV2_1": 1.0, "PV2_3": 44.0, "PV2_5": -10300.0}
 HOSTILE = {
     "OBJECT": "<script>alert(1)</script>",
@@ -258,6 +269,9 @@ BROKEN = (
     Broken("huge_naxis.fits", "NAXIS1 says 2000000000 in the first CCD", "reject", "bytes are missing", lambda: first_ccd(NAXIS1=2_000_000_000)),
     Broken("negative_naxis.fits", "NAXIS1 says -160 in the first CCD", "reject", "NAXIS1 is -160", lambda: first_ccd(NAXIS1=-160)),
     Broken("bad_bitpix.fits", "BITPIX = 24", "reject", "BITPIX is 24", lambda: first_ccd(BITPIX=24)),
+    Broken("bomb.fits.gz", "a gzip bomb: 80 MB in 80 kB", "reject", "times its size", bomb),
+    Broken("many_extensions.fits", "10,000 extensions", "reject", "more than 4096 HDUs", many_extensions),
+    Broken("absurd_pv.fits", "terms of distortion beyond all numbers", "reject", "leads nowhere", lambda: exposure(PV1_0=b"1.0E+200", PV1_1=b"1.0E+300", PV1_7=b"1.0E+300")),
     Broken("no_wcs.fits", "no WCS at all", "warn", "no sky coordinates", lambda: exposure(**dict.fromkeys(WCS))),
     Broken("half_wcs.fits", "CTYPE and CRVAL, no CD or CDELT", "warn", "no pixel scale", lambda: exposure(**dict.fromkeys(WCS[6:]))),
     Broken("singular_cd.fits", "CD matrix all zero", "reject", "pixels of 0 arcsec", lambda: exposure(CD1_1=0.0, CD2_2=0.0)),

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from broken import WCS as WCS_KEYS
 from broken import exposure, primary
+from services import mariadb
 from test_fits import written
+from test_manual import ROOT
 
 from spicad import tables
+from spicad.archive import registering
 from spicad.archive.headers import separation_deg
 from spicad.archive.instruments import shipped
 from spicad.archive.registering import Arrival, Record, as_line, from_line, read_for_archive, register
 from spicad.tables import Ccd, Cell, Exposure
 from spicad.words import SpicaError
 
+__all__ = ["mariadb"]
 
-@pytest.fixture
-def archive(tmp_path: Path) -> Iterator[None]:
-    opened = tables.connect(f"sqlite:///{tmp_path / 'archive.db'}")
+
+@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.slow)])
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    is_sqlite = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path / 'archive.db'}" if is_sqlite else request.getfixturevalue("mariadb").url()
+    opened = tables.connect(url)
     tables.upgrade()
-    yield
+    yield url
     opened.close()
 
 
@@ -37,7 +47,7 @@ def arrival(record: Record, node: str = "n1", path: str = "", content: bytes = b
     return Arrival(record, node, path or record.path, digest)
 
 
-def test_an_exposure_comes_into_the_tables_with_its_ccds_and_cells(tmp_path: Path, archive: None) -> None:
+def test_an_exposure_comes_into_the_tables_with_its_ccds_and_cells(tmp_path: Path, archive: str) -> None:
     record = read(tmp_path, exposure(primary(EXPNUM=900001)))
 
     [done] = register([arrival(record, path="/n1/20AS01/r/900001p.fits")])
@@ -63,7 +73,7 @@ def test_an_exposure_comes_into_the_tables_with_its_ccds_and_cells(tmp_path: Pat
     assert Cell.select().where(Cell.exposure == row.id).count() == len(record.cells) > 0
 
 
-def test_what_is_registered_already_is_known_and_not_written_again(tmp_path: Path, archive: None) -> None:
+def test_what_is_registered_already_is_known_and_not_written_again(tmp_path: Path, archive: str) -> None:
     one = arrival(read(tmp_path, exposure()))
     [first] = register([one])
 
@@ -73,7 +83,7 @@ def test_what_is_registered_already_is_known_and_not_written_again(tmp_path: Pat
     assert Exposure.select().count() == 1
 
 
-def test_the_same_content_elsewhere_is_told_as_a_duplicate(tmp_path: Path, archive: None) -> None:
+def test_the_same_content_elsewhere_is_told_as_a_duplicate(tmp_path: Path, archive: str) -> None:
     record = read(tmp_path, exposure())
 
     first, second = register([arrival(record, path="/a/1.fits"), arrival(record, path="/b/1.fits")])
@@ -83,7 +93,7 @@ def test_the_same_content_elsewhere_is_told_as_a_duplicate(tmp_path: Path, archi
     assert Exposure.select().count() == 1
 
 
-def test_a_changed_file_under_a_known_name_is_told_and_changes_nothing(tmp_path: Path, archive: None) -> None:
+def test_a_changed_file_under_a_known_name_is_told_and_changes_nothing(tmp_path: Path, archive: str) -> None:
     record = read(tmp_path, exposure())
     [first] = register([arrival(record)])
 
@@ -111,3 +121,76 @@ def test_a_science_exposure_without_a_place_on_the_sky_is_refused_and_a_bias_is_
     bias = read(tmp_path, exposure(primary(OBSTYPE="BIAS"), **blind))
 
     assert (bias.values["kind"], bias.values["s_ra"], bias.cells) == ("bias", None, ())
+
+
+def test_a_batch_is_registered_as_a_whole_or_not_at_all(
+    tmp_path: Path, archive: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = read(tmp_path, exposure())
+    batch = [arrival(record, path=f"/n1/{number}.fits", content=b"%d" % number) for number in range(3)]
+    insert = registering._insert
+
+    def fail_at_the_last(one: Arrival) -> int:
+        if one is batch[-1]:
+            raise RuntimeError("power cut")
+        return insert(one)
+
+    monkeypatch.setattr(registering, "_insert", fail_at_the_last)
+    with pytest.raises(RuntimeError):
+        register(batch)
+    assert (Exposure.select().count(), Ccd.select().count(), Cell.select().count()) == (0, 0, 0)
+    monkeypatch.undo()
+
+    assert [done.outcome for done in register(batch)] == ["registered"] * 3
+    assert Ccd.select().count() == 6
+
+
+KILLED = """
+import os, sys
+from spicad import tables
+from spicad.archive import registering
+from spicad.archive.instruments import shipped
+
+url, path, when = sys.argv[1], sys.argv[2], int(sys.argv[3])
+tables.connect(url)
+record = registering.read_for_archive(path, shipped())
+batch = [registering.Arrival(record, "n1", f"/n1/{n}.fits", f"{n:064}") for n in range(120)]
+calls = 0
+insert = registering._insert
+def counted(one):
+    global calls
+    calls += 1
+    if calls == when:
+        os.kill(os.getpid(), 9)
+    return insert(one)
+registering._insert = counted
+registering.register(batch)
+"""
+
+
+def test_whoever_is_killed_while_registering_loses_none_and_registers_none_twice(tmp_path: Path, archive: str) -> None:
+    path = written(tmp_path, exposure())
+    record = read_for_archive(path, shipped())
+    batch = [Arrival(record, "n1", f"/n1/{number}.fits", f"{number:064}") for number in range(120)]
+
+    for when, there in ((30, 0), (60, 50)):  # within the first and the second transaction
+        done = subprocess.run([sys.executable, "-c", KILLED, archive, path, str(when)], cwd=ROOT, check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert Exposure.select().count() == there
+    outcomes = [done.outcome for done in register(batch)]
+
+    assert set(outcomes) <= {"registered", "known"}
+    assert Exposure.select().count() == 120
+    assert Ccd.select().count() == 240
+    assert sorted(row.path for row in Exposure.select()) == sorted(one.path for one in batch)
+
+
+def test_two_that_register_the_same_at_once_write_it_once(tmp_path: Path, archive: str) -> None:
+    path = written(tmp_path, exposure())
+    command = [sys.executable, "-c", KILLED, archive, path, "0"]
+
+    both = [subprocess.Popen(command, cwd=ROOT) for _ in range(2)]
+
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert Exposure.select().count() == 120
+    assert Ccd.select().count() == 240

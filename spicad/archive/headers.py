@@ -310,7 +310,7 @@ def _on_the_sky(
     except (OverflowError, ValueError, ZeroDivisionError):
         corners = []
     places = tuple([place_of(corner) for corner in corners])
-    if not corners or not math.isfinite(sum(map(sum, places))):
+    if not corners or not all(0.99 < x * x + y * y + z * z < 1.01 for x, y, z in corners):
         found.refuse(where, "its WCS leads nowhere: its terms of distortion are absurd.", "Mend or remove them.")
         return projection, crval, (), None
     vectors += corners

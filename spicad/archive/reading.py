@@ -29,6 +29,7 @@ from spicad.words import BadInput, Problem, SpicaError
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "from spicad.archive.reading import serve; serve()"
 AHEAD = 2  # files asked for before the first is answered
+START_S = 60.0
 MOST_ANSWER = 32 << 20  # bytes
 RECORD, OF_FITS, OF_INPUT = b"R", b"F", b"I"  # with which an answer begins
 
@@ -100,7 +101,7 @@ class Reader:
 
     def _answer(self, asked: deque[str]) -> Record | SpicaError:
         """Of the first path asked for; where it takes the process with it, the others are asked for anew."""
-        line = self._line()
+        line = self._line(self.limits.time_s)
         if line is not None:
             return _understood(asked[0], line)
         why = self._end()
@@ -108,9 +109,9 @@ class Reader:
             self._ask(path)
         return FitsProblem(asked[0], why, "Look at it by hand: spica headers FILE.")
 
-    def _line(self) -> bytes | None:
+    def _line(self, patience_s: float) -> bytes | None:
         """None when the process died, was too slow, or answers without end."""
-        child, until = self._child, time.monotonic() + self.limits.time_s
+        child, until = self._child, time.monotonic() + patience_s
         assert child is not None
         assert child.stdout is not None
         while b"\n" not in self._held:
@@ -134,6 +135,8 @@ class Reader:
         self._child = subprocess.Popen(
             command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
         )
+        if self._line(START_S) is None:
+            raise SpicaError(f"Headers cannot be read apart: {self._end()}")
         return self._child
 
     def _end(self) -> str:
@@ -187,11 +190,12 @@ def serve() -> None:
     limits = Limits(**json.loads(sys.argv[2]))
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory_mb << 20, limits.memory_mb << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # a traceback, where errors go to a file
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever is printed is no answer
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    out.write(b"\n")  # ready
     for line in sys.stdin.buffer:
         _allow_cpu(limits.cpu_s)
         answer = _answer(json.loads(line), instruments) + b"\n"
