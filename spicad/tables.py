@@ -385,6 +385,38 @@ class Transfer(Table):
     ended = peewee.DoubleField(null=True)
 
 
+class Draft(Private):
+    """A process that is being put together on the site; `recipe` is JSON, see web/spicaweb/drafts.py."""
+
+    id = peewee.AutoField()
+    account = peewee.IntegerField(index=True)
+    name = peewee.CharField(200)
+    recipe = LongText()
+    made = peewee.DoubleField()
+    changed = peewee.DoubleField()
+    handed_over = peewee.CharField(32, default="")  # its token, once it was
+
+
+class Configuration(Private):
+    """One version of a configuration, of a file that configurations name, or of rules; never changed once written."""
+
+    id = peewee.AutoField()
+    kind = peewee.CharField(16)  # configuration, file, rules
+    application = peewee.CharField(64, default="")
+    name = peewee.CharField(100)
+    owner = peewee.CharField(64, default="")  # empty: of the group
+    group = peewee.CharField(64, default="", column_name="owner_group")  # empty too: everybody's
+    number = peewee.IntegerField()
+    text = LongText()
+    made = peewee.DoubleField()
+    who = peewee.CharField(64)
+    words = peewee.CharField(200, default="")
+    is_retired = peewee.BooleanField(default=False)
+
+    class Meta:
+        indexes = ((("owner", "group", "kind", "application", "name", "number"), True),)
+
+
 class SchemaVersion(Table):
     number = peewee.IntegerField()
 
@@ -431,7 +463,7 @@ def _private_tables() -> None:
     _make(*PRIVATE)
 
 
-PRIVATE = (Account, Group, Membership, Session, Token, Attempt, Audit, Letter, Handover)
+PRIVATE = (Account, Group, Membership, Session, Token, Attempt, Audit, Letter, Handover, Draft, Configuration)
 
 
 def _make(*made: type[Table] | type[Private]) -> None:
@@ -452,6 +484,10 @@ def _make_missing_indexes(table: type[Table] | type[Private]) -> None:
             opened.execute(table._schema._create_index(index, safe=False))  # type: ignore[union-attr]
 
 
+def _site_tables() -> None:
+    _make(Draft, Configuration)
+
+
 MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (1, "processes, events, steps, digests", _first_tables),
     (2, "the archive: exposures, CCDs, their places on the sky", _archive_tables),
@@ -459,6 +495,7 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (4, "accounts and groups", _private_tables),
     (5, "what landed, and what is on its way", _flow_tables),
     (6, "what the order of processes is made of", _priority_columns),
+    (7, "drafts of processes, and configurations made on the site", _site_tables),
 )
 NEWEST = MIGRATIONS[-1][0]
 

@@ -104,7 +104,7 @@ class Page:
 
     @property
     def text(self) -> str:
-        return self.body.decode()
+        return self.body.decode(errors="replace")
 
     @property
     def words(self) -> str:

@@ -25,9 +25,9 @@ from spicaweb import catalogues, daemon_state, difference, downloads, plots, pre
 from spicaweb.capsules import Capsule, Gone, capsule_at, capsule_of, opened_below
 from spicaweb.processes import Viewer, Wish
 
-ALICE = Viewer("alice", "galaxies", Rank.USER)
-DAN = Viewer("dan", "galaxies", Rank.GROUP_ADMINISTRATOR)
-ROOT = Viewer("root", "staff", Rank.ADMINISTRATOR)
+ALICE = Viewer("alice", (), Rank.USER)
+DAN = Viewer("dan", ("galaxies",), Rank.GROUP_ADMINISTRATOR)
+ROOT = Viewer("root", ("staff",), Rank.ADMINISTRATOR)
 
 
 @pytest.fixture

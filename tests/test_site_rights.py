@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from services import mariadb  # noqa: F401
+from site_processes import SWARP, furnish, with_processes
 from site_world import KEPT, PASSWORD, Site, account, add_account, people_the_world, settings_of
 
 from spicad import accounts, passwords
@@ -22,6 +23,8 @@ from spicaweb.app import SITE_MAP
 
 ACTORS = ("nobody", "alice", "bob", "carol", "gina", "dan")
 NEW_PASSWORD = {"password": "umbrella tango 44 quartz", "again": "umbrella tango 44 quartz"}
+RUN = "/process/<number>/run/<run>"
+NEW_CONFIGURATION = {"kind": "configuration", "application": "swarp", "name": "fresh", "text": SWARP}
 LONG = "to reduce the fields of my thesis"
 
 # Method, path of the site map, what is asked for, the form, and the answer to each of ACTORS.
@@ -124,6 +127,102 @@ WALK: tuple[tuple[str, str, str, dict[str, str], str], ...] = (
     ("POST", "/accounts/<name>", "/accounts/alice", {"verb": "promote"}, "login 404 404 404 404 ok"),
     ("POST", "/accounts/<name>", "/accounts/gina", {"verb": "suspend"}, "login 404 404 404 422 ok"),
     ("GET", "/audit", "/audit", {}, "login 404 404 404 ok ok"),
+    # Processes: one of Alice's is completed, one waits.
+    ("GET", "/processes", "/processes", {}, "login ok ok ok ok ok"),
+    ("GET", "/processes", "/processes?whose=all", {}, "login ok ok ok ok ok"),
+    ("POST", "/processes", "/processes", {"verb": "cancel", "process": "{queued}"}, "login ok ok ok ok ok"),
+    ("GET", "/process/<number>", "/process/{process}", {}, "login ok 404 404 ok ok"),
+    ("GET", "/process/<number>", "/process/99999", {}, "login 404 404 404 404 404"),
+    ("GET", "/process/<number>", "/process/x", {}, "login 404 404 404 404 404"),
+    ("GET", "/process/<number>/progress", "/process/{queued}/progress", {}, "login ok 404 404 ok ok"),
+    ("GET", "/process/<number>/progress.json", "/process/{queued}/progress.json", {}, "login ok 404 404 ok ok"),
+    ("GET", "/process/<number>/run/<run>", "/process/{process}/run/1", {}, "login ok 404 404 ok ok"),
+    ("GET", "/process/<number>/run/<run>", "/process/{process}/run/2", {}, "login 404 404 404 404 404"),
+    ("GET", f"{RUN}/steps", "/process/{process}/run/1/steps", {}, "login ok 404 404 ok ok"),
+    ("GET", f"{RUN}/step/<step>", "/process/{process}/run/1/step/1", {}, "login ok 404 404 ok ok"),
+    ("GET", f"{RUN}/step/<step>", "/process/{process}/run/1/step/2", {}, "login 404 404 404 404 404"),
+    ("GET", f"{RUN}/step/<step>/log", "/process/{process}/run/1/step/1/log", {}, "login ok 404 404 ok ok"),
+    ("GET", f"{RUN}/product/<product>", "/process/{process}/run/1/product/1", {}, "login ok 404 404 ok ok"),
+    ("GET", f"{RUN}/product/<product>", "/process/{process}/run/1/product/2", {}, "login ok 404 404 ok ok"),
+    ("GET", f"{RUN}/product/<product>", "/process/{process}/run/1/product/9", {}, "login 404 404 404 404 404"),
+    ("GET", f"{RUN}/product/<product>/file", "/process/{process}/run/1/product/3/file", {}, "login ok 404 404 ok ok"),
+    (
+        "GET",
+        f"{RUN}/product/<product>/<size>.png",
+        "/process/{process}/run/1/product/1/small.png",
+        {},
+        "login ok 404 404 ok ok",
+    ),
+    (
+        "GET",
+        f"{RUN}/product/<product>/<size>.png",
+        "/process/{process}/run/1/product/1/huge.png",
+        {},
+        "login 404 404 404 404 404",
+    ),
+    (
+        "GET",
+        f"{RUN}/configuration/<task>",
+        "/process/{process}/run/1/configuration/00-swarp",
+        {},
+        "login ok 404 404 ok ok",
+    ),
+    ("GET", f"{RUN}/recipe/<which>", "/process/{process}/run/1/recipe/job", {}, "login ok 404 404 ok ok"),
+    ("GET", f"{RUN}/recipe/<which>", "/process/{process}/run/1/recipe/passwd", {}, "login 404 404 404 404 404"),
+    ("GET", f"{RUN}/all.tar", "/process/{process}/run/1/all.tar", {}, "login ok 404 404 ok ok"),
+    ("POST", "/process/<number>/<verb>", "/process/{queued}/hold", {}, "login ok 404 404 ok ok"),
+    ("POST", "/process/<number>/<verb>", "/process/{queued}/release", {}, "login 409 404 404 409 409"),
+    ("POST", "/process/<number>/<verb>", "/process/{process}/rerun", {}, "login ok 404 404 404 ok"),
+    ("POST", "/process/<number>/<verb>", "/process/{process}/explode", {}, "login 404 404 404 404 404"),
+    ("GET", "/difference", "/difference?one={process}.1", {}, "login ok 404 404 ok ok"),
+    ("GET", "/difference", "/difference?one={process}.1&other={process}.1", {}, "login ok 404 404 ok ok"),
+    ("GET", "/difference", "/difference?one={process}.1&other={queued}", {}, "login 404 404 404 404 404"),
+    ("GET", "/daemon", "/daemon", {}, "login ok ok ok ok ok"),
+    # A new process; Alice has a draft
+    ("GET", "/new", "/new", {}, "login ok ok ok ok ok"),
+    ("GET", "/new", "/new?copy={process}.1", {}, "login ok 404 404 ok ok"),
+    ("POST", "/new", "/new", {"name": "m33"}, "login ok ok ok ok ok"),
+    ("POST", "/new", "/new", {"name": "m34", "copy": "{process}.1"}, "login 422 404 404 422 422"),
+    ("GET", "/draft/<number>/<step>", "/draft/{draft}/data", {}, "login ok 404 404 404 404"),
+    ("GET", "/draft/<number>/<step>", "/draft/{draft}/tasks", {}, "login ok 404 404 404 404"),
+    ("GET", "/draft/<number>/<step>", "/draft/{draft}/configurations", {}, "login ok 404 404 404 404"),
+    ("GET", "/draft/<number>/<step>", "/draft/{draft}/check", {}, "login ok 404 404 404 404"),
+    ("GET", "/draft/<number>/<step>", "/draft/{draft}/secrets", {}, "login 404 404 404 404 404"),
+    ("POST", "/draft/<number>/<step>", "/draft/{draft}/tasks", {"rules": "stack"}, "login ok 404 404 404 404"),
+    ("POST", "/draft/<number>/run", "/draft/{draft}/run", {}, "login ok 404 404 404 404"),
+    ("POST", "/draft/<number>/throw-away", "/draft/{draft}/throw-away", {}, "login ok 404 404 404 404"),
+    # Configurations: Alice's own, her group's, everybody's, and those of the etc/ folder
+    ("GET", "/configurations", "/configurations", {}, "login ok ok ok ok ok"),
+    ("GET", "/configurations/new", "/configurations/new?application=swarp", {}, "login ok ok ok ok ok"),
+    ("GET", "/configurations/new", "/configurations/new?application=swarp&copy={own}", {}, "login ok 404 404 404 ok"),
+    ("GET", "/configurations/<kind>/<name>", "/configurations/rules/stack", {}, "login ok ok ok ok ok"),
+    ("GET", "/configurations/<kind>/<name>", "/configurations/rules/passwd", {}, "login 404 404 404 404 404"),
+    ("GET", "/configuration/<number>", "/configuration/{own}", {}, "login ok 404 404 404 ok"),
+    ("GET", "/configuration/<number>", "/configuration/{groups}", {}, "login ok ok 404 ok ok"),
+    ("GET", "/configuration/<number>", "/configuration/{systems}", {}, "login ok ok ok ok ok"),
+    ("GET", "/configuration/<number>/edit", "/configuration/{own}/edit", {}, "login ok 404 404 404 ok"),
+    ("GET", "/configuration/<number>/edit", "/configuration/{groups}/edit", {}, "login 404 404 404 ok ok"),
+    ("GET", "/configuration/<number>/edit", "/configuration/{systems}/edit", {}, "login 404 404 404 404 ok"),
+    ("POST", "/configurations", "/configurations", {"of": "{own}", "text": SWARP}, "login ok 404 404 404 ok"),
+    ("POST", "/configurations", "/configurations", {"of": "{groups}", "text": SWARP}, "login 404 404 404 ok ok"),
+    ("POST", "/configurations", "/configurations", {"of": "{systems}", "text": SWARP}, "login 404 404 404 404 ok"),
+    ("POST", "/configurations", "/configurations", {**NEW_CONFIGURATION, "level": "user"}, "login ok ok ok ok ok"),
+    (
+        "POST",
+        "/configurations",
+        "/configurations",
+        {**NEW_CONFIGURATION, "level": "group:lensing"},
+        "login 404 404 404 ok ok",
+    ),
+    (
+        "POST",
+        "/configurations",
+        "/configurations",
+        {**NEW_CONFIGURATION, "level": "system"},
+        "login 404 404 404 404 ok",
+    ),
+    ("POST", "/configuration/<number>/retire", "/configuration/{own}/retire", {}, "login ok 404 404 404 ok"),
+    ("POST", "/configuration/<number>/retire", "/configuration/{groups}/retire", {}, "login 404 404 404 ok ok"),
 )
 
 
@@ -154,7 +253,7 @@ class World:
         places["reset"] = sessions.new_link("reset", account("alice").id, now)
         places["address"] = sessions.new_link("address", account("alice").id, now, "new@example.org")
         places["session"] = sessions.digest(sessions.begin(account("alice"), "192.0.2.9", "", now))
-        return places
+        return places | with_processes(self.site)
 
 
 @pytest.fixture(scope="module", params=["sqlite", "mariadb"])
@@ -162,7 +261,9 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     url = request.getfixturevalue("mariadb").url("rights") if request.param == "mariadb" else ""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "kept", lambda password: KEPT)  # here it is not about the cost of a password
-        yield World(Site(settings_of(tmp_path_factory.mktemp("site"), url)))
+        site = Site(settings_of(tmp_path_factory.mktemp("site"), url))
+        furnish(site)
+        yield World(site)
 
 
 def answer(world: World, actor: str, method: str, path: str, form: dict[str, str]) -> str:

@@ -20,7 +20,20 @@ from spicad.words import SpicaError
 from spicaweb import guard
 from spicaweb.answers import Answer, NotThere, Refusal
 from spicaweb.drawing import draw, stands
-from spicaweb.pages import account, administration, asking, front, groups, joining
+from spicaweb.pages import (
+    account,
+    administration,
+    asking,
+    configurations,
+    daemon,
+    files,
+    front,
+    groups,
+    joining,
+    new,
+    process,
+    processes,
+)
 from spicaweb.visit import Visit
 
 log = logging.getLogger("spicaweb")
@@ -63,6 +76,40 @@ SITE_MAP: tuple[tuple[str, str, Callable[..., Answer], str], ...] = (
     ("GET", "/accounts/<name>", administration.page, GROUP_ADMINISTRATOR),
     ("POST", "/accounts/<name>", administration.change, GROUP_ADMINISTRATOR),
     ("GET", "/audit", administration.audit, GROUP_ADMINISTRATOR),
+    # Processes
+    ("GET", "/processes", processes.listing, USER),
+    ("POST", "/processes", processes.many, USER),
+    ("GET", "/process/<number>", process.page, USER),
+    ("GET", "/process/<number>/progress", process.progress_part, USER),
+    ("GET", "/process/<number>/progress.json", process.progress_record, USER),
+    ("GET", "/process/<number>/run/<run>", process.run_page, USER),
+    ("GET", "/process/<number>/run/<run>/steps", process.steps, USER),
+    ("GET", "/process/<number>/run/<run>/step/<step>", process.step, USER),
+    ("GET", "/process/<number>/run/<run>/step/<step>/log", files.log, USER),
+    ("GET", "/process/<number>/run/<run>/product/<product>", files.product, USER),
+    ("GET", "/process/<number>/run/<run>/product/<product>/file", files.product_file, USER),
+    ("GET", "/process/<number>/run/<run>/product/<product>/<size>.png", files.preview, USER),
+    ("GET", "/process/<number>/run/<run>/configuration/<task>", files.configuration, USER),
+    ("GET", "/process/<number>/run/<run>/recipe/<which>", files.recipe, USER),
+    ("GET", "/process/<number>/run/<run>/all.tar", files.everything, USER),
+    ("POST", "/process/<number>/<verb>", process.order, USER),
+    ("GET", "/difference", process.differences, USER),
+    ("GET", "/daemon", daemon.page, USER),
+    # A new process
+    ("GET", "/new", new.form, USER),
+    ("POST", "/new", new.begin, USER),
+    ("POST", "/draft/<number>/run", new.run, USER),
+    ("POST", "/draft/<number>/throw-away", new.throw_away, USER),
+    ("GET", "/draft/<number>/<step>", new.step, USER),
+    ("POST", "/draft/<number>/<step>", new.fill, USER),
+    # Configurations and rules
+    ("GET", "/configurations", configurations.listing, USER),
+    ("POST", "/configurations", configurations.save, USER),
+    ("GET", "/configurations/new", configurations.new, USER),
+    ("GET", "/configurations/<kind>/<name>", configurations.look_on_disk, USER),
+    ("GET", "/configuration/<number>", configurations.look, USER),
+    ("GET", "/configuration/<number>/edit", configurations.edit, USER),
+    ("POST", "/configuration/<number>/retire", configurations.retire, USER),
 )
 
 

@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spicad.commands.explain import slots_in_use
+from spicad.commands.explain import as_waiting, slots_in_use
 from spicad.config import Settings
-from spicad.node import node_limit
+from spicad.fair_share import recent_use
+from spicad.node import idle_share, node_limit, weights_of
 from spicad.tables import Process, Step
-from spicad.waiting import score
+from spicad.waiting import Queue, terms_of
 from spicad.words import Phase
 
 LOCK = "spicad.lock"  # spicad/daemon.py's
 LATE_FACTOR, LATE_S = 5, 30.0
 MOST_QUEUED = 50
+MOST_SCORED = 5000
 MOST_RUNNING = 100
 
 
@@ -83,20 +85,20 @@ def state(settings: Settings, now: float | None = None) -> dict[str, Any]:
         "nodes": _nodes(),
         "running": _running(),
         "counts": _counts(),
-        "queued": [_queued(row, now) for row in _first(queued, now)],
+        "queued": _queued(settings, queued, now),
         "queued_total": queued.count(),
     }
 
 
-def _first(queued: Any, now: float) -> list[Process]:
-    """The order of waiting.py, as far as a page shows it: bands of ranks do not overlap, age counts within them."""
-    return list(queued.order_by(Process.rank.desc(), Process.submitted, Process.id).limit(MOST_QUEUED))
-
-
-def _queued(row: Process, now: float) -> dict[str, Any]:
-    terms = score(row.rank, row.submitted, now)
-    later = row.not_before if row.not_before > now else 0.0
-    return {"row": row, "terms": terms, "score": sum(terms.values()), "not_before": later}
+def _queued(settings: Settings, waiting: Any, now: float) -> list[dict[str, Any]]:
+    """The first in line with the terms of their scores; of a very long queue the oldest of each rank are looked at."""
+    by, idle = Queue(weights_of(settings), recent_use(now)), idle_share()
+    found = []
+    for row in waiting.order_by(Process.rank.desc(), Process.submitted, Process.id).limit(MOST_SCORED):
+        terms = terms_of(as_waiting(row), now, by.use, by.weights, idle)
+        later = row.not_before if row.not_before > now else 0.0
+        found.append({"row": row, "terms": terms, "score": sum(terms.values()), "not_before": later})
+    return sorted(found, key=lambda each: -each["score"])[:MOST_QUEUED]
 
 
 def _running() -> list[dict[str, Any]]:

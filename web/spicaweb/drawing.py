@@ -22,6 +22,10 @@ STATIC = Path(__file__).parent / "static"
 
 # The bar at the top: path, words, and from which standing on it is shown.
 BAR = (
+    ("/processes", "Processes", "user"),
+    ("/new", "New process", "user"),
+    ("/configurations", "Configurations", "user"),
+    ("/daemon", "Daemon", "user"),
     ("/groups", "Groups", "user"),
     ("/requests", "Requests", "group administrator"),
     ("/accounts", "Accounts", "administrator"),
@@ -59,7 +63,15 @@ def _template(name: str) -> SimpleTemplate:
 def draw(visit: Visit, template: str, title: str, /, status: int = 200, **values: Any) -> Answer:
     """A page of templates/. Its name is written in the source, never made from what somebody sent."""
     done = DONE.get(visit.query("done"), "") if status == 200 else ""
-    common = {"visit": visit, "title": title, "done": done, "problems": (), "static": static_link, "when": when}
+    common = {
+        "visit": visit,
+        "title": title,
+        "done": done,
+        "problems": (),
+        "refresh": None,
+        "static": static_link,
+        "when": when,
+    }
     body = _template(template).render(common | values, get=None, bar=_bar(visit))
     return Answer(body, status)
 

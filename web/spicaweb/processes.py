@@ -40,15 +40,15 @@ class Viewer:
     """Who looks, as far as the list needs it."""
 
     name: str
-    group: str
+    administers: tuple[str, ...]  # groups
     rank: Rank
 
     @property
     def choices(self) -> tuple[str, ...]:
         """Whose processes may be asked for, the widest last."""
         if self.rank >= Rank.ADMINISTRATOR:
-            return WHOSE
-        return WHOSE[:2] if self.rank == Rank.GROUP_ADMINISTRATOR else WHOSE[:1]
+            return WHOSE if self.administers else ("mine", "all")
+        return WHOSE[:2] if self.administers else WHOSE[:1]
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _searched(query: Any, wish: Wish, viewer: Viewer) -> Any:
     if wish.whose == "mine":
         query = query.where(Process.owner == viewer.name)
     elif wish.whose == "group":
-        query = query.where(Process.group == viewer.group)
+        query = query.where(Process.group.in_(viewer.administers))
     for word in wish.search.split():
         found = Process.name.contains(word) | Process.owner.contains(word) | Process.why.contains(word)
         if word.isascii() and word.isdecimal() and int(word) <= LARGEST:

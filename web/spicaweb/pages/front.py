@@ -12,7 +12,11 @@ from spicaweb.answers import Answer, NotThere, Refusal
 from spicaweb.drawing import STATIC, draw, static_digest
 from spicaweb.visit import Visit
 
-KINDS = {"spica.css": "text/css; charset=UTF-8", "star.svg": "image/svg+xml"}
+KINDS = {
+    "spica.css": "text/css; charset=UTF-8",
+    "star.svg": "image/svg+xml",
+    "refresh.js": "text/javascript; charset=UTF-8",
+}
 WRONG = "The name and the password do not belong together, or there is no such account."
 TOO_MANY = "Too many attempts. Wait a quarter of an hour and try again, or ask for a new password."
 

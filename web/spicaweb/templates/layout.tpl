@@ -6,6 +6,9 @@
 <title>{{title if title == 'Spica' else title + ' - Spica'}}</title>
 <link rel="stylesheet" href="{{static(visit, 'spica.css')}}">
 <link rel="icon" type="image/svg+xml" href="{{static(visit, 'star.svg')}}">
+% if refresh:
+<noscript><meta http-equiv="refresh" content="{{refresh}}"></noscript>
+% end
 </head>
 <body>
 <a class="skip" href="#main">Skip to the content</a>
