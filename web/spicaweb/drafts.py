@@ -14,7 +14,7 @@ from typing import Any
 
 from spicad.applications import configuration as tool_configuration
 from spicad.jobfile import MOST_BYTES, NAME, Job, parse
-from spicad.spool import _toml
+from spicad.spool import as_toml
 from spicad.tables import Draft, Process
 from spicad.words import BadInput, Phase, Problem
 from spicaweb import configurations
@@ -146,18 +146,18 @@ def job_text(recipe: Recipe, visible: configurations.Visible) -> str:
     """The whole job file. Raises BadInput naming what cannot be put into one."""
     chosen, texts = _carried(recipe, visible)
     lines = [
-        f"name = {_toml(recipe.name)}",
+        f"name = {as_toml(recipe.name)}",
         f"exposures = {_list(recipe.exposures)}",
         *([f"calibration = {_list(recipe.calibration)}"] if recipe.calibration else []),
-        f"rules = {_toml(recipe.rules)}",
-        *(f"{key} = {_toml(value)}" for key in ("weight", "reference", "mail") if (value := getattr(recipe, key))),
+        f"rules = {as_toml(recipe.rules)}",
+        *(f"{key} = {as_toml(value)}" for key in ("weight", "reference", "mail") if (value := getattr(recipe, key))),
     ]
     if chosen:
-        lines += ["", "[configuration]", *(f"{_key(name)} = {_toml(value)}" for name, value in chosen.items())]
+        lines += ["", "[configuration]", *(f"{_key(name)} = {as_toml(value)}" for name, value in chosen.items())]
     for application, keywords in settings_of(recipe).items():
-        lines += ["", f"[set.{_key(application)}]", *(f"{name} = {_toml(value)}" for name, value in keywords.items())]
+        lines += ["", f"[set.{_key(application)}]", *(f"{name} = {as_toml(value)}" for name, value in keywords.items())]
     if texts:
-        lines += ["", "[texts]", *(f"{_key(name)} = {_toml(text)}" for name, text in texts.items())]
+        lines += ["", "[texts]", *(f"{_key(name)} = {as_toml(text)}" for name, text in texts.items())]
     whole = "\n".join([*lines, "", "[end]", ""])
     if len(whole.encode()) > MOST_BYTES - ROOM:
         what = f"the job file has {len(whole.encode())} bytes; at most {MOST_BYTES - ROOM} fit."
@@ -210,11 +210,11 @@ def _carried(recipe: Recipe, visible: configurations.Visible) -> tuple[dict[str,
 
 
 def _list(values: Sequence[str]) -> str:
-    return "[\n" + "".join(f"  {_toml(each)},\n" for each in values) + "]"
+    return "[\n" + "".join(f"  {as_toml(each)},\n" for each in values) + "]"
 
 
 def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else as_toml(name)
 
 
 # ---------------------------------------------------------------------- copying
