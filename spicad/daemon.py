@@ -197,6 +197,7 @@ class Daemon:
             log.error("reload refused, the old configuration stays: %s", error)
         else:
             self.settings = self.floor.settings = settings
+            self.snooppix.renew(settings)
             self.floor.desk = desk
             self.floor.is_sandboxed = is_sandboxed
             self.workshop.queue.weights = weights_of(settings)

@@ -151,6 +151,8 @@ class Program:
             started = time.monotonic()
             life.once(is_look)
             sources.once()
+            if not life.is_busy:
+                life.reader.close()  # begun again with the next file
             if is_look:
                 cost = time.monotonic() - started
                 has_hint = False
@@ -232,6 +234,8 @@ class Program:
                 self.observer.join(2)
         self.readers.stop()
         self.carriers.stop()
+        if self.life:
+            self.life.reader.close()
         if self.database is not None:
             with suppress(peewee.DatabaseError):
                 if self.life:

@@ -93,6 +93,7 @@ class Stand:
         try:
             yield self
         finally:
+            self.life.reader.close()
             opened.close()
             os.close(reading)
             os.close(self.wake)

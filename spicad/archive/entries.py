@@ -6,16 +6,15 @@ kept, is found out before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import peewee
 
-from spicad.archive.instruments import Instruments
 from spicad.archive.landing import companion_of, names_for
-from spicad.archive.registering import Arrival, Record, read_for_archive, register
+from spicad.archive.registering import Arrival, Record, register
 from spicad.tables import Exposure, database
 from spicad.words import SpicaError
 
@@ -39,9 +38,9 @@ class Entry:
         return None if moment is None else float(moment)
 
 
-def read_entry(path: Path, instruments: Instruments) -> Entry:
+def read_entry(path: Path, read: Callable[[Path], Record]) -> Entry:
     """Raises BadInput or FitsProblem with the reason why it cannot be registered. What is called a map is one."""
-    record = read_for_archive(path, instruments)
+    record = read(path)
     if kind := companion_of(path.name)[1]:
         record = replace(record, values=record.values | {"kind": kind})
     return Entry(path.name, record)

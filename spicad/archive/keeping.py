@@ -26,6 +26,7 @@ class Keeper:
         self.settings = settings
         self.child: subprocess.Popen[bytes] | None = None
         self.next_start = self.pause_s = 0.0
+        self.is_ending = False
 
     @property
     def is_wanted(self) -> bool:
@@ -33,6 +34,8 @@ class Keeper:
 
     def look(self, now: float) -> None:
         """Starts it, or starts it again: after a longer and longer pause when it does not live for long."""
+        if self.is_ending and self.child is not None and self.child.poll() is not None:
+            self.is_ending, self.child = False, None
         if self.child is not None and self.child.poll() is not None:
             log.error("snooppix ended with status %d; it is started again", self.child.returncode)
             self._forget()
@@ -46,6 +49,14 @@ class Keeper:
         path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH", ""))))
         command = [sys.executable, "-m", "spicad.snooping", "--config", str(self.settings.source), "--child"]
         return subprocess.Popen(command, stdin=subprocess.PIPE, cwd="/", env={**os.environ, "PYTHONPATH": path})
+
+    def renew(self, settings: Settings) -> None:
+        """With other settings: the child ends in its own time, and the next one begins with the look after that."""
+        self.settings = settings
+        if self.child is not None and self.child.stdin is not None:
+            self.is_ending = True
+            with suppress(OSError):
+                self.child.stdin.close()
 
     def end(self) -> None:
         if self.child is None:

@@ -21,8 +21,8 @@ from spicad.archive import entries
 from spicad.archive.datatransfer import FAILED, OPEN, Mover, ask, key_of
 from spicad.archive.entries import Entry
 from spicad.archive.errands import Carried, Gone
-from spicad.archive.instruments import instruments_in
 from spicad.archive.landing import Found, Look, companion_of, look_into, shown
+from spicad.archive.reading import Reader
 from spicad.archive.storage import place_of
 from spicad.archive.wholeness import NotWhole, Vanished, Whole, examine, identity_of
 from spicad.background import Background
@@ -68,7 +68,7 @@ class Snooppix:
         self.settings = settings
         self.clock = clock
         self.readers, self.carriers = readers, carriers
-        self.instruments = instruments_in(settings.paths.instruments)
+        self.reader = Reader(settings.paths.instruments)
         self.sights: dict[Path, Sight] = {}
         self.by_id: dict[int, Sight] = {}
         self.waiting: dict[int, Sight] = {}
@@ -217,7 +217,7 @@ class Snooppix:
         """In a thread. A whole file that makes no exposure comes with the reason."""
         whole = examine(path, promised, lambda: self.is_stopped)
         try:
-            return whole, entries.read_entry(path, self.instruments)
+            return whole, entries.read_entry(path, self.reader.read)
         except SpicaError as error:
             return whole, error
 

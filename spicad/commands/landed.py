@@ -8,9 +8,8 @@ from typing import Any
 
 from spicad.archive.snooppix import REFUSED, WAITING, counts
 from spicad.commands import DONE, NOTHING, NothingFound
-from spicad.commands.changing import change_tables
 from spicad.commands.printing import clock, complain, iso, print_json, print_table
-from spicad.commands.tables import open_tables
+from spicad.commands.tables import change_tables, open_tables
 from spicad.config import Settings
 from spicad.report import size
 from spicad.tables import Seen, Transfer
@@ -21,7 +20,7 @@ MOST_SHOWN = 200
 def answer(settings: Settings, arguments: argparse.Namespace) -> int:
     try:
         if arguments.retry or arguments.accept:
-            with change_tables(settings):
+            with change_tables(settings, "Run this as the user of spicad."):
                 return try_again(arguments.retry or arguments.accept, is_accepted=bool(arguments.accept))
         with open_tables(settings):
             return refused(arguments.json) if arguments.refused else report(arguments.json)

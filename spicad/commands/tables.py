@@ -33,16 +33,16 @@ def open_tables(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def change_tables(settings: Settings) -> Iterator[None]:
+def change_tables(
+    settings: Settings, mend: str = "Save selections on the web pages, or ask who runs Spica."
+) -> Iterator[None]:
     """Raises SpicaError when the person who runs this may not write to the database."""
     url = settings.database.url
     _require_readable(url)
     if url.startswith("sqlite:"):
         path = Path(unquote(urlsplit(url).path.removeprefix("/")))
         if not path.exists() or not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
-            raise SpicaError(
-                f"{path}: you may not write to it. Save selections on the web pages, or ask who runs Spica."
-            )
+            raise SpicaError(f"{path}: you may not write to it. {mend}")
     opened = tables.connect(url, settings.database.password_file)
     try:
         tables.require_current()

@@ -21,10 +21,9 @@ from spicad.archive.datatransfer import MOVING, OPEN, PAUSED, WAITING, ask_expor
 from spicad.archive.sources import Offer, ask_for, is_source, is_wanted
 from spicad.commands import DONE, FAILED, NothingFound
 from spicad.commands.capsules import RunFolder, run_folder
-from spicad.commands.changing import change_tables
 from spicad.commands.printing import clipped, columns, has_colours, iso, print_json, print_table, took
 from spicad.commands.results import manifest_of
-from spicad.commands.tables import open_tables, processid, row_of
+from spicad.commands.tables import change_tables, open_tables, processid, row_of
 from spicad.commands.watching import LOOK_S, bar
 from spicad.config import Settings
 from spicad.fits import science_digest
@@ -41,6 +40,7 @@ ACTIONS = {
     "export": "send the products of a process to the place of [storage] export, with their checksums",
 }
 LISTED_DONE = 50
+AS_DAEMON = "Run this as the user of spicad."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -197,7 +197,7 @@ def _speed(row: Transfer) -> str:
 
 
 def _steer(settings: Settings, action: str, words: list[str]) -> int:
-    with change_tables(settings):
+    with change_tables(settings, AS_DAEMON):
         numbers = [_number(word) for word in words]
         for number in numbers:
             if Transfer.get_or_none(Transfer.id == number) is None:
@@ -263,7 +263,7 @@ def _fetch(settings: Settings, sources: list[str]) -> int:
     if wrong:
         mend = "Write HOST:/PATH/NAME or an http or https address that ends in the file's name."
         raise BadInput(Problem("spica", f"{each!r} names no file of a source.", mend) for each in wrong)
-    with change_tables(settings):
+    with change_tables(settings, AS_DAEMON):
         for source in sources:
             offer = Offer(_name_of(source), source, f"by hand {time.time()}")
             print(f"transfer {ask_for(offer, 'by hand', settings)}")
@@ -284,7 +284,7 @@ def _export(settings: Settings, arguments: argparse.Namespace) -> int:
         raise BadInput(
             Problem(str(settings.source), f"[storage] export: {place!r} is no place.", "Write /FOLDER or HOST:/FOLDER.")
         )
-    with change_tables(settings):
+    with change_tables(settings, AS_DAEMON):
         row = row_of(process)
         capsule = run_folder(row, arguments.of_run)
         products = _verified(capsule, process)
