@@ -68,6 +68,7 @@ setup(
             "spicad = spicad.service:main",
             "snooppix = spicad.snooping:main",
             "photometrix = spicad.reduction.photometrix:main",
+            "astrometrix = spicad.reduction.astrometrix.__main__:main",
         ]
     },
     install_requires=required("requirements.txt"),

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -152,15 +153,22 @@ def _shape(hdu: Hdu, number: int, repeat: int) -> tuple[int, ...]:
 
 def write(path: Path, catalogues: Sequence[CcdCatalogue]) -> None:
     """Writes the catalogue whole or not at all; the same content gives the same bytes."""
+    parts = (
+        hdu
+        for catalogue in catalogues
+        for hdu in (_image_head(catalogue.cards), table_bytes("LDAC_OBJECTS", catalogue.table, catalogue.units))
+    )
+    write_hdus(path, parts)
+
+
+def write_hdus(path: Path, hdus: Iterable[bytes]) -> None:
+    """Writes a FITS file of an empty primary and these HDUs, whole or not at all."""
     part = path.with_name(f".{path.name[:200]}.part")
+    primary = ["SIMPLE  =                    T", _number("BITPIX", 8), _number("NAXIS", 0)]
     try:
         with open(part, "wb") as out:
-            out.write(
-                _header(["SIMPLE  =                    T", "BITPIX  =                    8", _number("NAXIS", 0)])
-            )
-            for catalogue in catalogues:
-                out.write(_image_head(catalogue.cards))
-                out.write(table_bytes("LDAC_OBJECTS", catalogue.table, catalogue.units))
+            for hdu in chain([_header(primary)], hdus):
+                out.write(hdu)
             out.flush()
             os.fsync(out.fileno())
         os.replace(part, path)
