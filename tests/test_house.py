@@ -221,6 +221,20 @@ def test_every_requirement_has_an_upper_bound():
         assert [line for line in lines if "<" not in line and "==" not in line] == []
 
 
+def test_each_benchmark_stands_in_their_readme():
+    told = (ROOT / "tests/benchmarks/README.md").read_text()
+
+    assert [path.name for path in (ROOT / "tests/benchmarks").glob("*.py") if f"`{path.name}`" not in told] == []
+
+
+def test_what_the_benchmarks_are_measured_against_can_be_installed():
+    text = (ROOT / "bin/setup-machine").read_text()
+    measured = text.partition("TOOLS_TO_MEASURE='")[2].partition("'")[0].split()
+
+    assert {"tsp|ts", "task-spooler", "at", "cc", "make"} <= set(measured)
+    assert 'need_programs "$TOOLS_TO_RUN$TOOLS_TO_MEASURE"' in text.partition("--benchmarks)")[2]
+
+
 def test_the_machine_is_set_up_with_the_packages_that_the_applications_name():
     text = (ROOT / "bin/setup-machine").read_text()
     rows = [line.split() for line in text.splitlines() if len(line.split()) == 3]
