@@ -27,6 +27,7 @@ def data_files() -> list[tuple[str, list[str]]]:
     for path in sorted((ROOT / "etc").rglob("*")):
         if path.is_file():
             folders[str(Path("etc/spica") / path.parent.relative_to(ROOT / "etc"))].append(_name(path))
+    folders["share/spica"] = ["web/spica.cgi", "web/spica.wsgi"]
     for path in sorted((ROOT / "man").glob("*.[1-8]")):
         folders[f"share/man/man{path.suffix[1:]}"].append(_name(path))
     folders["share/doc/spica"] = [name for name in ("README.md", "CHANGES.md", "LICENSE") if (ROOT / name).exists()]

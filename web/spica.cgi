@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The site as CGI, one process for each request. See spica(1), and etc/lighttpd and etc/httpd for a web server's part.
 
-In a checkout it uses the virtual environment there; SPICA_CONF names another spica.conf, set by the web server alone.
+In a checkout it uses the virtual environment there, installed by pip (share/spica/spica.cgi) the one that it is in.
+SPICA_CONF names another spica.conf, set by the web server alone.
 """
 
 import os
@@ -9,9 +10,10 @@ import sys
 
 here = os.path.dirname(os.path.realpath(__file__))
 root = os.path.dirname(here)
-python = os.path.join(root, ".venv", "bin", "python")
-if os.path.exists(python) and sys.prefix != os.path.join(root, ".venv"):
-    os.execv(python, [python, __file__])
+for home in (os.path.join(root, ".venv"), os.path.dirname(root)):
+    python = os.path.join(home, "bin", "python")
+    if os.path.exists(os.path.join(home, "pyvenv.cfg")) and sys.prefix != home:
+        os.execv(python, [python, __file__])
 if os.path.isdir(os.path.join(root, "spicad")):
     sys.path[:0] = [here, root]
 

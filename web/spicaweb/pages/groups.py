@@ -50,6 +50,7 @@ def page(visit: Visit, name: str, problems: tuple[str, ...] = ()) -> Answer:
         group.title,
         status=422 if problems else 200,
         group=group,
+        quota=_quota_words(group),
         administrators=accounts.administrators_of(name),
         members=accounts.members(name) if shows_members else [],
         shows_members=shows_members,
@@ -57,6 +58,11 @@ def page(visit: Visit, name: str, problems: tuple[str, ...] = ()) -> Answer:
         is_in=visit.user.is_in(name),
         problems=problems,
     )
+
+
+def _quota_words(group: Group) -> str:
+    figures = ((group.quota_mb, "for all together"), (group.user_quota_mb, "for each member"))
+    return ", ".join(f"{figure} MiB {words}" for figure, words in figures if figure) or "none"
 
 
 def edit(visit: Visit, name: str) -> Answer:

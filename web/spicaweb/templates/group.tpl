@@ -7,7 +7,7 @@
 <dl class="facts">
   <dt>Name</dt><dd><code>{{group.name}}</code></dd>
   <dt>Administrators</dt><dd>{{', '.join(each.full_name for each in administrators) or 'none of its own: the Administrators see to it'}}</dd>
-  <dt>Quota</dt><dd>{{'%d MiB together' % group.quota_mb if group.quota_mb else 'none together'}}, {{'%d MiB each' % group.user_quota_mb if group.user_quota_mb else 'none each'}}</dd>
+  <dt>Quota</dt><dd>{{quota}}</dd>
 </dl>
 % if not is_in:
 <p>To join it, <a href="{{visit.link('/account')}}">ask on the page of your account</a>.</p>
@@ -16,7 +16,7 @@
 <h2>Members</h2>
 % if members:
 <div class="scroll"><table>
-  <thead><tr><th scope="col">User</th><th scope="col">Name</th><th scope="col">Institute</th><th scope="col">Since</th><th scope="col"></th></tr></thead>
+  <thead><tr><th scope="col">User</th><th scope="col">Name</th><th scope="col">Institute</th><th scope="col">Since</th><th scope="col"><span class="unseen">Change</span></th></tr></thead>
   <tbody>
   % for account, membership in members:
   <tr>

@@ -12,10 +12,12 @@
   <a href="{{visit.link('/groups/' + each.group)}}">{{each.group}}</a>{{' (asks to join)' if each.state == 'asked' else ' (administrator)' if each.is_administrator else ''}}
   % end
   </dd>
+  % if account.purpose:
   <dt>Purpose</dt><dd>{{account.purpose}}</dd>
+  % end
   <dt>Since</dt><dd>{{when(account.made)}}</dd>
 </dl>
-<p><a href="{{visit.link('/audit', who=account.name)}}">What {{account.name}} did, and what was done to it</a></p>
+<p><a href="{{visit.link('/audit', who=account.name)}}">What {{account.name}} did, and what was done to {{account.name}}</a></p>
 % if may['suspend'] and not is_own and account.state in ('active', 'suspended'):
 <h2>{{'Suspend' if account.state == 'active' else 'Restore'}} the account</h2>
 <p>{{'Sessions end at once and nobody can log in. Processes go on, all data are kept.' if account.state == 'active' else 'The account can be used again as before.'}}</p>

@@ -1,0 +1,231 @@
+"""The site behind real servers: lighttpd with CGI, waitress by `spica serve`, and spica.wsgi; on SQLite and on MariaDB.
+
+What the pages say is told in the other test_site files.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.cookies import SimpleCookie
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from conftest import COMPILED, ROOT, wait_until
+from services import mariadb, missing  # noqa: F401
+from site_world import PASSWORD, Browser, Page, Site
+
+from spicad import config
+
+CONF = """\
+[paths]
+spool = "spool"
+results = "results"
+archive = ["archive"]
+[database]
+url = "{url}"
+[web]
+address = "http://127.0.0.1:{port}{path}"
+"""
+LIGHTTPD = """\
+server.modules = ( "mod_alias", "mod_cgi", "mod_setenv" )
+server.document-root = "{folder}"
+server.bind = "127.0.0.1"
+server.port = {port}
+server.errorlog = "{folder}/lighttpd.log"
+server.upload-dirs = ( "{folder}" )
+alias.url = ( "{path}/" => "{root}/web/spica.cgi/" )
+cgi.assign = ( "spica.cgi" => "" )
+setenv.set-environment = ( "SPICA_CONF" => "{folder}/spica.conf", "PYTHONPYCACHEPREFIX" => "{cache}" )
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Client:
+    """A browser over a socket, with the same few words as site_world.Browser."""
+
+    port: int
+    path: str = ""
+    cookies: dict[str, str] = field(default_factory=dict)
+    csrf: str = ""
+
+    def get(self, path: str, **headers: str) -> Page:
+        return self._ask("GET", path, "", headers)
+
+    def post(self, path: str, headers: dict[str, str] | None = None, **fields: str) -> Page:
+        sent = {"Origin": f"http://127.0.0.1:{self.port}", "Content-Type": "application/x-www-form-urlencoded"}
+        return self._ask("POST", path, urlencode({"csrf": self.csrf, **fields}), {**sent, **(headers or {})})
+
+    def _ask(self, method: str, path: str, body: str, headers: dict[str, str]) -> Page:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        connection.request(method, self.path + path, body.encode(), {"Cookie": cookies, **headers})
+        answer = connection.getresponse()
+        page = Page(answer.status, dict(answer.getheaders()), answer.read())
+        connection.close()
+        for name, morsel in SimpleCookie(page.headers.get("Set-Cookie", "")).items():
+            self.cookies[name] = morsel.value
+        self.csrf = page.csrf or self.csrf
+        return page
+
+    def answers(self) -> bool:
+        try:
+            return self.get("/static/spica.css").status == 200
+        except OSError:
+            return False
+
+
+@dataclass
+class Server:
+    kind: str
+    client: Client
+    site: Site
+    process: subprocess.Popen[bytes]
+
+
+def started(kind: str, folder: Path, url: str = "", path: str = "") -> Server:
+    port = free_port()
+    (folder / "spica.conf").write_text(CONF.format(url=url, port=port, path=path))
+    site = Site(config.load(folder / "spica.conf"))
+    environment = {**os.environ, **COMPILED, "SPICA_CONF": str(folder / "spica.conf")}
+    if kind == "cgi":
+        if not shutil.which("lighttpd"):
+            missing("lighttpd")
+        cache = COMPILED["PYTHONPYCACHEPREFIX"]
+        (folder / "lighttpd.conf").write_text(
+            LIGHTTPD.format(folder=folder, port=port, root=ROOT, path=path, cache=cache)
+        )
+        command = ["lighttpd", "-D", "-f", str(folder / "lighttpd.conf")]
+    else:
+        command = [sys.executable, str(ROOT / "bin/spica"), "serve", "--listen", f"127.0.0.1:{port}"]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    client = Client(port, path)
+    wait_until(lambda: client.answers() or process.poll() is not None, f"{kind} to answer")
+    assert process.poll() is None, (folder / "server.log").read_text()
+    return Server(kind, client, site, process)
+
+
+@pytest.fixture(scope="module", params=["cgi-sqlite", "cgi-mariadb", "serve-sqlite", "serve-mariadb"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    kind, _, engine = request.param.partition("-")
+    url = request.getfixturevalue("mariadb").url(f"site_{kind}") if engine == "mariadb" else ""
+    found = started(kind, tmp_path_factory.mktemp("server"), url)
+    yield found
+    found.process.send_signal(signal.SIGTERM)
+    found.process.wait(30)
+
+
+def test_one_logs_in_changes_something_and_logs_out(server: Server) -> None:
+    client = Client(server.client.port)
+    assert client.get("/account").headers["Location"] == "/login?next=%2Faccount"
+    client.get("/login")
+    assert client.post("/login", name="alice", password="a wrong guess").status == 401
+    assert client.post("/login", name="alice", password=PASSWORD, next="/account").headers["Location"] == "/account"
+
+    page = client.get("/account")
+    assert "alice@example.org" in page.text
+    assert client.post("/account/details", full_name="Alice Archér, 1m80", institute="IAP").status == 303
+    assert "Alice Archér, 1m80" in client.get("/account").text
+
+    assert client.post("/logout").status == 303
+    assert client.get("/account").status == 303
+
+
+def test_headers_and_unknown_paths_are_the_same_behind_every_server(server: Server) -> None:
+    client = Client(server.client.port)
+
+    page, nowhere = client.get("/"), client.get("/no%2Fwhere/..")
+
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert page.headers["X-Content-Type-Options"] == nowhere.headers["X-Content-Type-Options"] == "nosniff"
+    assert nowhere.status == 404
+    assert "Python" not in str(page.headers) + str(nowhere.headers)
+
+
+def test_headers_of_a_client_are_nobody_and_no_other_host(server: Server) -> None:
+    client = Client(server.client.port)
+    forged = {"Remote-User": "dan", "X-Forwarded-Host": "evil.org", "X-Forwarded-Proto": "https", "Proxy": "evil.org"}
+
+    page = client.get("/account", **forged)
+
+    assert page.headers["Location"] == "/login?next=%2Faccount"
+    client.get("/login")
+    assert client.post("/login", {"Origin": "http://evil.org"}, name="alice", password=PASSWORD).status == 403
+
+
+def test_a_form_that_is_too_large_is_refused(server: Server) -> None:
+    client = Client(server.client.port)
+    client.get("/login")
+
+    assert client.post("/login", name="x" * 300_000, password="y").status == 413
+
+
+@pytest.mark.parametrize("kind", ["cgi", "serve"])
+def test_the_site_lives_under_a_path_too(kind: str, tmp_path: Path) -> None:
+    server = started(kind, tmp_path, path="/reduction/spica")
+    try:
+        page = server.client.get("/login")
+        assert 'action="/reduction/spica/login"' in page.text
+        answer = server.client.post("/login", name="alice", password=PASSWORD)
+        assert answer.headers["Location"] == "/reduction/spica/"
+        assert server.client.get("/account").status == 200
+    finally:
+        server.process.terminate()
+        server.process.wait(30)
+
+
+def test_spica_wsgi_is_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "spica.conf").write_text(CONF.format(url="", port=8080, path=""))
+    site = Site(config.load(tmp_path / "spica.conf"))
+    monkeypatch.setenv("SPICA_CONF", str(tmp_path / "spica.conf"))
+
+    application = runpy.run_path(str(ROOT / "web/spica.wsgi"))["application"]
+
+    assert Browser(application, site.settings.web.address).log_in("alice").status == 303
+
+
+def test_a_site_that_is_not_set_up_says_so_without_its_insides(tmp_path: Path) -> None:
+    (tmp_path / "spica.conf").write_text('[web]\naddres = "x"\n')
+    environment = {**os.environ, "SPICA_CONF": str(tmp_path / "spica.conf"), "REQUEST_METHOD": "GET"}
+
+    done = subprocess.run([ROOT / "web/spica.cgi"], env=environment, capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith("Status: 503")
+    assert "addres" not in done.stdout
+    assert 'unknown key "addres"' in done.stderr
+
+
+def test_spica_serve_says_what_is_wrong_with_a_place(tmp_path: Path) -> None:
+    (tmp_path / "spica.conf").write_text("")
+    command = [sys.executable, ROOT / "bin/spica", "--config", tmp_path / "spica.conf", "serve", "--listen", "nowhere"]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "'nowhere' is no place to listen" in done.stderr
+
+
+def test_a_page_loads_nothing_heavy() -> None:
+    """CGI pays for each import with every request."""
+    program = "import sys; sys.path[:0] = ['web', '.']; import spicaweb.app; print(*sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    heavy = {"astropy", "numpy", "watchdog", "PIL", "asyncio", "smtplib", "waitress", "psutil"}
+    assert set(done.stdout.split()) & heavy == set()
