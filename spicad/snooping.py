@@ -22,6 +22,7 @@ import peewee
 from spicad import __version__, config, tables
 from spicad.archive.snooppix import Snooppix
 from spicad.archive.sources import Sources
+from spicad.archive.storage import require_apart
 from spicad.background import Background
 from spicad.config import Settings
 from spicad.durable import locked
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return answer(settings, arguments)
         if not (settings.landing.folders or settings.storage.roots or settings.storage.export):
             raise SpicaError(f"{settings.source}: no folders in [landing]: there is nothing to look into.")
+        require_apart(settings.landing.folders, settings.storage.roots, str(settings.source))
         return _run(settings, arguments)
     except BadInput as error:
         print("\n".join(map(str, error.problems)), file=sys.stderr)
@@ -90,18 +92,20 @@ def _live(settings: Settings, arguments: argparse.Namespace) -> int:
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda given, frame: signals.append(given))
+    lives = 0
     while True:
         program = Program(settings, signals, parent=sys.stdin.fileno() if arguments.child else None)
         try:
             program.run(is_once=arguments.once)
-        except peewee.DatabaseError as error:
-            if arguments.once:
-                raise SpicaError(
-                    f"the database failed: {error}. What was not finished is taken up next time."
-                ) from None
-            log.error("the database failed: %s; going on in %g s", error, AFTER_A_FAULT_S)
+        except BadInput:
+            raise
+        except (peewee.PeeweeException, SpicaError) as error:
+            if arguments.once or (lives == 0 and isinstance(error, SpicaError)):
+                raise SpicaError(f"{error} What was not finished is taken up next time.") from None
+            log.error("%s; going on in %g s", error, AFTER_A_FAULT_S)
         finally:
             program.close()
+        lives += 1
         if not arguments.once and not program.is_over:
             program.rest(AFTER_A_FAULT_S)
         program.forget()
@@ -237,9 +241,7 @@ class Program:
         if self.life:
             self.life.reader.close()
         if self.database is not None:
-            with suppress(peewee.DatabaseError):
-                if self.life:
-                    self.carriers.hand_back()
+            with suppress(peewee.PeeweeException):
                 self.database.close()
 
     def forget(self) -> None:

@@ -23,9 +23,9 @@ from services import missing
 from spicad.archive import carrying, datatransfer
 from spicad.archive.carrying import carry
 from spicad.archive.errands import Damaged, Errand, Full, Gone, Interrupted, Lost, Means, Occupied, Progress, Rate
-from spicad.archive.snooppix import REGISTERED, WAITING
+from spicad.archive.snooppix import REFUSED, REGISTERED, WAITING
 from spicad.archive.sources import Offer, Sources, ask_for, offers
-from spicad.archive.storage import Root, choose, place_of, roots_of
+from spicad.archive.storage import Root, choose, place_of, require_apart, roots_of
 from spicad.commands import transfer as command
 from spicad.tables import Exposure, Transfer
 from spicad.words import BadInput
@@ -115,6 +115,14 @@ def test_roots_are_read_and_what_is_none_is_named():
     )
     with pytest.raises(BadInput, match=r"'a/b' is no place to keep exposures"):
         roots_of(["a/b"], "here")
+
+
+def test_landing_folders_and_roots_lie_apart():
+    require_apart([Path("/land")], ["/store", "n=host:/land"], "spica.conf")
+
+    for folder, root in (("/data/land", "/data"), ("/data", "/data/store"), ("/data", "/data")):
+        with pytest.raises(BadInput, match="lie one in the other"):
+            require_apart([Path(folder)], [root], "spica.conf")
 
 
 def test_exposures_of_one_run_and_filter_lie_on_one_root(tmp_path: Path):
@@ -269,6 +277,41 @@ def test_so_many_bytes_stay_free(tmp_path: Path, small_disk: Path):
 
     with pytest.raises(Full, match="must stay free"):
         carry(errand(tmp_path / "a", small_disk / "b", keep_free=3 * MIB + 1), HERE, Progress())
+
+
+def test_a_file_that_goes_away_while_its_transfer_pauses_holds_up_nobody_of_its_name(tmp_path: Path):
+    with Stand(tmp_path / "stand", roots='"{one}"').open() as stand:
+        stand.one.rename(tmp_path / "unmounted")
+        path = stand.drop("1p.fits", sky_file(1))
+        stand.take()
+        (row,) = Transfer.select()
+        assert (row.state, row.why) == ("paused", "no root can be reached.")
+        path.unlink()
+        stand.look()
+        assert Transfer.get_by_id(row.id).state == "failed"
+
+        stand.drop("1p.fits", sky_file(2))
+        (tmp_path / "unmounted").rename(stand.one)
+        stand.take()
+        stand.look(60)
+
+        assert stand.ended("1p.fits")[0] == REGISTERED
+        assert Path(stand.registered()["1p.fits"]).read_bytes() == sky_file(2)
+
+
+def test_a_file_that_changes_while_its_transfer_pauses_is_carried_as_it_is_in_the_end(tmp_path: Path):
+    with Stand(tmp_path / "stand", roots='"{one}"').open() as stand:
+        stand.one.rename(tmp_path / "unmounted")
+        stand.drop("1p.fits", sky_file(1))
+        stand.take()
+
+        stand.drop("1p.fits", sky_file(2))
+        (tmp_path / "unmounted").rename(stand.one)
+        stand.take()
+        stand.look(60)
+
+        assert stand.counts() == {"seen": 1, WAITING: 0, REGISTERED: 1, REFUSED: 0}
+        assert Path(stand.registered()["1p.fits"]).read_bytes() == sky_file(2)
 
 
 # ---------------------------------------------------------------------- ssh

@@ -244,3 +244,21 @@ def test_after_a_reload_the_new_landing_folders_are_watched(spica: RunningSpica)
     (spica.folder / "other" / name).write_bytes(content)
 
     wait_until(lambda: ended(spica) == 1, "the exposure to be registered")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spica", ["mariadb"], indirect=True)
+def test_a_database_that_is_lost_for_a_while_costs_no_file(spica: RunningSpica, mariadb: MariaDB):
+    spica.start()
+    wait_until(lambda: "snooppix watches" in spica.log.read_text(), "snooppix to watch")
+    for number in range(4):
+        drop(spica, *good(number))
+    mariadb.kill()
+    for number in range(4, 8):
+        drop(spica, *good(number))
+    wait_until(lambda: "going on in" in spica.log.read_text(), "snooppix to notice")
+
+    mariadb.start()
+
+    wait_until(lambda: ended(spica) == 8, "all to be registered")
+    assert [name for name, *_ in archived(spica)] == sorted(name for name, _ in map(good, range(8)))

@@ -447,7 +447,7 @@ ACTS = st.one_of(
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(acts=st.lists(ACTS, min_size=3, max_size=14), mode=st.sampled_from(["move", "copy", "leave"]))
 def test_seen_is_registered_and_refused_and_waiting_after_any_sequence(tmp_path_factory, acts, mode):
     stand = Stand(tmp_path_factory.mktemp("any") / "stand", mode=mode)

@@ -12,6 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,8 @@ class Mover:
         if isinstance(result, Carried):
             self._pauses.pop(row.id, None)
             self.arrived(row, result)
+        elif Transfer.get_by_id(row.id).state == FAILED:
+            self._sweep(row)  # called off meanwhile
         elif isinstance(result, Interrupted):
             Transfer.update(state=WAITING).where((Transfer.id == row.id) & (Transfer.state == MOVING)).execute()
         elif isinstance(result, Lost):
@@ -301,16 +304,21 @@ class Mover:
     def fail(self, row: Transfer, error: Exception) -> None:
         log.error("transfer %d of %s: %s", row.id, row.name, error)
         Transfer.update(state=FAILED, why=str(error), ended=self.clock()).where(Transfer.id == row.id).execute()
-        if row.target.startswith("/"):
-            Path(partial_of(row.id, row.target)).unlink(missing_ok=True)
+        self._sweep(row)
         self.failed(row, error if isinstance(error, SpicaError) else SpicaError(str(error)))
+
+    def _sweep(self, row: Transfer) -> None:
+        """What it left half done."""
+        if row.target.startswith("/"):
+            with suppress(OSError):
+                os.unlink(partial_of(row.id, row.target))
 
     def _put_off(self, row: Transfer, error: Lost, now: float) -> None:
         """A full disk is looked at again at each look; what was lost is left alone for longer and longer."""
         if error.is_full:
             self._pause(row, str(error), now + self.settings.daemon.look_s)
             if row.kind == "store" and row.target.startswith("/"):  # another root may have room
-                Path(partial_of(row.id, row.target)).unlink(missing_ok=True)
+                self._sweep(row)
                 Transfer.update(target="", bytes_done=0).where(Transfer.id == row.id).execute()
             return
         pause_s = min(self.settings.storage.retry_s * 2.0 ** min(self._pauses[row.id], 30), LONGEST_PAUSE_S)

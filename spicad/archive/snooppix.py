@@ -388,6 +388,7 @@ class Snooppix:
 
     def _refuse(self, sight: Sight, why: str, **values: Any) -> None:
         self._say(sight, why, state=REFUSED, ended=self.clock(), **values)
+        self._call_off(sight, why)
         sight.state, sight.identity = REFUSED, values.get("identity", sight.identity)
         self.waiting.pop(sight.id, None)
         log.warning("%s: refused: %s", sight.path, why)
@@ -400,13 +401,15 @@ class Snooppix:
     def _forget_reading(self, sight: Sight) -> None:
         """It is another file now: what is under way for the old one is called off."""
         sight.whole, sight.entry, sight.read_at = None, None, 0.0
-        if sight.transfer:
-            Transfer.update(state="failed", why="the file changed meanwhile.", ended=self.clock()).where(
-                (Transfer.id == sight.transfer) & Transfer.state.in_(OPEN)
-            ).execute()
-            if going := self.mover.under_way.get(sight.transfer):
-                going.progress.stop.set()
-            sight.transfer = 0
+        self._call_off(sight, "the file changed meanwhile.")
+
+    def _call_off(self, sight: Sight, why: str) -> None:
+        """Its transfer, also one that an earlier life asked for: others of its name wait for that."""
+        is_its = (Transfer.kind == "store") & (Transfer.seen == sight.id) & Transfer.state.in_(OPEN)
+        Transfer.update(state=FAILED, why=why, ended=self.clock()).where(is_its).execute()
+        if going := self.mover.under_way.get(sight.transfer):
+            going.progress.stop.set()
+        sight.transfer = 0
 
     def _take_away(self, sight: Sight) -> None:
         """In the mode move: only the file that was registered, and only when it is kept elsewhere."""

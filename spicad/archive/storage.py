@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from spicad.words import BadInput, Problem
 
@@ -51,6 +51,18 @@ def roots_of(words: Sequence[str], this_node: str, source: str = "spica.conf") -
     if problems:
         raise BadInput(problems)
     return tuple(roots)
+
+
+def require_apart(folders: Sequence[Path], roots: Sequence[str], source: str) -> None:
+    """Raises BadInput where what is stored would land again, or what lands lies among what is stored."""
+    problems = []
+    for root in roots_of(roots, "here", source):
+        for folder in folders if not root.host else ():
+            if root.holds(str(folder)) or Path(root.folder).is_relative_to(folder):
+                what = f"the landing folder {folder} and the root {root.folder} lie one in the other."
+                problems.append(Problem(source, what, "Keep them apart."))
+    if problems:
+        raise BadInput(problems)
 
 
 def place_of(runid: str, filter_: str) -> str:
