@@ -120,9 +120,10 @@ def test_without_an_archive_only_ones_own_files_are_permitted_and_others_are_not
     os.mkfifo(archive / "pipe.fits")
     asked = [archive / "1p.fits", tmp_path / "mine", archive, archive / "pipe.fits", archive / "none.fits"]
 
-    said = {refusal(path, settings).replace(str(path), "PATH") for path in [*asked, f"{archive}/a\0b"]}
+    said = {refusal(path, settings).replace(str(path), "PATH") for path in asked}
 
     assert permitted(f"{archive}/1p.fits", ME, settings) == archive / "1p.fits"
+    assert refusal(f"{archive}/a\0b", settings).startswith(f"{archive}/a\\x00b: there is no such file that belongs")
     assert said == {
         "PATH: there is no such file that belongs to alice, and paths.archive in spica.conf names no folder."
     }
