@@ -371,7 +371,7 @@ def _header_bytes(
     while True:
         found = _end_of_header(raw, looked)
         blocks = range(max(looked // BLOCK * BLOCK, BLOCK), found if found >= 0 else len(raw), BLOCK)
-        if any(raw[at : at + 9] == b"XTENSION=" for at in blocks):
+        if b"XTENSION=" in [raw[at : at + 9] for at in blocks]:
             raise FitsProblem(source, f"the header of HDU {index} has no END card.", "Have it written anew.")
         if found >= 0:
             return raw[:found]
@@ -411,7 +411,9 @@ def _hdu(source: Source, index: int, offset: int, raw: bytes, wanted: frozenset[
     kind = _kind(index, header)
     shape = axes
     if kind == "compressed":
-        shape = _axes(source, index, header, "Z")
+        x, y = header.get("ZNAXIS1"), header.get("ZNAXIS2")
+        is_plain = header.get("ZNAXIS") == 2 and type(x) is int and type(y) is int and x >= 0 and y >= 0
+        shape = (x, y) if is_plain else _axes(source, index, header, "Z")  # type: ignore[assignment]
         if header.get("ZBITPIX") not in BITPIX or isinstance(header["ZBITPIX"], bool):
             raise FitsProblem(source, f"HDU {index}: ZBITPIX is not one of {BITPIX}.", "Have it packed anew.")
     return Hdu(index, kind, header, offset, data_offset, size, () if groups else shape)
@@ -549,7 +551,7 @@ class _Reals:
         together = b"".join(numbers)
         if together.translate(None, _OF_NUMBERS) or together.count(b".") != self.count:
             raise ValueError
-        if not all(map(_IS_COMMENT.__getitem__, self.comments.unpack_from(raw))):
+        if not _ARE_COMMENTS[b"".join(self.comments.unpack_from(raw))]:
             raise ValueError
         values: list[Value] = [*map(float, numbers)]
         if math.inf in values or -math.inf in values:
@@ -607,19 +609,23 @@ class _Values(dict[bytes, Value]):
         return value
 
 
-class _IsComment(dict[bytes, bool]):
-    """Whether what follows a number is nothing, or a comment."""
+class _AreComments(dict[bytes, bool]):
+    """Whether what follows each of some numbers, 50 bytes of each, is nothing, or a comment."""
 
-    def __missing__(self, rest: bytes) -> bool:
-        plain = rest.strip(b" ")
-        if len(self) >= _Values.MOST:
+    MOST = 512
+
+    def __missing__(self, rests: bytes) -> bool:
+        each = [rests[start : start + 50] for start in range(0, len(rests), 50)]
+        if len(self) >= self.MOST:
             self.clear()
-        self[rest] = rest.translate(_CLEAN) == rest and rest[:1] in (b" ", b"/") and plain[:1] in (b"", b"/")
-        return self[rest]
+        self[rests] = rests.translate(_CLEAN) == rests and all(
+            rest[:1] in (b" ", b"/") and rest.strip(b" ")[:1] in (b"", b"/") for rest in each
+        )
+        return self[rests]
 
 
 _VALUES = _Values()
-_IS_COMMENT = _IsComment()
+_ARE_COMMENTS = _AreComments()
 _OF_NUMBERS = b"0123456789+-.E "
 
 

@@ -142,6 +142,13 @@ def test_a_ccd_without_extname_is_called_by_the_instruments_card(tmp_path: Path)
     assert [ccd.name for ccd in read_exposure(written(tmp_path, raw), shipped()).ccds] == ["chip 7"] * 2
 
 
+@pytest.mark.parametrize("kind", ["weight", "flag", "mask"])
+def test_a_companion_says_by_its_name_what_it_is(tmp_path: Path, kind: str) -> None:
+    found = read_exposure(written(tmp_path, exposure(), f"900001p.{kind}.fits.fz"), shipped())
+
+    assert found.kind == kind
+
+
 def test_scamp_is_given_what_the_catalogues_lack(tmp_path: Path) -> None:
     cards = (card("DETECTOR", "MegaCam"), card("CRUNID", "13Am03"), card("RUNID", "13AP05"), card("FILTER", "r.MP9601"))
 

@@ -39,6 +39,7 @@ SAME_TANGENT_DEG = 1e-4
 NAMES_NOT_OF_FITS = re.compile(r"\.(fits?|fts)$", re.IGNORECASE)
 PACKED_NAMES = {".fz": "fits.fz", ".gz": "fits.gz", ".bz2": "fits.bz2"}
 PLAIN_EXTNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 _.+\[\]:-]*$")
+COMPANION = re.compile(r"[._-](weight|flag|mask)$", re.IGNORECASE)
 HOSTILE = re.compile(r"[<>`$;|\\{}]|\.\./")
 MJD_EPOCH = datetime(1858, 11, 17)
 
@@ -164,7 +165,7 @@ def _understood(path: Path, file: FitsFile, ccds: tuple[Ccd, ...], said: _Said, 
         grade=None,
         ccds=ccds,
         warnings=(),
-        kind=_kind(said),
+        kind=_kind(said, stem_of(path)),
         telescope=said.text("telescope", quiet=True),
         obs_id=said.text("obs_id", quiet=True) or stem_of(path),
         mjd_end=end,
@@ -479,8 +480,11 @@ def _said(file: FitsFile, instruments: Instruments, found: _Findings) -> _Said:
     return _Said(headers, instruments.of(headers), found)
 
 
-def _kind(said: _Said) -> str:
-    """science, bias, ...; a file of weights says so by its name when its cards are those of its exposure."""
+def _kind(said: _Said, stem: str) -> str:
+    """science, bias, ...; a companion says so by its name, since its cards are those of its exposure."""
+    companion = COMPANION.search(stem)
+    if companion:
+        return companion[1].lower()
     key, value = said.first("kind")
     kind = said.instrument.type_named(" ".join(str(value).split())) if key else str(value or "science")
     if kind == "other":
@@ -617,13 +621,14 @@ def _odd_layout(file: FitsFile, ccds: Sequence[Ccd]) -> list[str]:
     if isinstance(said, int) and not isinstance(said, bool) and said != len(file.hdus) - 1:
         found.append(f"NEXTEND says {said} extensions, there are {len(file.hdus) - 1}.")
     if len(images) > 1:
-        found += _odd_extnames([ccd.extname for ccd in ccds])
+        found += _odd_extnames(tuple([ccd.extname for ccd in ccds]))
     elif ccds[0].extname:
         found += _odd_signs([ccds[0].extname])
     return found
 
 
-def _odd_extnames(names: Sequence[str]) -> list[str]:
+@lru_cache(maxsize=64)
+def _odd_extnames(names: tuple[str, ...]) -> list[str]:
     if not all(names):
         return ["not all of its CCDs have an EXTNAME: they are told apart by their order.", *_odd_signs(names)]
     twice = [name for name, count in Counter(names).items() if count > 1]

@@ -174,7 +174,7 @@ def _ccd_values(number: int, name: str, width: int, height: int, corners: Sequen
         return number, name[:68], width, height, None, None, "[]"
     ra, dec = centre_of(corners)
     shown = _CORNERS % tuple(chain.from_iterable(corners))
-    return number, name[:68], width, height, round(ra, 7) % 360.0, round(dec, 7), shown
+    return number, name[:68], width, height, ra, dec, shown
 
 
 def _cells(exposure: Exposure, polygons: Sequence[Sequence[Place]]) -> set[int]:

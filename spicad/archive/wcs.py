@@ -65,6 +65,10 @@ class Wcs:
 
 def directions(wcs: Wcs, pixels: Iterable[Place]) -> list[Vector]:
     """The unit vector of each pixel (x, y), which count from 1 at the centre of the first."""
+    if wcs.projection == "TPV" and not wcs.swapped and wcs.crval[1] < 90.0 and "LONPOLE" not in wcs.header:
+        factors = _both_cubics(wcs.header)
+        if factors is not None:
+            return _by_cubics(wcs, pixels, *factors)
     to_plane = _to_plane(wcs)
     lonpole = wcs.header.get("LONPOLE")
     pole = float(lonpole) if isinstance(lonpole, int | float) else 0.0 if wcs.crval[1] >= 90.0 else 180.0
@@ -185,16 +189,42 @@ def _to_plane(wcs: Wcs) -> Callable[[float, float], Place]:
     return linear
 
 
+def _both_cubics(header: Mapping[str, Value]) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Terms 0 to 10 of both axes where they are all there, as SCAMP and Elixir write them, and no others."""
+    if not _HIGH_TERMS.isdisjoint(header):
+        return None
+    try:
+        both = _CUBIC_TERMS[0](header), _CUBIC_TERMS[1](header)
+    except KeyError:
+        return None
+    return both if set(map(type, both[0] + both[1])) == {float} else None
+
+
+def _by_cubics(wcs: Wcs, pixels: Iterable[Place], one: Sequence[float], two: Sequence[float]) -> list[Vector]:
+    """All of `directions` in one piece, for the solution that mosaics mostly have."""
+    (ox, oy, oz), (ex, ey, _), (nx, ny, nz) = _frame(*wcs.crval)
+    a, b, c, d = wcs.matrix
+    x0, y0 = wcs.crpix
+    p0, p1, p2, p3, p4, p5, p6, p7, p8, p9, p10 = one
+    q0, q1, q2, q3, q4, q5, q6, q7, q8, q9, q10 = two
+    found = []
+    for px, py in pixels:
+        px, py = px - x0, py - y0
+        x, y = a * px + b * py, c * px + d * py
+        r = math.sqrt(x * x + y * y) if p3 or q3 else 0.0
+        xi = p0 + x * (p1 + x * (p4 + p7 * x + p8 * y) + y * (p5 + p9 * y)) + y * (p2 + y * (p6 + p10 * y)) + p3 * r
+        eta = q0 + y * (q1 + y * (q4 + q7 * y + q8 * x) + x * (q5 + q9 * x)) + x * (q2 + x * (q6 + q10 * x)) + q3 * r
+        xi, eta = xi * _RADIAN, eta * _RADIAN
+        along = 1.0 / math.sqrt(1.0 + xi * xi + eta * eta)
+        xi, eta = xi * along, eta * along
+        found.append((along * ox + xi * ex + eta * nx, along * oy + xi * ey + eta * ny, along * oz + eta * nz))
+    return found
+
+
 def _pv(header: Mapping[str, Value], axis: int) -> Callable[[float, float], float]:
     """The polynomial of one axis. SCAMP and Elixir write up to term 10, a cubic: that is done at once."""
     keys = PV_KEYS[axis]
     if _HIGH_TERMS.isdisjoint(header):
-        try:
-            values = _CUBIC_TERMS[axis](header)
-        except KeyError:
-            values = ()
-        if set(map(type, values)) == {float}:
-            return _cubic(values)
         return _cubic([_number(header, key, float(term == 1)) for term, key in enumerate(keys[:11])])
     terms = [
         (powers, _number(header, key, float(key.endswith("_1")))) for powers, key in zip(_PV_POWERS, keys, strict=True)
@@ -233,7 +263,7 @@ def _sum(terms: Terms, x: float, y: float) -> float:
 
 def place_of(vector: Vector) -> Place:
     x, y, z = vector
-    return math.degrees(math.atan2(y, x)) % 360.0, math.degrees(math.atan2(z, math.sqrt(x * x + y * y)))
+    return math.atan2(y, x) / _RADIAN % 360.0, math.atan2(z, math.sqrt(x * x + y * y)) / _RADIAN
 
 
 def vector_of(ra: float, dec: float) -> Vector:
@@ -254,12 +284,13 @@ def _angle_deg(a: Vector, b: Vector) -> float:
 
 def circle_round(vectors: Sequence[Vector]) -> tuple[Place, float]:
     """(centre, radius in degrees) of a circle round all: about their mean, so nearly the smallest."""
-    x, y, z = (math.fsum(axis) for axis in zip(*vectors, strict=True))
+    x, y, z = (float(sum(axis)) for axis in zip(*vectors, strict=True))
     if math.hypot(x, y, z) < 1e-9:
         x, y, z = vectors[0]
     length = math.hypot(x, y, z)
     x, y, z = x / length, y / length, z / length
-    farthest = min(vectors, key=lambda v: v[0] * x + v[1] * y + v[2] * z)
+    nearness = [u * x + v * y + w * z for u, v, w in vectors]
+    farthest = vectors[nearness.index(min(nearness))]
     return place_of((x, y, z)), _angle_deg((x, y, z), farthest)
 
 
