@@ -112,7 +112,7 @@ def _of_instrument(
     solution = solve(measures, len(members), ccds, wish, anchored)
     chosen = [exposures[number] for number in members.tolist()]
     clouds, photometric, cloud_mag = _clouds(solution, chosen, values)
-    zero, why = _zeroed(name, solution, chosen, clouds, photometric, values, notes)
+    zero, why = _zeroed(name, solution, chosen, clouds, values, notes)
     ccd_known = (solution.ccd_error > 0) & (solution.ccd_error <= values["CCD_MAXERR"])
     _note(name, solution, chosen, ccd_known, wish, values, notes)
     extinctions = [
@@ -206,7 +206,6 @@ def _zeroed(
     solution: Solution,
     chosen: Sequence[Exposure],
     clouds: Mapping[int, Clouds],
-    photometric: Truths,
     values: Mapping[str, Any],
     notes: list[str],
 ) -> tuple[Array, tuple[str, ...]]:
@@ -225,9 +224,7 @@ def _zeroed(
         elif number not in clouds:
             how, shift = "header", float(chosen[int(at[0])].expected or 0.0) - float(zero[at[0]])
         else:
-            anchors = at[photometric[at]]
-            how = "photometric"
-            shift = float(np.mean(_promised(chosen, at)[photometric[at]] - zero[anchors]))
+            how, shift = "photometric", -clouds[int(number)].level
         if values["ANCHOR"] == "REFERENCE" and how != "reference":
             shown = ", ".join(chosen[n].name for n in at.tolist())
             notes.append(f"{name}: {shown}: no reference stars, the zero is that of the header")
