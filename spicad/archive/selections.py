@@ -194,5 +194,5 @@ def paths_of(exposures: Sequence[int]) -> list[tuple[int, str, str, str]]:
         query: Any = Exposure.select(Exposure.id, Exposure.path, Exposure.sha256, Exposure.node).where(
             Exposure.id.in_(exposures[start : start + 500])
         )
-        found += query.order_by(Exposure.id).tuples()
+        found += list(query.order_by(Exposure.id).tuples())
     return found

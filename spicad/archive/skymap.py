@@ -363,13 +363,14 @@ def _tangent_lines(projection: Tangent, frame: Frame, labels: list[str]) -> list
     dec_step = _step(across / 4)
     cosine = max(math.cos(math.radians(max(abs(low), abs(high)))), 0.02)
     ra_step = _step(min(across / cosine / 4, 360 / 8))
+    span = 180.0 if cosine <= 0.02 else min(180.0, across / cosine)
+    middle = cells.position(projection.middle)[0]
     lines: list[list[Point | None]] = []
     for k in range(math.ceil(low / dec_step), math.floor(high / dec_step) + 1):
         dec = k * dec_step
-        span = 180.0 if cosine <= 0.02 else min(180.0, across / cosine)
-        middle = cells.position(projection.middle)[0]
         lines.append([projection.plane(vector(middle + span * t / 100, dec)) for t in range(-100, 101)])
-    for k in range(round(360 / ra_step)):
+    meridians = range(math.ceil((middle - span) / ra_step), math.floor((middle + span) / ra_step) + 1)
+    for k in meridians[: round(360 / ra_step)]:
         lines.append([projection.plane(vector(k * ra_step, low + across * t / 100)) for t in range(101)])
     labels += _ra_labels(lower, ra_step)
     labels += _dec_labels(left, dec_step)

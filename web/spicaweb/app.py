@@ -23,6 +23,7 @@ from spicaweb.drawing import draw, stands
 from spicaweb.pages import (
     account,
     administration,
+    archive,
     asking,
     configurations,
     daemon,
@@ -100,6 +101,9 @@ SITE_MAP: tuple[tuple[str, str, Callable[..., Answer], str], ...] = (
     ("POST", "/new", new.begin, USER),
     ("POST", "/draft/<number>/run", new.run, USER),
     ("POST", "/draft/<number>/throw-away", new.throw_away, USER),
+    ("GET", "/draft/<number>/archive", archive.search, USER),
+    ("POST", "/draft/<number>/archive", archive.add, USER),
+    ("GET", "/draft/<number>/archive/sky.svg", archive.sky, USER),
     ("GET", "/draft/<number>/<step>", new.step, USER),
     ("POST", "/draft/<number>/<step>", new.fill, USER),
     # Configurations and rules

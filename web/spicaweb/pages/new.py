@@ -5,12 +5,14 @@ What is filled in lies in a draft (drafts.py); the check is the daemon's own (sp
 
 from __future__ import annotations
 
+import glob
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from spicad import sandbox
+from spicad.archive import search, selections
 from spicad.commands.dropping import daemon_runs
 from spicad.desk import Desk, Vetted
 from spicad.fair_share import recent_use
@@ -90,7 +92,7 @@ def _every_version(visit: Visit) -> list[Any]:
 
 def step(visit: Visit, number: str, step: str) -> Answer:
     """The form of a step; whatever is wrong so far is told by the check alone."""
-    kept = _draft(visit, number)
+    kept = draft_of(visit, number)
     if step not in STEPS:
         raise NotThere
     return _check(visit, kept) if step == "check" else _drawn(visit, kept, step)
@@ -98,8 +100,8 @@ def step(visit: Visit, number: str, step: str) -> Answer:
 
 def fill(visit: Visit, number: str, step: str) -> Answer:
     """What a step's form says is kept, right or wrong; then on to the next, or back with what is wrong."""
-    kept = _draft(visit, number)
-    if step not in STEPS[:-1] or not _is_open(visit, kept):
+    kept = draft_of(visit, number)
+    if step not in STEPS[:-1] or not is_open(visit, kept):
         raise NotThere
     recipe, problems = FILLERS[step](visit, kept.recipe)
     drafts.kept(kept.id, recipe, visit.now)
@@ -109,7 +111,7 @@ def fill(visit: Visit, number: str, step: str) -> Answer:
     return visit.see_other(f"/draft/{kept.id}/{wanted if wanted in STEPS else STEPS[STEPS.index(step) + 1]}")
 
 
-def _draft(visit: Visit, number: str) -> Kept:
+def draft_of(visit: Visit, number: str) -> Kept:
     kept = drafts.draft(as_number(number), visit.own_account.id)
     if kept is None or not visit.may("edit", Thing("process", visit.user.user, visit.user.group)):
         raise NotThere
@@ -163,19 +165,21 @@ def _fill_data(visit: Visit, recipe: Recipe) -> tuple[Recipe, list[str]]:
 
 
 def _names(visit: Visit, lines: Sequence[str], problems: list[str]) -> tuple[str, ...]:
-    """Each once, in order; one that is no whole path is taken below the one folder of the archive."""
+    """Each once, in order; names of the archive's own become paths, others are taken below its one folder."""
     roots = visit.settings.paths.archive
+    typed = [name for line in lines if (name := line.partition("#")[0].strip().strip('"'))]
+    known = search.named([name for name in typed if not name.startswith("/") and not glob.has_magic(name)]).found
+    paths = {number: path for number, path, _, _ in selections.paths_of([n for each in known.values() for n in each])}
     found: dict[str, None] = {}
-    for line in lines:
-        name = line.partition("#")[0].strip().strip('"')
-        if not name:
-            continue
-        if not name.startswith("/"):
-            if len(roots) != 1:
-                problems.append(f"{name[:80]}: give the whole path, from /.")
-                continue
-            name = f"{roots[0]}/{name}"
-        found[name] = None
+    for name in typed:
+        if name in known:
+            found.update(dict.fromkeys(paths[number] for number in known[name]))
+        elif name.startswith("/"):
+            found[name] = None
+        elif len(roots) == 1:
+            found[f"{roots[0]}/{name}"] = None
+        else:
+            problems.append(f"{name[:80]}: the archive has no exposure of this name. Give the whole path, from /.")
     return tuple(found)
 
 
@@ -327,8 +331,8 @@ def _free_bytes(visit: Visit) -> int:
 
 def run(visit: Visit, number: str) -> Answer:
     """Looks it over once more and hands it over; a second click finds it handed over already."""
-    kept = _draft(visit, number)
-    if not _is_open(visit, kept):
+    kept = draft_of(visit, number)
+    if not is_open(visit, kept):
         return visit.see_other(f"/draft/{kept.id}/check")
     problem = drafts.name_problem(kept.recipe.name, visit.user.user)
     if problem:
@@ -359,7 +363,7 @@ def _fate(visit: Visit, kept: Kept) -> Answer:
     return draw(visit, "handed", kept.recipe.name, kept=kept, recipe=kept.recipe, refresh=2, runs=runs)
 
 
-def _is_open(visit: Visit, kept: Kept) -> bool:
+def is_open(visit: Visit, kept: Kept) -> bool:
     """Whether it can still be changed: not handed over, or refused by the daemon."""
     if not kept.handed_over:
         return True
@@ -370,7 +374,7 @@ def _is_open(visit: Visit, kept: Kept) -> bool:
 
 
 def throw_away(visit: Visit, number: str) -> Answer:
-    kept = _draft(visit, number)
-    if _is_open(visit, kept):
+    kept = draft_of(visit, number)
+    if is_open(visit, kept):
         drafts.thrown_away(kept.id)
     return visit.see_other("/processes")

@@ -83,7 +83,7 @@
 </div>
 <div class="scroll" tabindex="0" role="region" aria-label="Products">
 <table class="dense">
-<thead><tr><th>Product</th><th>What</th><th class="number">Size</th><th>Digest of its content</th><th><span class="hidden">Fetch</span></th></tr></thead>
+<thead><tr><th>Product</th><th>What</th><th class="number">Size</th><th class="digest">Digest of its content</th><th><span class="hidden">Fetch</span></th></tr></thead>
 <tbody>
 % for each in products[:most_listed]:
 <tr>
@@ -95,7 +95,7 @@
 % end
 </td>
   <td>{{each.words}}</td><td class="number">{{size(each.bytes)}}</td>
-  <td><code title="{{each.digest}}">{{each.digest[:16]}}</code></td>
+  <td class="digest"><code title="{{each.digest}}">{{each.digest[:16]}}</code></td>
   <td><a href="{{visit.link('%s/product/%d/file' % (run_path, each.number))}}">Fetch<span class="hidden"> {{each.name}}</span></a></td>
 </tr>
 % end
