@@ -124,7 +124,7 @@ class Cap:
 
 @dataclass(frozen=True)
 class Run:
-    """Cells from `first` to `last`; `is_inside` when each lies wholly in the region."""
+    """Cells from `first` to `last`; `is_inside` when each lies wholly in the region, and `spare` away from its rim."""
 
     first: int
     last: int
@@ -142,10 +142,10 @@ def _radius_of_cells(order: int) -> float:
     return angle(one, (math.sqrt(1 - z * z), 0.0, z))
 
 
-def runs_of_caps(caps: Sequence[Cap]) -> list[Run]:
+def runs_of_caps(caps: Sequence[Cap], spare: float = 0.0) -> list[Run]:
     """The cells that touch what all caps have in common (and a few near it), as few runs as can be."""
     found: list[Run] = []
-    limits = [[_limits(cap, order) for cap in caps] for order in range(ORDER + 1)]
+    limits = [[_limits(cap, order, spare) for cap in caps] for order in range(ORDER + 1)]
     todo = [(0, face, 0, 0, 0) for face in range(11, -1, -1)]
     while todo:
         order, face, ix, iy, number = todo.pop()
@@ -173,11 +173,11 @@ def runs_of_caps(caps: Sequence[Cap]) -> list[Run]:
     return found
 
 
-def _limits(cap: Cap, order: int) -> tuple[Vector, float, float]:
+def _limits(cap: Cap, order: int, spare: float) -> tuple[Vector, float, float]:
     """Cosines: a cell may touch the cap when its centre is not farther than one, lies in it when not than the other."""
     reach = _radius_of_cells(order) + SLACK
     touches = math.cos(cap.radius + reach) if cap.radius + reach < math.pi else -2.0
-    holds = math.cos(cap.radius - reach) if cap.radius >= reach else 2.0
+    holds = math.cos(cap.radius - spare - reach) if cap.radius - spare >= reach else 2.0
     return cap.centre, touches, -2.0 if cap.radius >= math.pi else holds
 
 
@@ -198,11 +198,12 @@ def joined(runs: Iterable[Run]) -> list[tuple[int, int]]:
     return result
 
 
-def runs_of_cone(ra: float, dec: float, radius_deg: float) -> list[Run]:
-    return runs_of_caps([Cap(vector(ra, dec), math.radians(radius_deg))])
+def runs_of_cone(ra: float, dec: float, radius: float, spare: float = 0.0) -> list[Run]:
+    """All in degrees."""
+    return runs_of_caps([Cap(vector(ra, dec), math.radians(radius))], math.radians(spare))
 
 
-def runs_of_box(west: float, east: float, south: float, north: float) -> list[Run]:
+def runs_of_box(west: float, east: float, south: float, north: float, spare: float = 0.0) -> list[Run]:
     """Between right ascensions `west` and `east` (going up, across 0h where west > east; 0 to 360: all of them)."""
     width = 360.0 if east - west >= 360 else (east - west) % 360
     caps = [
@@ -210,12 +211,13 @@ def runs_of_box(west: float, east: float, south: float, north: float) -> list[Ru
         Cap((0.0, 0.0, -1.0), math.radians(90 + north)),
     ]
     if width == 360:
-        return runs_of_caps(caps)
+        return runs_of_caps(caps, math.radians(spare))
     if width > 180:  # not what two halves of the sky have in common
         middle = west + width / 2
-        return [*runs_of_box(west, middle, south, north), *runs_of_box(middle, east, south, north)]
+        halves = ((west, middle), (middle, east))
+        return [run for half in halves for run in runs_of_box(*half, south, north, spare)]
     sides = [Cap(vector(west + 90, 0), HALF_PI), Cap(vector(west + width - 90, 0), HALF_PI)]
-    return runs_of_caps([*caps, *sides])
+    return runs_of_caps([*caps, *sides], math.radians(spare))
 
 
 # Footprints

@@ -38,9 +38,6 @@ class Footprint:
     def caps(self) -> tuple[Cap, ...]:
         return tuple(cells.enclosing(shape) for shape in self.shapes)
 
-    def sure_runs(self) -> list[Run]:
-        return []
-
     def touches(self, other: Footprint) -> bool:
         theirs = list(zip(other.caps, other.shapes, strict=True))
         return any(
@@ -73,13 +70,8 @@ class Cone:
         object.__setattr__(self, "axis", vector(self.ra, self.dec))
 
     def runs(self) -> list[Run]:
-        return cells.runs_of_cone(self.ra, self.dec, self.radius)
-
-    def sure_runs(self) -> list[Run]:
-        """Cells so far inside that a footprint which is only near one of them touches the cone all the same."""
-        if self.radius < 2 * cells.SPARE_DEG:
-            return []
-        return [run for run in cells.runs_of_cone(self.ra, self.dec, self.radius - cells.SPARE_DEG) if run.is_inside]
+        """Marked as inside are cells so far in that what is only near one touches the cone all the same."""
+        return cells.runs_of_cone(self.ra, self.dec, self.radius, cells.SPARE_DEG)
 
     def touches(self, other: Footprint) -> bool:
         limit = math.radians(self.radius) + TOUCHING
@@ -109,10 +101,7 @@ class Box:
         return 360.0 if self.east - self.west >= 360 else (self.east - self.west) % 360
 
     def runs(self) -> list[Run]:
-        return cells.runs_of_box(self.west, self.east, self.south, self.north)
-
-    def sure_runs(self) -> list[Run]:
-        return []
+        return cells.runs_of_box(self.west, self.east, self.south, self.north, cells.SPARE_DEG)
 
     def holds(self, v: Vector) -> bool:
         ra, dec = cells.position(v)

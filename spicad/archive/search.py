@@ -46,7 +46,6 @@ WIDEST_OBJECT_DEG = 5.0  # farther apart than this, exposures of one name show n
 
 class Place(Protocol):
     def runs(self) -> list[Run]: ...
-    def sure_runs(self) -> list[Run]: ...
     def touches(self, other: Footprint) -> bool: ...
 
 
@@ -86,14 +85,11 @@ class Wanted:
 
 def exposures_at(place: Place) -> list[int]:
     """The numbers of all exposures whose footprint touches the place, in order."""
-    sure = _in_cells(_without_inside(place.sure_runs()))
-    unsure = _in_cells(place.runs()) - sure
+    runs = place.runs()
+    sure = _in_cells([run for run in runs if run.is_inside])
+    unsure = _in_cells([run for run in runs if not run.is_inside]) - sure
     sure.update(number for number, region in _regions(unsure) if place.touches(footprint_of(region)))
     return sorted(sure)
-
-
-def _without_inside(runs: Iterable[Run]) -> list[Run]:
-    return [Run(first, last, False) for first, last in cells.joined(runs)]
 
 
 def _in_cells(runs: Sequence[Run]) -> set[int]:
