@@ -267,6 +267,7 @@ def _plan_record(plan: Plan) -> dict[str, Any]:
         "dropped": [_shallow(dropped) for dropped in plan.dropped],
         "notes": plan.notes,
         "forecast_bytes": plan.forecast_bytes,
+        "calibration": plan.calibration,
     }
 
 
@@ -293,6 +294,7 @@ def _plan_from(record: Mapping[str, Any]) -> Plan:
         dropped=tuple(Dropped(**each) for each in record["dropped"]),
         notes=tuple(record["notes"]),
         forecast_bytes=record["forecast_bytes"],
+        calibration=tuple(record.get("calibration", ())),
     )
 
 

@@ -15,13 +15,14 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
-from spicad import patterns
+from spicad import patterns, picking
 from spicad.applications import configuration as configurations
 from spicad.applications.configuration import Configuration, Effective
 from spicad.applications.descriptor import Application, load_applications
 from spicad.applications.tools import Tool, find_tool, tool_columns, tool_keywords
 from spicad.archive.headers import Exposure, odd_beside_others, read_exposure, stem_of
 from spicad.archive.instruments import Instruments, instruments_in, shipped
+from spicad.archive.picks import Picked, Picks
 from spicad.background import Stopped
 from spicad.config import Settings
 from spicad.jobfile import Job, unknown_applications
@@ -63,6 +64,7 @@ class Vetted:
     rules: Rules
     plan: Plan
     setups: Mapping[int, Setup]  # by task, or by number of PREPARERS
+    picks: Picks = Picks()  # noqa: RUF009  # frozen; what came from the archive
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,13 @@ class Desk:
             setups = self._setups(job, rules, folders, problems)
         problems += _missing_columns(rules.tasks, setups, self.applications)
         budget = patterns.Budget(self.is_stopped)
-        chosen, dropped = self._exposures(job, "exposures", job.exposures, owner, budget, problems)
-        pool, unusable = self._exposures(job, "calibration", job.calibration, owner, budget, problems)
+        picks = self._asked(job, owner, problems)
+        chosen, dropped = self._exposures(job, "exposures", job.exposures, picks.exposures, owner, budget, problems)
+        picks, notes = self._widened(job, rules, picks, chosen)
+        pool, unusable = self._exposures(
+            job, "calibration", job.calibration, picks.calibration, owner, budget, problems
+        )
+        chosen, pool = self._judged(picks, chosen), self._judged(picks, pool)
         chosen_paths = {exposure.path for exposure in chosen}
         pool = [exposure for exposure in pool if exposure.path not in chosen_paths]
         weights = self._weights(job, [*chosen, *pool], owner, problems)
@@ -121,8 +128,8 @@ class Desk:
         for task in {step.task for step in made.steps} & PREPARERS.keys():
             setups[task] = self._setup(self.applications[PREPARERS[task]], [], [], [])
         odd = [f"{path.name}: {words}" for path, found in odd_beside_others(chosen).items() for words in found]
-        made = replace(made, notes=(*made.notes, *odd))
-        return Vetted(job, rules, made, setups)
+        made = replace(made, notes=(*made.notes, *notes, *odd))
+        return Vetted(job, rules, made, setups, picks)
 
     # ------------------------------------------------------------------ rules and configurations
 
@@ -217,6 +224,39 @@ class Desk:
             stored[configurations.stored_target(application, keyword)] = path.read_bytes()
         return Setup(application.name, tool, effective, stored)
 
+    # ------------------------------------------------------------------ the archive
+
+    def _asked(self, job: Job, owner: Person, problems: list[Problem]) -> Picks:
+        if job.picks is not None or not picking.asks(job):
+            return job.picks or Picks()
+        try:
+            with picking.open_archive(self.settings):
+                return picking.asked(job, owner, self.settings.daemon.node)
+        except BadInput as error:
+            problems += error.problems
+        except SpicaError as error:
+            problems += picking.unasked(job, error)
+        return Picks()
+
+    def _widened(self, job: Job, rules: Rules, picks: Picks, chosen: list[Exposure]) -> tuple[Picks, list[str]]:
+        """With the neighbours that tasks are widened with, and what is to be said of it."""
+        if job.picks is not None or not chosen or not any(task.widen for task in rules.tasks):
+            return picks, []
+        try:
+            with picking.open_archive(self.settings):
+                near = picking.neighbours(rules, chosen, self.settings.daemon.node)
+        except SpicaError as error:
+            return picks, [f"tasks are widened with nothing of the archive: {error}"]
+        return replace(picks, calibration=(*picks.calibration, *near)), []
+
+    def _judged(self, picks: Picks, exposures: list[Exposure]) -> list[Exposure]:
+        """Seeing and grades as the archive has them; headers alone where there is none."""
+        try:
+            with picking.open_archive(self.settings):
+                return picking.judged(exposures, picks, self.settings.daemon.node)
+        except SpicaError:
+            return exposures
+
     # ------------------------------------------------------------------ files
 
     def _exposures(
@@ -224,6 +264,7 @@ class Desk:
         job: Job,
         key: str,
         asked: Sequence[str],
+        picked: Sequence[Picked],
         owner: Person,
         budget: patterns.Budget,
         problems: list[Problem],
@@ -231,7 +272,15 @@ class Desk:
         """The exposures that can be read, and the others with their reasons."""
         found: dict[Path, None] = {}
         dropped: list[Dropped] = []
-        for pattern in asked:
+        for each in picked:
+            try:
+                found[permitted(each.path, owner, self.settings)] = None
+                if each.has_changed:
+                    del found[Path(each.path).resolve()]
+                    dropped.append(Dropped(Path(each.path).name, "it is not any more the file that was registered"))
+            except (SpicaError, OSError) as error:
+                dropped.append(Dropped(Path(each.path).name, str(error)))
+        for pattern in (word for word in asked if word.startswith("/")):
             try:
                 paths, refused = self._expanded(pattern, owner, budget)
             except SpicaError as error:

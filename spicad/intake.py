@@ -298,6 +298,7 @@ def _new_process(each: Passed, locality: float, now: float) -> NewProcess:
         submitted=now,
         drop=each.drop.name,
         texts=each.texts,
+        picks=each.vetted.picks.as_text(),
         locality=round(locality, 4),
     )
     steps = sum(1 for step in each.vetted.plan.steps if not step.is_lazy)

@@ -9,9 +9,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
+from typing import Any
 
+from spicad.archive.picks import SELECT_KEYS, Picks
 from spicad.outbox import address_problem
-from spicad.rules import Rules, keyword_settings, rules_from
+from spicad.rules import Rules, condition, keyword_settings, rules_from
 from spicad.schema import LARGEST, REQUIRED, Document, Key, checked, read_toml, shown
 from spicad.words import BadInput, Problem, nearest
 
@@ -21,8 +23,14 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 JOB_KEYS = (
     Key("name", "text", REQUIRED, "A name for the process: letters, digits and . _ + -, at most 100"),
-    Key("exposures", "list of texts", REQUIRED, "Paths or globs of the exposures to reduce"),
-    Key("calibration", "list of texts", [], "Paths or globs of further exposures that a task may be widened with"),
+    Key("exposures", "list of texts", [], "Paths, globs, or names in the archive, of the exposures to reduce"),
+    Key("select", "table", None, "Exposures of the archive by place and columns, see SELECTING"),
+    Key(
+        "calibration",
+        "list of texts",
+        [],
+        "Paths, globs, or names in the archive, of further exposures that a task may be widened with",
+    ),
     Key("rules", "text", "", "Name of a rules file, or a file beside this one"),
     Key("task", "list of tables", [], "Tasks written here instead of in a rules file"),
     Key(
@@ -60,6 +68,7 @@ class Job:
     text: str = field(repr=False)
     name: str
     exposures: tuple[str, ...]
+    select: Mapping[str, Any] | None = None
     calibration: tuple[str, ...] = ()
     rules: str = ""
     own_rules: Rules | None = None
@@ -71,6 +80,7 @@ class Job:
     not_before: float = 0.0
     texts: Mapping[str, str] = field(default_factory=dict)
     web: Mapping[str, str] = field(default_factory=dict)
+    picks: Picks | None = None  # of the archive, as they were when the job was accepted
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,9 @@ def parse(text: str, source: str) -> Job | Order:
 def _job(document: Document) -> Job:
     problems: list[Problem] = []
     values = checked(document, JOB_KEYS, problems=problems)
+    if not document.table.keys() & {"exposures", "select"}:
+        what = '"exposures" is missing.'
+        problems.append(Problem(document.source, what, "Name at least one, or write a [select] table."))
     if problems:
         raise BadInput(problems)
     problems += _name_problems(document, values["name"])
@@ -122,8 +135,9 @@ def _job(document: Document) -> Job:
         )
     if values["rules"] and values["task"]:
         problems.append(document.problem(("task",), '"rules" and [[task]] are both given.', "Keep one of them."))
-    if not values["exposures"]:
+    if not values["exposures"] and values["select"] is None:
         problems.append(document.problem(("exposures",), "the list of exposures is empty.", "Name at least one."))
+    select = _select(document, problems) if values["select"] is not None else None
     if values["mail"] and (what := address_problem(values["mail"])):
         problems.append(document.problem(("mail",), f'"mail": {what}'))
     if (moment := values["not_before"]) and moment.year not in YEARS:
@@ -146,6 +160,7 @@ def _job(document: Document) -> Job:
         text=document.text,
         name=values["name"],
         exposures=tuple(values["exposures"]),
+        select=select,
         calibration=tuple(values["calibration"]),
         rules=values["rules"],
         own_rules=own_rules,
@@ -158,6 +173,17 @@ def _job(document: Document) -> Job:
         texts=values["texts"],
         web=values["web"],
     )
+
+
+def _select(document: Document, problems: list[Problem]) -> dict[str, Any]:
+    table = checked(document, SELECT_KEYS, ("select",), problems)
+    if not isinstance(table["where"], str) or not table["where"]:
+        return table
+    try:
+        condition(table["where"])
+    except ValueError as error:
+        problems.append(document.problem(("select", "where"), f"where: {error}"))
+    return table
 
 
 def _name_problems(document: Document, name: str) -> list[Problem]:

@@ -77,6 +77,7 @@ class Plan:
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...]
     forecast_bytes: int
+    calibration: tuple[str, ...] = ()  # stems that only widen tasks; the others are the stacking set
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ def plan(ingredients: Ingredients, applications: Mapping[str, Application]) -> P
         tuple(draft.dropped),
         tuple(draft.notes),
         int(draft.forecast),
+        tuple(stem for stem in exposures if stem in used and stem not in draft.chosen),
     )
 
 

@@ -68,6 +68,7 @@ class Accepted:
     fresh: bool = False
     asked: str = ""  # token of the order that this run obeys
     texts: Mapping[str, str] = field(default_factory=dict)  # files dropped beside the job file
+    picks: str = ""  # what was chosen from the archive, with digests
     locality: float = 1.0  # share of its input bytes that are stored on the daemon's node
 
     def as_waiting(self, process: int, not_before: float = 0.0) -> Waiting:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spicad import closing
+from spicad.archive.picks import picks_from
 from spicad.backends import local
 from spicad.capsule import Capsule, folder_of
 from spicad.desk import Vetted
@@ -478,9 +479,10 @@ class Workshop:
 
 
 def carried(job: Any, accepted: Accepted) -> Job:
-    """The job with the files that were dropped beside it."""
+    """The job with the files that were dropped beside it, and with what it was given of the archive."""
     assert isinstance(job, Job)
-    return replace(job, texts={**job.texts, **accepted.texts}) if accepted.texts else job
+    picks = picks_from(accepted.picks) if accepted.picks else None
+    return replace(job, texts={**job.texts, **accepted.texts}, picks=picks)
 
 
 def _noted_key(folder: Path) -> str:

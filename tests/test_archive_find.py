@@ -104,13 +104,13 @@ def test_a_table_is_sorted_and_says_that_there_is_more(spica: Command) -> None:
 def test_nothing_found_is_said_with_its_own_status(spica: Command) -> None:
     assert spica("find", "--filter", "no such")[0] == commands.NOTHING
     assert spica("find", "--filter", "no such", "--count")[:2] == (commands.NOTHING, "0\n")
-    assert spica("find", "--overlaps", "no such")[0] == commands.NOTHING
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("10", "91"), "declination"),
+        (("--overlaps", "no-such"), "no exposure"),
         (("M1O1",), "Did you mean"),
         (("10", "10", "--radius", "3 ells"), "30'"),
         (("--box", "1", "2", "5", "3"), "north of"),

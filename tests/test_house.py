@@ -36,7 +36,7 @@ LAYERS = {
     ),
     "our own science programs": ("spicad.reduction", "spicad.reduction.*", "spicad.reduction.astrometrix.*"),
     "mail": ("spicad.sending", "spicad.outbox", "spicad.report", "spicad.letters"),
-    "jobs and decisions": ("spicad.jobfile", "spicad.plan", "spicad.desk"),
+    "jobs and decisions": ("spicad.jobfile", "spicad.picking", "spicad.plan", "spicad.desk"),
     "the spool and the runs": (
         "spicad.spool", "spicad.ledger", "spicad.run", "spicad.capsule", "spicad.steps", "spicad.key_figures",
         "spicad.closing", "spicad.handover",

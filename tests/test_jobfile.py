@@ -128,7 +128,7 @@ def test_all_mistakes_come_at_once() -> None:
 def test_what_must_be_there_is_asked_for() -> None:
     assert refusal("[end]") == [
         'm101-r.spica: "name" is missing. A name for the process: letters, digits and . _ + -, at most 100.',
-        'm101-r.spica: "exposures" is missing. Paths or globs of the exposures to reduce.',
+        'm101-r.spica: "exposures" is missing. Name at least one, or write a [select] table.',
     ]
     assert refusal('name = "a"\nexposures = ["/a.fits"]\n[end]') == [
         'm101-r.spica: neither "rules" nor a [[task]] is given. For example: rules = "stack"'

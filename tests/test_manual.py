@@ -17,6 +17,7 @@ import pytest
 
 from spicad import config, service
 from spicad.applications.descriptor import load_applications
+from spicad.archive.picks import SELECT_KEYS
 from spicad.config import OPTIONS
 from spicad.jobfile import JOB_KEYS, ORDER_KEYS, ORDERS, Job, Order, parse, unknown_applications
 from spicad.rules import CONDITION_FIELDS, GATHER_FIELDS, RULES_KEYS, TASK_KEYS, WIDEN_KEYS, load_rules, parse_rules
@@ -147,7 +148,9 @@ def test_every_key_of_a_job_file_and_of_an_order_is_told():
 
     assert names(JOB_KEYS) <= told(job)
     assert names(ORDER_KEYS) <= told(order)
-    assert told(job.partition(".Sh FILES")[0]) <= names(JOB_KEYS)
+    keys, _, selecting = job.partition(".Sh FILES")[0].partition(".Sh SELECTING")
+    assert told(keys) <= names(JOB_KEYS)
+    assert told(selecting) == names(SELECT_KEYS)
     assert [verb for verb in ORDERS if f".Ql {verb}\n" not in order] == []
 
 

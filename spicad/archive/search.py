@@ -19,7 +19,7 @@ import peewee
 
 from spicad.archive import cells, conditions, coordinates
 from spicad.archive.cells import Run
-from spicad.archive.overlaps import Cone, Footprint, footprint_of
+from spicad.archive.overlaps import Box, Cone, Footprint, footprint_of
 from spicad.schema import shown
 from spicad.tables import Exposure, Selected, Tagged, database
 from spicad.words import BadInput, Problem, nearest
@@ -335,3 +335,29 @@ def place(text: str, radius: str = "0") -> Cone:
             raise BadInput(Problem("position", str(error))) from None
     middle = place_of_object(text.strip())
     return Cone(middle.ra, middle.dec, size)
+
+
+def box(words: Sequence[str]) -> Box:
+    """West, east, south, north, in degrees or sexagesimal. Raises BadInput."""
+    if len(words) != 4:
+        raise BadInput(Problem("box", f"{shown(' '.join(words))} is no box.", "Write west, east, south and north."))
+    west, east, south, north = words
+    try:
+        is_all_round = east in ("360", "360.0") and west in ("0", "0.0")
+        sides = (coordinates.right_ascension(west), 360.0 if is_all_round else coordinates.right_ascension(east))
+        ends = (coordinates.declination(south), coordinates.declination(north))
+    except ValueError as error:
+        raise BadInput(Problem("box", str(error))) from None
+    if ends[0] > ends[1]:
+        raise BadInput(Problem("box", f"the southern end {south} lies north of {north}.", "Exchange them."))
+    return Box(*sides, *ends)
+
+
+def overlapping(name: str) -> Footprint:
+    """The place of the exposure of that name. Raises BadInput."""
+    numbers = named([name]).numbers
+    found = place_of_exposure(numbers[0]) if numbers else None
+    if found is None:
+        what = f"{shown(name)} has no place on the sky." if numbers else f"there is no exposure {shown(name)}."
+        raise BadInput(Problem("overlaps", what, "See: spica find --name"))
+    return found

@@ -14,10 +14,9 @@ from typing import Any
 
 from spicad import config, people
 from spicad.archive import coordinates, formats, moc, search, selections
-from spicad.archive.overlaps import Box
 from spicad.archive.search import FACETS, KINDS, SORTS, USUAL_FACETS, Found, Place, Range, Wanted
 from spicad.archive.skymap import skymap
-from spicad.commands import DONE, NOTHING, NothingFound
+from spicad.commands import DONE, NOTHING
 from spicad.commands.printing import complain, print_json, print_table
 from spicad.commands.tables import change_tables, open_tables
 from spicad.people import Person
@@ -147,34 +146,10 @@ def _place(arguments: argparse.Namespace) -> Place | None:
     if sum((bool(words), bool(arguments.box), bool(arguments.overlaps))) > 1:
         raise BadInput(Problem("spica find", "more than one place is given.", "Give a position, --box or --overlaps."))
     if arguments.box:
-        return box(arguments.box)
+        return search.box(arguments.box)
     if arguments.overlaps:
-        return overlapping(arguments.overlaps)
+        return search.overlapping(arguments.overlaps)
     return search.place(words, arguments.radius) if words else None
-
-
-def box(words: Sequence[str]) -> Box:
-    """West, east, south, north. Raises BadInput."""
-    west, east, south, north = words
-    try:
-        is_all_round = east.strip() in ("360", "360.0") and west.strip() in ("0", "0.0")
-        sides = (coordinates.right_ascension(west), 360.0 if is_all_round else coordinates.right_ascension(east))
-        ends = (coordinates.declination(south), coordinates.declination(north))
-    except ValueError as error:
-        raise BadInput(Problem("--box", str(error))) from None
-    if ends[0] > ends[1]:
-        raise BadInput(Problem("--box", f"the southern end {south} lies north of {north}.", "Exchange them."))
-    return Box(*sides, *ends)
-
-
-def overlapping(name: str) -> Place:
-    numbers = search.named([name]).numbers
-    if not numbers:
-        raise NothingFound(f"there is no exposure {name}.")
-    place = search.place_of_exposure(numbers[0])
-    if place is None:
-        raise NothingFound(f"{name} has no place on the sky.")
-    return place
 
 
 def _listed(file: str) -> tuple[int, ...]:

@@ -46,6 +46,8 @@ def as_record(vetted: Vetted) -> dict[str, object]:
             for step in plan.steps
         ],
         "exposures": {label: str(plan.exposures[stem].path) for stem, label in sorted(plan.labels.items())},
+        "stacking_set": [label for stem, label in sorted(plan.labels.items()) if stem not in plan.calibration],
+        "calibration_set": [plan.labels[stem] for stem in plan.calibration],
         "dropped": [asdict(each) for each in plan.dropped],
         "notes": plan.notes,
         "forecast_bytes": plan.forecast_bytes,
@@ -64,7 +66,9 @@ def _print(vetted: Vetted) -> None:
         after = ", ".join(map(str, step.needs[:6])) + (", ..." if len(step.needs) > 6 else "")
         rows.append([str(step.number), step.application, step.label, str(len(step.stems)), after or "-"])
     print_table(rows, ("step", "application", "on", "exposures", "after"), right=("step", "exposures"))
-    print(f"\n{len(plan.labels)} exposures kept, {len({each.exposure for each in plan.dropped})} dropped")
+    stacking, calibration = len(plan.labels) - len(plan.calibration), len(plan.calibration)
+    print(f"\nstacking set: {stacking} exposures; calibration set: these and {calibration} more")
+    print(f"{len(plan.labels)} exposures kept, {len({each.exposure for each in plan.dropped})} dropped")
     for each in plan.dropped:
         print(one_line(f"{each.exposure}: " + (f"not in {each.task}: " if each.task else "") + each.why))
     for note in plan.notes:

@@ -72,6 +72,7 @@ def record_of(row: Process, capsule: RunFolder | None) -> dict[str, Any]:
     facts = (capsule and capsule.seen("run.json")) or {}
     outcome = (capsule and capsule.seen("outcome.json")) or {}
     manifest = (capsule and capsule.seen("manifest.json")) or {}
+    stacking, calibration = _sets((capsule and capsule.seen("plan.json")) or {})
     return {
         "process": row.id,
         "name": row.name,
@@ -95,6 +96,8 @@ def record_of(row: Process, capsule: RunFolder | None) -> dict[str, Any]:
         "folder": str(capsule.folder) if capsule else "",
         "phases": [_event_record(event, at == 0) for at, event in enumerate(events)],
         "steps": steps,
+        "stacking_set": stacking,
+        "calibration_set": calibration,
         "figures": [
             {"label": label, "value": value, "unit": unit} for label, value, unit in outcome.get("figures", [])
         ],
@@ -133,6 +136,13 @@ def _event_record(event: Event, is_first: bool) -> dict[str, Any]:
     }
 
 
+def _sets(plan: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """The exposures that were chosen, and those that only widen tasks."""
+    beside = plan.get("calibration", [])
+    labels = plan.get("labels", {})
+    return [labels[stem] for stem in labels if stem not in beside], [labels[stem] for stem in beside]
+
+
 def _dropped(capsule: RunFolder | None, outcome: dict[str, Any], row: Process) -> list[dict[str, str]]:
     """From the outcome; while there is none, what the plan left out."""
     if outcome:
@@ -158,6 +168,9 @@ def _print(record: dict[str, Any], is_all: bool) -> None:
     _print_phases(record["phases"])
     _print_steps(record["steps"], is_all)
     _print_figures(record["figures"])
+    if record["calibration_set"]:  # else what is stacked is all there is
+        print("\nstacking set: " + _few(record["stacking_set"], is_all))
+        print("calibration set, beside it: " + _few(record["calibration_set"], is_all))
     _print_some("Exposures dropped", [f"{each['exposure']}: {each['why']}" for each in record["dropped"]], is_all)
     _print_products(record["products"], is_all)
 
@@ -249,6 +262,12 @@ def _wrapped(text: str, width: int) -> list[str]:
     import textwrap
 
     return textwrap.wrap(text, width) or [""]
+
+
+def _few(names: Sequence[str], is_all: bool) -> str:
+    listed = ", ".join(names if is_all else names[:MOST_LISTED])
+    more = 0 if is_all else max(len(names) - MOST_LISTED, 0)
+    return one_line(listed) + (f" and {more} more; all with --all" if more else "")
 
 
 def _print_some(title: str, lines: Sequence[str], is_all: bool) -> None:

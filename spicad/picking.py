@@ -1,0 +1,219 @@
+"""What a job asks of the archive: exposures by name, a [select] table, neighbours that its tasks are widened with.
+
+The search is archive/search.py's. Whether a picked file may be read by the job's owner is judged at the desk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Any
+
+import peewee
+
+from spicad import tables
+from spicad.archive import cells, coordinates, search, selections
+from spicad.archive.headers import Exposure
+from spicad.archive.overlaps import Cone
+from spicad.archive.picks import Picked, Picks
+from spicad.archive.registering import path_key
+from spicad.archive.search import Found, Place, Range, Wanted
+from spicad.config import Settings
+from spicad.jobfile import Job
+from spicad.people import Person
+from spicad.rules import Rules, Widen
+from spicad.words import BadInput, Problem, SpicaError
+
+AT_ONCE = 500
+
+
+@contextmanager
+def open_archive(settings: Settings) -> Iterator[None]:
+    """For this thread, as long as it lasts. Raises SpicaError when it cannot be read."""
+    database = tables.database
+    is_ours = database.obj is None
+    if is_ours:
+        tables.connect(settings.database.url, settings.database.password_file, read_only=True)
+    try:
+        with database.obj.connection_context() if not is_ours and database.is_closed() else _as_it_is():
+            tables.require_current()
+            yield
+    except peewee.PeeweeException as error:
+        raise SpicaError(f"The archive cannot be searched now: {error}") from None
+    finally:
+        if is_ours:
+            database.close()
+            database.initialize(None)
+
+
+@contextmanager
+def _as_it_is() -> Iterator[None]:
+    yield
+
+
+def asks(job: Job) -> bool:
+    return job.select is not None or any(not name.startswith("/") for name in (*job.exposures, *job.calibration))
+
+
+def unasked(job: Job, why: SpicaError) -> list[Problem]:
+    """When there is no archive to ask."""
+    lists = {"exposures": job.exposures, "calibration": job.calibration}
+    names = [(key, word) for key, words in lists.items() for word in words if not word.startswith("/")]
+    said = [
+        Problem(job.source, f'"{key}": {word}: give the whole path, from /.', f"As a name it is not known: {why}")
+        for key, word in names
+    ]
+    return said if job.select is None else [*said, Problem(job.source, f"[select]: {why}")]
+
+
+def asked(job: Job, owner: Person, node: str) -> Picks:
+    """What the job names or selects. The archive is open. Raises BadInput."""
+    chosen = _named(job, "exposures", job.exposures, node)
+    if job.select is not None:
+        chosen += _selected(job, job.select, owner, node)
+    return Picks(_each_once(chosen), _each_once(_named(job, "calibration", job.calibration, node)))
+
+
+def _named(job: Job, key: str, words: Sequence[str], node: str) -> list[Picked]:
+    found: list[Picked] = []
+    problems = []
+    for word in (word for word in words if not word.startswith("/")):
+        numbers = Found(Wanted(names=(word,))).numbers() if "*" in word else search.named([word]).numbers
+        if not numbers:
+            what = f'"{key}": {word} is neither a whole path, from /, nor the name of an exposure of the archive.'
+            problems.append(Problem(job.source, what, "See: spica find --name"))
+        found += _rows(Wanted(exposures=tuple(numbers), kinds=()), node)
+    if problems:
+        raise BadInput(problems)
+    return found
+
+
+def _selected(job: Job, table: Mapping[str, Any], owner: Person, node: str) -> list[Picked]:
+    try:
+        found = _rows(wanted(table, owner), node)
+    except BadInput as error:
+        raise BadInput([Problem(f"{job.source}, [select]", str(each)) for each in error.problems]) from None
+    if not found:
+        what = "no exposure of the archive is so."
+        raise BadInput(Problem(f"{job.source}, [select]", what, "Try the same with: spica find"))
+    return found
+
+
+def wanted(table: Mapping[str, Any], owner: Person) -> Wanted:
+    """A [select] table, checked, as a search. Raises BadInput."""
+    kinds = _several(table["kind"])
+    return Wanted(
+        place=_place(table),
+        kinds=() if "any" in kinds else kinds,
+        instruments=_several(table["instrument"]),
+        filters=_several(table["filter"]),
+        runids=_several(table["runid"]),
+        objects=_several(table["object"]),
+        tags=_several(table["tag"]),
+        selections=tuple(int(selections.find(owner, name).id) for name in _several(table["selection"])),
+        mjd=Range(_mjd(table["after"]), _mjd(table["before"], is_end=True)),
+        grade=table["grade"],
+        condition=table["where"],
+    )
+
+
+def _several(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _mjd(moment: date | None, is_end: bool = False) -> float | None:
+    if moment is None:
+        return None
+    return coordinates.mjd(moment.isoformat(), is_end and not isinstance(moment, datetime))
+
+
+def _place(table: Mapping[str, Any]) -> Place | None:
+    if sum(bool(table[key]) for key in ("around", "box", "overlaps")) > 1:
+        raise BadInput(Problem("select", "more than one place is given.", "Keep one of around, box and overlaps."))
+    if table["around"]:
+        return search.place(table["around"], f"{table['radius_deg']:.9f}")
+    if table["box"]:
+        return search.box(table["box"].replace(",", " ").split())
+    if table["overlaps"]:
+        return search.overlapping(table["overlaps"])
+    return None
+
+
+def _rows(what: Wanted, node: str) -> list[Picked]:
+    """Of one name the copy on this node, else any; the newest of those."""
+    best: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for row in Found(what).rows():
+        key = (row["name"], row["sha256"])
+        if key not in best or row["node"] == node:
+            best[key] = row
+    return [_picked(row) for row in best.values()]
+
+
+def _picked(row: Mapping[str, Any]) -> Picked:
+    names = ("path", "sha256", "bytes", "mtime_ns", "seeing", "grade")
+    return Picked(*(row[name] for name in names))
+
+
+def _each_once(picked: Iterable[Picked]) -> tuple[Picked, ...]:
+    return tuple({each.path: each for each in picked}.values())
+
+
+def neighbours(rules: Rules, chosen: Sequence[Exposure], node: str) -> tuple[Picked, ...]:
+    """What the tasks of these rules may be widened with, and some more: plan() measures. The archive is open."""
+    found: list[Picked] = []
+    for widen in {task.widen for task in rules.tasks if task.widen is not None}:
+        for cone in _cones(chosen, widen.within_deg):
+            found += _rows(_alike(widen, chosen, cone), node)
+    paths = {str(exposure.path) for exposure in chosen}
+    return tuple(each for each in _each_once(found) if each.path not in paths)
+
+
+def _cones(chosen: Sequence[Exposure], within: float) -> list[Cone]:
+    """Round all of them where they lie together, else round each place."""
+    places = {
+        (round(each.s_ra, 2), round(each.s_dec, 2)): cells.vector(each.s_ra, each.s_dec)
+        for each in chosen
+        if each.s_ra is not None and each.s_dec is not None
+    }
+    if not places:
+        return []
+    cap = cells.enclosing(list(places.values()))
+    if cap.radius < 3.0 * max(math.radians(within), math.radians(1.0)):
+        return [Cone(*cells.position(cap.centre), min(180.0, within + math.degrees(cap.radius) + 0.02))]
+    return [Cone(ra, dec, min(180.0, within + 0.02)) for ra, dec in places]
+
+
+def _alike(widen: Widen, chosen: Sequence[Exposure], cone: Cone) -> Wanted:
+    def alike(word: str, name: str) -> tuple[str, ...]:
+        return tuple(sorted({str(getattr(each, name)) for each in chosen})) if word in widen.same else ()
+
+    return Wanted(
+        place=cone,
+        instruments=alike("instrument", "instrument"),
+        filters=alike("filter", "filter"),
+        objects=alike("object", "object"),
+        runids=alike("run", "runid"),
+        grade=widen.grade,
+        is_ungraded_taken=True,
+    )
+
+
+def judged(exposures: Sequence[Exposure], picks: Picks, node: str) -> list[Exposure]:
+    """With the seeing and the grade that the archive knows, where the file is the one that it knows."""
+    known = {(each.path, each.bytes, each.mtime_ns): each for each in (*picks.exposures, *picks.calibration)}
+    rest = [each for each in exposures if (str(each.path), each.size, each.mtime_ns) not in known]
+    for start in range(0, len(rest), AT_ONCE):
+        keys = [path_key(node, str(each.path)) for each in rest[start : start + AT_ONCE]]
+        query: Any = tables.Exposure.select().where(tables.Exposure.path_key.in_(keys)).dicts()
+        known |= {(row["path"], row["bytes"], row["mtime_ns"]): _picked(row) for row in query}
+    return [with_judgement(each, known.get((str(each.path), each.size, each.mtime_ns))) for each in exposures]
+
+
+def with_judgement(exposure: Exposure, picked: Picked | None) -> Exposure:
+    if picked is None:
+        return exposure
+    seeing = picked.seeing if picked.seeing is not None else exposure.seeing
+    return replace(exposure, seeing=seeing, grade=picked.grade or exposure.grade)
