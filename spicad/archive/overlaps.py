@@ -84,7 +84,15 @@ class Cone:
         return any(
             _holds(shape, self.axis) or any(_apart(self.axis, a, b) <= limit for a, b in _edges(shape))
             for shape in other.shapes
+            if not self._is_far_from(shape, limit)
         )
+
+    def _is_far_from(self, shape: Sequence[Vector], limit: float) -> bool:
+        """Whether the circle round its first corner that holds the others is all beyond the cone."""
+        first = shape[0]
+        extent = math.acos(max(-1.0, min(dot(first, corner) for corner in shape[1:])) * (1 - 1e-12))
+        reach = limit + extent + SMALL
+        return extent < 1.5 and reach < math.pi and dot(first, self.axis) < math.cos(reach)
 
 
 @dataclass(frozen=True)
