@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,28 +196,6 @@ def test_without_a_daemon_it_takes_what_is_whole_and_ends_and_there_is_one_of_it
     spica.start()
     wait_until(lambda: "snooppix watches" in spica.log.read_text(), "snooppix to watch")
     snooppix(spica, "--once", status=1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("spica", ["sqlite"], indirect=True)
-def test_an_idle_watch_that_looks_five_times_a_second_costs_a_few_hundredths_of_a_core(spica: RunningSpica):
-    spica.start()
-    wait_until(lambda: "snooppix watches" in spica.log.read_text(), "snooppix to watch")
-    child = the_child(spica)
-    before, since = cpu_s(child), time.monotonic()
-
-    wait_until(lambda: time.monotonic() - since > 4, "four seconds to go by")
-
-    share = (cpu_s(child) - before) / (time.monotonic() - since)
-    print(
-        f"an idle snooppix that looks every 0.2 s takes {100 * share:.2f} % of a core; every 5 s it is a part of that"
-    )
-    assert share < 0.05
-
-
-def cpu_s(pid: int) -> float:
-    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_without_landing_folders_there_is_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

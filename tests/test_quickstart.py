@@ -11,14 +11,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-UNDER_A_MINUTE_S = 60
 PATIENCE_S = 240
 
 pytestmark = pytest.mark.slow
@@ -56,9 +54,7 @@ def runs(folder: Path) -> bool:
 
 def test_the_first_and_the_second_time(checkout: Path):
     first = quickstart(checkout)
-    started = time.monotonic()
     second = quickstart(checkout)
-    took_s = time.monotonic() - started
 
     for done, number in ((first, 1), (second, 2)):
         assert done.returncode == 0, done.stdout + done.stderr
@@ -70,7 +66,7 @@ def test_the_first_and_the_second_time(checkout: Path):
         assert products
         assert list(Path(products[1]).glob("*.fits"))
     assert "9 reused from earlier runs" in second.stdout
-    assert took_s < UNDER_A_MINUTE_S
+    assert "Installing" not in second.stdout  # nothing is fetched again
     assert not runs(checkout)
 
 
