@@ -30,8 +30,7 @@ def problem(password: str, *own_words: str) -> str:
         return f"A password has at most {LONGEST} characters."
     if len(set(password)) < 5 or _bare(password) in _common() or password.lower() in _common():
         return "This password is among those that are tried first. Take several words that do not belong together."
-    lower = password.lower()
-    if any(len(word) > 3 and len(lower.replace(word.lower(), "")) < SHORTEST // 2 for word in (*own_words, "spica")):
+    if _is_a_name(password, *own_words, "spica"):
         return "This password is little more than your own name or Spica's. Take several other words."
     return ""
 
@@ -61,6 +60,14 @@ def _scrypt(password: str, salt: bytes, cost: int, block: int, parallel: int) ->
 def _normal(password: str) -> str:
     """The same password typed on another keyboard."""
     return unicodedata.normalize("NFKC", password)
+
+
+def _is_a_name(password: str, *words: str) -> bool:
+    """Whether names and figures are nearly all there is."""
+    left = password.lower()
+    for word in sorted((word.lower() for word in words if len(word) > 2), key=len, reverse=True):
+        left = left.replace(word, "")
+    return left != password.lower() and sum(letter.isalpha() for letter in left) < SHORTEST // 2
 
 
 def _bare(password: str) -> str:

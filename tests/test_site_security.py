@@ -235,6 +235,20 @@ def test_a_huge_form_is_refused_before_it_is_read(site: Site) -> None:
     assert page.status == 413
 
 
+def test_a_form_that_does_not_say_how_long_it_is_is_cut_off_too(site: Site) -> None:
+    alice = site.logged_in("alice")
+    body = b"a=" + b"x" * (guard.MOST_BYTES + 1)
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+    page = alice.ask("POST", "/account/details", chunked, {"Origin": ADDRESS, "Transfer-Encoding": "chunked"})
+
+    assert page.status == 413
+
+
+def test_a_long_list_fits_into_a_form(site: Site) -> None:
+    assert site.logged_in("alice").post("/account/details", full_name="Alice", more="x" * 200_000).status == 303
+
+
 # ---------------------------------------------------------------------- links in mails
 
 

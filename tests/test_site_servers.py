@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -174,6 +175,16 @@ def test_a_form_that_is_too_large_is_refused(server: Server) -> None:
     client.get("/login")
 
     assert client.post("/login", name="x" * 300_000, password="y").status == 413
+
+
+def test_many_at_once_are_answered_each_with_their_own(server: Server) -> None:
+    names = ["alice", "bob", "carol", "gina"]
+    visitors = [Client(server.client.port, cookies=server.site.logged_in(name).cookies) for name in names] * 3
+
+    with ThreadPoolExecutor(len(visitors)) as pool:
+        pages = list(pool.map(lambda visitor: visitor.get("/account").text, visitors))
+
+    assert [f"<dd>{name}@example.org</dd>" in page for name, page in zip(names * 3, pages, strict=True)] == [True] * 12
 
 
 @pytest.mark.parametrize("kind", ["cgi", "serve"])

@@ -10,10 +10,11 @@ import sys
 
 here = os.path.dirname(os.path.realpath(__file__))
 root = os.path.dirname(here)
-for home in (os.path.join(root, ".venv"), os.path.dirname(root)):
+homes = (os.path.join(root, ".venv"), os.path.dirname(root))
+home = next((each for each in homes if os.path.exists(os.path.join(each, "pyvenv.cfg"))), sys.prefix)
+if sys.prefix != home:
     python = os.path.join(home, "bin", "python")
-    if os.path.exists(os.path.join(home, "pyvenv.cfg")) and sys.prefix != home:
-        os.execv(python, [python, __file__])
+    os.execv(python, [python, __file__])
 if os.path.isdir(os.path.join(root, "spicad")):
     sys.path[:0] = [here, root]
 

@@ -10,6 +10,8 @@ HTML = "text/html; charset=UTF-8"
 
 @dataclass(frozen=True)
 class Answer:
+    """`body` may come in pieces; when they are asked for, the tables are closed."""
+
     body: str | bytes | Iterable[bytes] = ""
     status: int = 200
     kind: str = HTML

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import peewee
-from bottle import Bottle, HTTPError, HTTPResponse, request
+from bottle import BaseRequest, Bottle, HTTPError, HTTPResponse, request
 
 from spicad import config, tables
 from spicad.config import Settings
@@ -38,6 +38,8 @@ from spicaweb.pages import (
 from spicaweb.visit import Visit
 
 log = logging.getLogger("spicaweb")
+
+BaseRequest.MEMFILE_MAX = guard.MOST_BYTES  # Bottle reads no longer form than this
 
 ANYBODY, USER, GROUP_ADMINISTRATOR, ADMINISTRATOR = "anybody", "user", "group administrator", "administrator"
 
@@ -163,6 +165,8 @@ def _served(
             secret = request.get_cookie(guard.cookie_name(settings)) or ""
             visit = Visit(settings, time.time(), secret if len(secret) <= 64 else "")
             return _send(settings, visit, _answered(visit, page, standing, path))
+        except HTTPError as error:  # of Bottle, while it reads a form
+            return _send(settings, visit, _plain(error))
         except Exception as error:
             return _send(settings, visit, _troubled(error))
         finally:
@@ -196,7 +200,7 @@ def _troubled(error: Exception) -> Answer:
 
 
 def _plain(error: HTTPError) -> Answer:
-    words = {404: NotThere().words, 405: "This address does not take such a request."}
+    words = {404: NotThere().words, 405: "This address does not take such a request.", 413: guard.TOO_LARGE}
     return _words(error.status_code, words.get(error.status_code, "The request cannot be understood."))
 
 

@@ -30,6 +30,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
     "Cache-Control": "no-store",
 }
+TOO_LARGE = f"A form may have at most {MOST_BYTES // 1024} kB."
 STALE = (
     "This form cannot be taken: it is too old, or it does not come from this site. Go back, reload it and try again."
 )
@@ -59,7 +60,7 @@ def origin(settings: Settings) -> str:
 def require_own_form(visit: Visit) -> None:
     """Raises Refusal unless the form was drawn by this site, for this visitor."""
     if (request.content_length or 0) > MOST_BYTES:
-        raise Refusal(413, "Too large", f"A form may have at most {MOST_BYTES // 1024} kB.")
+        raise Refusal(413, "Too large", TOO_LARGE)
     if not _is_from_here(visit.settings):
         words = f"This form cannot be taken: it does not come from {origin(visit.settings)}, where this site is."
         raise Refusal(403, "Not from here", words)
