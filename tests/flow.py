@@ -18,6 +18,9 @@ from conftest import ROOT
 from crashing import InTheLoop
 
 from spicad import config, tables
+from spicad.archive.instruments import instruments_in
+from spicad.archive.reading import Reader
+from spicad.archive.registering import Record, read_for_archive
 from spicad.archive.snooppix import Snooppix, counts
 from spicad.tables import Exposure, Seen, Transfer
 
@@ -89,6 +92,7 @@ class Stand:
         for each in (readers, carriers):
             each.failed = _raise
         self.life = Snooppix(self.settings, readers, carriers, self.clock)
+        self.life.reader = ReadsHere(self.settings.paths.instruments)
         self.life.recover()
         try:
             yield self
@@ -134,6 +138,13 @@ class Stand:
 
     def counts(self) -> dict[str, int]:
         return counts()
+
+
+class ReadsHere(Reader):
+    """Without the process of its own that test_flow.py has: each life begins at once."""
+
+    def read(self, path: Path | str) -> Record:
+        return read_for_archive(path, instruments_in(self.instruments))
 
 
 def _raise(process: int, error: Exception) -> None:

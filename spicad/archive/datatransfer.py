@@ -317,7 +317,8 @@ class Mover:
         """A full disk is looked at again at each look; what was lost is left alone for longer and longer."""
         if error.is_full:
             self._pause(row, str(error), now + self.settings.daemon.look_s)
-            if row.kind == "store" and row.target.startswith("/"):  # another root may have room
+            is_named = os.path.lexists(row.target)  # only the sync of its folder failed
+            if row.kind == "store" and row.target.startswith("/") and not is_named:  # another root may have room
                 self._sweep(row)
                 Transfer.update(target="", bytes_done=0).where(Transfer.id == row.id).execute()
             return
