@@ -19,7 +19,7 @@ from site_world import KEPT, PASSWORD, Site, account, add_account, people_the_wo
 from spicad import accounts, passwords
 from spicad.tables import Account, Membership, Session
 from spicaweb import sessions
-from spicaweb.app import SITE_MAP
+from spicaweb.app import SITE_MAP, page_named
 
 ACTORS = ("nobody", "alice", "bob", "carol", "gina", "dan")
 NEW_PASSWORD = {"password": "umbrella tango 44 quartz", "again": "umbrella tango 44 quartz"}
@@ -284,6 +284,10 @@ def answer(world: World, actor: str, method: str, path: str, form: dict[str, str
     if page.status == 303:
         return "login" if page.place.startswith("/login") else "ok"
     return "ok" if page.status == 200 else str(page.status)
+
+
+def test_every_page_that_the_site_map_names_is_there() -> None:
+    assert [name for _, _, name, _ in SITE_MAP if not callable(page_named(name))] == []
 
 
 def test_every_page_of_the_site_map_is_walked() -> None:

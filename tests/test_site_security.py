@@ -177,10 +177,9 @@ def forms(site: Site) -> list[tuple[str, str]]:
 
 
 def test_a_form_without_the_token_of_the_session_is_refused_everywhere(site: Site) -> None:
-    other = site.logged_in("bob")
+    other, browser = site.logged_in("bob"), site.logged_in("dan")
     for path, who in forms(site):
         for token in ("", "0" * 64, other.csrf):
-            browser = site.logged_in("dan")
             page = browser.post(re.sub("<.*?>", "1", path), csrf=token)
             assert page.status == 403, (path, who, token)
             assert "too old" in page.words
@@ -199,8 +198,8 @@ def test_a_form_without_the_token_of_the_session_is_refused_everywhere(site: Sit
     ],
 )
 def test_a_form_from_elsewhere_is_refused_everywhere(site: Site, headers: dict[str, str]) -> None:
+    browser = site.logged_in("dan")
     for path, who in forms(site):
-        browser = site.logged_in("dan")
         page = browser.post(re.sub("<.*?>", "1", path), headers=headers)
         assert page.status == 403, (path, who)
         assert "does not come from https://spica.example.org" in page.words

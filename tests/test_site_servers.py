@@ -239,4 +239,6 @@ def test_a_page_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
 
     heavy = {"astropy", "numpy", "watchdog", "PIL", "asyncio", "smtplib", "waitress", "psutil"}
-    assert set(done.stdout.split()) & heavy == set()
+    loaded = done.stdout.split()
+    assert set(loaded) & heavy == set()
+    assert [name for name in loaded if name.startswith(("spicaweb.pages", "spicad.applications", "spicad.desk"))] == []

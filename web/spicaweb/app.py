@@ -6,6 +6,7 @@ and do is theirs; that an object is not for somebody is said by people.may, and 
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
 from collections.abc import Callable
@@ -20,21 +21,6 @@ from spicad.words import SpicaError
 from spicaweb import guard
 from spicaweb.answers import Answer, NotThere, Refusal
 from spicaweb.drawing import draw, stands
-from spicaweb.pages import (
-    account,
-    administration,
-    archive,
-    asking,
-    configurations,
-    daemon,
-    files,
-    front,
-    groups,
-    joining,
-    new,
-    process,
-    processes,
-)
 from spicaweb.visit import Visit
 
 log = logging.getLogger("spicaweb")
@@ -43,79 +29,79 @@ BaseRequest.MEMFILE_MAX = guard.MOST_BYTES  # Bottle reads no longer form than t
 
 ANYBODY, USER, GROUP_ADMINISTRATOR, ADMINISTRATOR = "anybody", "user", "group administrator", "administrator"
 
-# Method, path, page, and who may ask for it at all. What an object is asked for beyond that stands in people.MAY.
-# A visitor who has not logged in is sent to /login by all that is not for anybody.
-SITE_MAP: tuple[tuple[str, str, Callable[..., Answer], str], ...] = (
-    ("GET", "/", front.home, ANYBODY),
-    ("GET", "/login", front.login_form, ANYBODY),
-    ("POST", "/login", front.login, ANYBODY),
-    ("POST", "/logout", front.logout, USER),
-    ("GET", "/static/<name>", front.static, ANYBODY),
-    ("GET", "/request", joining.request_form, ANYBODY),
-    ("POST", "/request", joining.request, ANYBODY),
-    ("GET", "/confirm/<secret>", joining.confirm_form, ANYBODY),
-    ("POST", "/confirm/<secret>", joining.confirm, ANYBODY),
-    ("GET", "/forgot", joining.forgot_form, ANYBODY),
-    ("POST", "/forgot", joining.forgot, ANYBODY),
-    ("GET", "/reset/<secret>", joining.reset_form, ANYBODY),
-    ("POST", "/reset/<secret>", joining.reset, ANYBODY),
-    ("GET", "/address/<secret>", account.address_form, ANYBODY),
-    ("POST", "/address/<secret>", account.change_address, ANYBODY),
-    ("GET", "/account", account.page, USER),
-    ("POST", "/account/details", account.details, USER),
-    ("POST", "/account/password", account.password, USER),
-    ("POST", "/account/address", account.ask_for_address, USER),
-    ("POST", "/account/group", account.settle, USER),
-    ("POST", "/account/join", account.join, USER),
-    ("POST", "/account/sessions", account.end_session, USER),
-    ("GET", "/groups", groups.index, USER),
-    ("POST", "/groups", groups.make, ADMINISTRATOR),
-    ("GET", "/groups/<name>", groups.page, USER),
-    ("POST", "/groups/<name>", groups.edit, GROUP_ADMINISTRATOR),
-    ("POST", "/groups/<name>/members", groups.member, GROUP_ADMINISTRATOR),
-    ("GET", "/requests", asking.index, GROUP_ADMINISTRATOR),
-    ("POST", "/requests/<number>", asking.answer, GROUP_ADMINISTRATOR),
-    ("GET", "/accounts", administration.index, ADMINISTRATOR),
-    ("GET", "/accounts/<name>", administration.page, GROUP_ADMINISTRATOR),
-    ("POST", "/accounts/<name>", administration.change, GROUP_ADMINISTRATOR),
-    ("GET", "/audit", administration.audit, GROUP_ADMINISTRATOR),
+# Method, path, page (module.function of pages/), and who may ask for it at all. What an object is asked for beyond that
+# stands in people.MAY. A visitor who has not logged in is sent to /login by all that is not for anybody.
+SITE_MAP: tuple[tuple[str, str, str, str], ...] = (
+    ("GET", "/", "front.home", ANYBODY),
+    ("GET", "/login", "front.login_form", ANYBODY),
+    ("POST", "/login", "front.login", ANYBODY),
+    ("POST", "/logout", "front.logout", USER),
+    ("GET", "/static/<name>", "front.static", ANYBODY),
+    ("GET", "/request", "joining.request_form", ANYBODY),
+    ("POST", "/request", "joining.request", ANYBODY),
+    ("GET", "/confirm/<secret>", "joining.confirm_form", ANYBODY),
+    ("POST", "/confirm/<secret>", "joining.confirm", ANYBODY),
+    ("GET", "/forgot", "joining.forgot_form", ANYBODY),
+    ("POST", "/forgot", "joining.forgot", ANYBODY),
+    ("GET", "/reset/<secret>", "joining.reset_form", ANYBODY),
+    ("POST", "/reset/<secret>", "joining.reset", ANYBODY),
+    ("GET", "/address/<secret>", "account.address_form", ANYBODY),
+    ("POST", "/address/<secret>", "account.change_address", ANYBODY),
+    ("GET", "/account", "account.page", USER),
+    ("POST", "/account/details", "account.details", USER),
+    ("POST", "/account/password", "account.password", USER),
+    ("POST", "/account/address", "account.ask_for_address", USER),
+    ("POST", "/account/group", "account.settle", USER),
+    ("POST", "/account/join", "account.join", USER),
+    ("POST", "/account/sessions", "account.end_session", USER),
+    ("GET", "/groups", "groups.index", USER),
+    ("POST", "/groups", "groups.make", ADMINISTRATOR),
+    ("GET", "/groups/<name>", "groups.page", USER),
+    ("POST", "/groups/<name>", "groups.edit", GROUP_ADMINISTRATOR),
+    ("POST", "/groups/<name>/members", "groups.member", GROUP_ADMINISTRATOR),
+    ("GET", "/requests", "asking.index", GROUP_ADMINISTRATOR),
+    ("POST", "/requests/<number>", "asking.answer", GROUP_ADMINISTRATOR),
+    ("GET", "/accounts", "administration.index", ADMINISTRATOR),
+    ("GET", "/accounts/<name>", "administration.page", GROUP_ADMINISTRATOR),
+    ("POST", "/accounts/<name>", "administration.change", GROUP_ADMINISTRATOR),
+    ("GET", "/audit", "administration.audit", GROUP_ADMINISTRATOR),
     # Processes
-    ("GET", "/processes", processes.listing, USER),
-    ("POST", "/processes", processes.many, USER),
-    ("GET", "/process/<number>", process.page, USER),
-    ("GET", "/process/<number>/progress", process.progress_part, USER),
-    ("GET", "/process/<number>/progress.json", process.progress_record, USER),
-    ("GET", "/process/<number>/run/<run>", process.run_page, USER),
-    ("GET", "/process/<number>/run/<run>/steps", process.steps, USER),
-    ("GET", "/process/<number>/run/<run>/step/<step>", process.step, USER),
-    ("GET", "/process/<number>/run/<run>/step/<step>/log", files.log, USER),
-    ("GET", "/process/<number>/run/<run>/product/<product>", files.product, USER),
-    ("GET", "/process/<number>/run/<run>/product/<product>/file", files.product_file, USER),
-    ("GET", "/process/<number>/run/<run>/product/<product>/<size>.png", files.preview, USER),
-    ("GET", "/process/<number>/run/<run>/configuration/<task>", files.configuration, USER),
-    ("GET", "/process/<number>/run/<run>/recipe/<which>", files.recipe, USER),
-    ("GET", "/process/<number>/run/<run>/all.tar", files.everything, USER),
-    ("POST", "/process/<number>/<verb>", process.order, USER),
-    ("GET", "/difference", process.differences, USER),
-    ("GET", "/daemon", daemon.page, USER),
+    ("GET", "/processes", "processes.listing", USER),
+    ("POST", "/processes", "processes.many", USER),
+    ("GET", "/process/<number>", "process.page", USER),
+    ("GET", "/process/<number>/progress", "process.progress_part", USER),
+    ("GET", "/process/<number>/progress.json", "process.progress_record", USER),
+    ("GET", "/process/<number>/run/<run>", "process.run_page", USER),
+    ("GET", "/process/<number>/run/<run>/steps", "process.steps", USER),
+    ("GET", "/process/<number>/run/<run>/step/<step>", "process.step", USER),
+    ("GET", "/process/<number>/run/<run>/step/<step>/log", "files.log", USER),
+    ("GET", "/process/<number>/run/<run>/product/<product>", "files.product", USER),
+    ("GET", "/process/<number>/run/<run>/product/<product>/file", "files.product_file", USER),
+    ("GET", "/process/<number>/run/<run>/product/<product>/<size>.png", "files.preview", USER),
+    ("GET", "/process/<number>/run/<run>/configuration/<task>", "files.configuration", USER),
+    ("GET", "/process/<number>/run/<run>/recipe/<which>", "files.recipe", USER),
+    ("GET", "/process/<number>/run/<run>/all.tar", "files.everything", USER),
+    ("POST", "/process/<number>/<verb>", "process.order", USER),
+    ("GET", "/difference", "process.differences", USER),
+    ("GET", "/daemon", "daemon.page", USER),
     # A new process
-    ("GET", "/new", new.form, USER),
-    ("POST", "/new", new.begin, USER),
-    ("POST", "/draft/<number>/run", new.run, USER),
-    ("POST", "/draft/<number>/throw-away", new.throw_away, USER),
-    ("GET", "/draft/<number>/archive", archive.search, USER),
-    ("POST", "/draft/<number>/archive", archive.add, USER),
-    ("GET", "/draft/<number>/archive/sky.svg", archive.sky, USER),
-    ("GET", "/draft/<number>/<step>", new.step, USER),
-    ("POST", "/draft/<number>/<step>", new.fill, USER),
+    ("GET", "/new", "new.form", USER),
+    ("POST", "/new", "new.begin", USER),
+    ("POST", "/draft/<number>/run", "new.run", USER),
+    ("POST", "/draft/<number>/throw-away", "new.throw_away", USER),
+    ("GET", "/draft/<number>/archive", "archive.search", USER),
+    ("POST", "/draft/<number>/archive", "archive.add", USER),
+    ("GET", "/draft/<number>/archive/sky.svg", "archive.sky", USER),
+    ("GET", "/draft/<number>/<step>", "new.step", USER),
+    ("POST", "/draft/<number>/<step>", "new.fill", USER),
     # Configurations and rules
-    ("GET", "/configurations", configurations.listing, USER),
-    ("POST", "/configurations", configurations.save, USER),
-    ("GET", "/configurations/new", configurations.new, USER),
-    ("GET", "/configurations/<kind>/<name>", configurations.look_on_disk, USER),
-    ("GET", "/configuration/<number>", configurations.look, USER),
-    ("GET", "/configuration/<number>/edit", configurations.edit, USER),
-    ("POST", "/configuration/<number>/retire", configurations.retire, USER),
+    ("GET", "/configurations", "configurations.listing", USER),
+    ("POST", "/configurations", "configurations.save", USER),
+    ("GET", "/configurations/new", "configurations.new", USER),
+    ("GET", "/configurations/<kind>/<name>", "configurations.look_on_disk", USER),
+    ("GET", "/configuration/<number>", "configurations.look", USER),
+    ("GET", "/configuration/<number>/edit", "configurations.edit", USER),
+    ("POST", "/configuration/<number>/retire", "configurations.retire", USER),
 )
 
 
@@ -155,9 +141,14 @@ def _close(opened: peewee.Database) -> None:
             each.close()
 
 
-def _served(
-    settings: Settings, opened: peewee.Database, page: Callable[..., Answer], standing: str
-) -> Callable[..., HTTPResponse]:
+def page_named(name: str) -> Callable[..., Answer]:
+    """Loaded when it is asked for: under CGI each request would pay for all pages."""
+    module, _, function = name.partition(".")
+    found: Callable[..., Answer] = getattr(importlib.import_module(f"spicaweb.pages.{module}"), function)
+    return found
+
+
+def _served(settings: Settings, opened: peewee.Database, page: str, standing: str) -> Callable[..., HTTPResponse]:
     def serve(**path: str) -> HTTPResponse:
         visit = None
         try:
@@ -175,7 +166,7 @@ def _served(
     return serve
 
 
-def _answered(visit: Visit, page: Callable[..., Answer], standing: str, path: dict[str, str]) -> Answer:
+def _answered(visit: Visit, page: str, standing: str, path: dict[str, str]) -> Answer:
     try:
         if not stands(visit, standing):
             if visit.actor is None:
@@ -183,7 +174,7 @@ def _answered(visit: Visit, page: Callable[..., Answer], standing: str, path: di
             raise NotThere
         if request.method == "POST":
             guard.require_own_form(visit)
-        return page(visit, **path)
+        return page_named(page)(visit, **path)
     except Refusal as refusal:
         return draw(visit, "refusal", refusal.title, status=refusal.status, words=refusal.words)
     except SpicaError as error:
