@@ -74,7 +74,8 @@ class CcdRow:
 
 @dataclass(frozen=True)
 class CellRow:
-    """Residuals in one cell of a CCD: its place (from 0), its centre in pixels, their mean, its error, their number."""
+    """Residuals in one cell of a CCD: its place (from 0), its centre in pixels, their mean by weight, its error, their
+    number."""
 
     instrument: str
     ccd: int
@@ -125,7 +126,7 @@ class Report:
                 rows[int(number)] = row_of
             first_group += int(found.solution.group.max(initial=-1)) + 1
             ccds += _ccd_rows(found, result)
-            cells += _cell_rows(found, exposures, result)
+            cells += _cell_rows(found, exposures, result, values["PHOT_ACCURACY"])
             mags += _mag_rows(found, result)
             points.append(_points(found, result))
         ordered = tuple(rows[number] for number in sorted(rows))
@@ -287,24 +288,27 @@ def _ccd_rows(found: OfInstrument, result: Result) -> list[CcdRow]:
     return rows
 
 
-def _cell_rows(found: OfInstrument, exposures: Sequence[Exposure], result: Result) -> list[CellRow]:
+def _cell_rows(
+    found: OfInstrument, exposures: Sequence[Exposure], result: Result, accuracy_mag: float
+) -> list[CellRow]:
     solution, sources, rows = found.solution, result.sources, []
     used = found.rows[solution.used]
     residual = solution.residual[solution.used]
+    weight = 1 / (sources.error[used] ** 2 + accuracy_mag**2)
     sizes = max((exposures[n].sizes for n in found.exposures), key=len)
     for ccd, (width, height) in enumerate(sizes):
         mine = sources.ccd[used] == ccd
         column = np.clip((sources.x[used][mine] - 0.5) / width * CELLS, 0, CELLS - 1).astype(int)
         row = np.clip((sources.y[used][mine] - 0.5) / height * CELLS, 0, CELLS - 1).astype(int)
-        cell, values = row * CELLS + column, residual[mine]
-        count = np.bincount(cell, minlength=CELLS * CELLS)
-        total, squares = (np.bincount(cell, values**power, CELLS * CELLS) for power in (1, 2))
+        cell, values, counts = row * CELLS + column, residual[mine], weight[mine]
+        count, total = np.bincount(cell, minlength=CELLS * CELLS), np.bincount(cell, counts, CELLS * CELLS)
+        means = np.bincount(cell, counts * values, CELLS * CELLS) / np.maximum(total, 1e-300)
+        squares = np.bincount(cell, (counts * (values - means[cell])) ** 2, CELLS * CELLS)
         for n in np.flatnonzero(count >= 3):
-            mean = total[n] / count[n]
-            error = math.sqrt(max(squares[n] / count[n] - mean**2, 0.0) / (count[n] - 1))
+            mean, error = float(means[n]), float(np.sqrt(squares[n]) / total[n])
             x, y = (n % CELLS + 0.5) / CELLS * width + 0.5, (n // CELLS + 0.5) / CELLS * height + 0.5
             place = (int(n % CELLS), int(n // CELLS), float(x), float(y))
-            rows.append(CellRow(found.name, ccd + 1, *place, float(mean), error, int(count[n])))
+            rows.append(CellRow(found.name, ccd + 1, *place, mean, error, int(count[n])))
     return rows
 
 

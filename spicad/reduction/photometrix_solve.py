@@ -132,7 +132,7 @@ class _System:
         # A star seen by two groups is two stars: nothing may pass between groups.
         self.star, self.known_mag, self.known_weight = self._split(stars)
         self.anchors = np.ones(exposures, bool) if anchors is None else anchors
-        self.design = self._design()
+        self.terms = self._design()
 
     def _grouped(self, stars: int) -> tuple[NDArray[np.int64], Numbers, Truths]:
         """The reference counts as one more exposure, through which groups may hang together."""
@@ -153,8 +153,11 @@ class _System:
         tied = self.tied[self.measures.exposure[first]]
         return star.astype(np.int64), self.known[0][of_star], np.where(tied, self.known[1][of_star], 0.0)
 
-    def _design(self) -> csr_array:
-        """(measures, parameters): zero points, then CCD terms, then colour terms."""
+    def _design(self) -> list[tuple[Numbers, Array]]:
+        """What adds to each measure: the parameter's number and its factor, (measures,) each, by kind of parameter.
+
+        Zero points come first, then CCD terms, then colour terms.
+        """
         measures, rows = self.measures, np.arange(len(self.measures))
         columns, values = [measures.exposure], [np.ones(len(rows))]
         width = self.exposures
@@ -170,8 +173,7 @@ class _System:
             values.append(np.where(has, measures.colour - middle, 0.0))
             width += self.ccds if self.wish.colour == "CCD" else 1
         self.width = width
-        place = (np.tile(rows, len(columns)), np.concatenate(columns))
-        return csr_array((np.concatenate(values), place), shape=(len(rows), width))
+        return list(zip(columns, values, strict=True))
 
     def solved(self) -> Solution:
         used = np.ones(len(self.measures), bool)
@@ -192,12 +194,19 @@ class _System:
         """Parameters and their covariance for unit weights."""
         weight = np.where(used, self.weight, 0.0)
         total, mean = self._means(self.measures.mag, weight)
-        weighted = self.design.multiply(weight[:, None]).tocsr()
-        by_star = csr_array((np.ones(len(used)), (self.star, np.arange(len(used)))), shape=(len(total), len(used)))
-        of_stars = (by_star @ weighted).tocsr()  # (stars, parameters)
+        off = weight * (self.measures.mag - mean[self.star])
+        right = -sum(np.bincount(column, off * value, self.width) for column, value in self.terms)
+        normal = sum(
+            csr_array((weight * one * other, (row, column)), shape=(self.width, self.width))
+            for row, one in self.terms
+            for column, other in self.terms
+        ).toarray()
+        of_stars = sum(  # (stars, parameters)
+            csr_array((weight * value, (self.star, column)), shape=(len(total), self.width))
+            for column, value in self.terms
+        )
         inverse = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
-        normal = (weighted.T @ self.design - of_stars.T @ of_stars.multiply(inverse[:, None]).tocsr()).toarray()
-        right = -(weighted.T @ (self.measures.mag - mean[self.star]))
+        normal -= (of_stars.T @ of_stars.multiply(inverse[:, None]).tocsr()).toarray()
         self._hold(normal, used)
         factor = linalg.cho_factor(normal, check_finite=False)
         covariance = linalg.cho_solve(factor, np.eye(self.width), check_finite=False)
@@ -232,7 +241,7 @@ class _System:
 
         A star of which nothing is in use is held against the mean of all its measures, so that it may come back.
         """
-        mag = self.measures.mag + self.design @ found
+        mag = self.measures.mag + sum(found[column] * value for column, value in self.terms)
         in_use = np.bincount(self.star, used, len(self.known_weight)) + (self.known_weight > 0)
         counted = used | (in_use[self.star] == 0)
         weight = np.where(counted, self.weight, 0.0)
