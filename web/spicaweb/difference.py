@@ -6,6 +6,7 @@ It compares what the capsules say; what is the same is counted, not told.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from spicaweb.results import Configured, configured, digests_of_inputs, products
 
 MOST_LINES = 400
 MISSING = "–"
+OF_THE_SITE = re.compile(r'^\[web\]\n(?:\w+ = "[^"\n]*"\n)*\n?', re.MULTILINE)  # whose drop it was; see handing.py
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,12 @@ class Difference:
     sections: tuple[Section, ...]
     rules: tuple[str, ...]  # lines of a unified difference
     job: tuple[str, ...]
+
+    @property
+    def same(self) -> str:
+        """In words, what is the same on both sides."""
+        counts = [f"{section.same} of {section.title.lower()}" for section in self.sections if section.same]
+        return ", ".join([*counts, *(["the rules"] if not self.rules else [])])
 
     @property
     def is_none(self) -> bool:

@@ -10,8 +10,8 @@
 <p class="done">They do not differ in rules, configurations, exposures, versions, figures or products.</p>
 % end
 % for section in found.sections:
-<h2>{{section.title}}</h2>
 % if section.lines:
+<h2>{{section.title}}</h2>
 <div class="scroll" tabindex="0" role="region" aria-label="{{section.title}}">
 <table class="dense">
 <thead><tr><th><span class="hidden">What</span></th><th>A</th><th>B</th><th><span class="hidden">Change</span></th></tr></thead>
@@ -21,7 +21,6 @@
 % end
 </tbody></table></div>
 % end
-<p class="soft small">{{'%d are the same.' % section.same if section.same else '' if section.lines else 'None.'}}</p>
 % end
 % for title, lines in (('Rules', found.rules), ('Job file', found.job)):
 % if lines:
@@ -32,4 +31,7 @@
 % end
 </pre>
 % end
+% end
+% if found.same:
+<p class="soft">The same on both sides: {{found.same}}.</p>
 % end
