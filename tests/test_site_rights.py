@@ -259,7 +259,7 @@ class World:
         return places | with_processes(self.site)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "mariadb"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("mariadb", marks=pytest.mark.slow)])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     url = request.getfixturevalue("mariadb").url("rights") if request.param == "mariadb" else ""
     with pytest.MonkeyPatch.context() as patch:

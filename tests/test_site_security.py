@@ -24,7 +24,7 @@ NEW = "umbrella tango 44 quartz"
 PUBLIC = ["/", "/login", "/request", "/forgot", "/nowhere", "/static/spica.css", "/static/none", "/account", "/reset/0"]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "mariadb"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("mariadb", marks=pytest.mark.slow)])
 def each_site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Site:
     url = request.getfixturevalue("mariadb").url("rules") if request.param == "mariadb" else ""
     return Site(settings_of(tmp_path_factory.mktemp("site"), url))
