@@ -27,6 +27,7 @@ from spicaweb.app import make_app
 ADDRESS = "https://spica.example.org"
 PASSWORD = "kettle drum sonata 9"
 KEPT = passwords.kept(PASSWORD, cost=4, parallel=1)  # as cheap as it gets: the real cost is for real passwords
+FORM = "application/x-www-form-urlencoded"
 NOW = 1_000_000_000.0
 # Group, and how they stand in it.
 PEOPLE = {
@@ -130,6 +131,7 @@ class Browser:
     cookies: dict[str, str] = field(default_factory=dict)
     csrf: str = ""
     came_from: str = "192.0.2.1"
+    kind: str = FORM  # of what is sent
     set_cookies: list[str] = field(default_factory=list)  # of the last answer
 
     def get(self, path: str, **headers: str) -> Page:
@@ -164,7 +166,7 @@ class Browser:
             "PATH_INFO": parts.path,
             "QUERY_STRING": parts.query,
             "CONTENT_LENGTH": str(len(body)),
-            "CONTENT_TYPE": "application/x-www-form-urlencoded",
+            "CONTENT_TYPE": self.kind,
             "REMOTE_ADDR": self.came_from,
             "HTTP_COOKIE": "; ".join(f"{name}={value}" for name, value in self.cookies.items()),
             "wsgi.input": io.BytesIO(body),

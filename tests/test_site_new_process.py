@@ -5,15 +5,17 @@ The tools are stand-ins, the browser is one that talks WSGI; a real browser and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import RunningSpica, wait_until
-from site_world import ADDRESS, Browser, Page, Site
+from site_world import ADDRESS, FORM, Browser, Page, Site, account
 
-from spicad import config
-from spicad.tables import Configuration, Draft, Process
+from spicad import config, rows
+from spicad.tables import Configuration, Draft, Exposure, Process
+from spicaweb import drafts
 
 QUICK = 'title = "Quick"\n\n[[task]]\napplication = "{}"\neach = "exposure"\n'
 SWARP = Path(__file__).parent.parent / "etc/applications/swarp.toml"
@@ -273,3 +275,57 @@ def test_the_daemons_page_says_that_it_runs_and_once_it_does_not_since_when(alic
     assert "spicad does not run. Its last sign of life was at 20" in page.words
     assert "The job waits in its spool" in waiting.words
     number_of(run(alice, draft))
+
+
+# ---------------------------------------------------------------------- the archive
+
+
+def registered(site: Site, *names: str) -> None:
+    site.open()
+    for number, name in enumerate(names):
+        path = str(site.settings.paths.archive[0] / f"{number}" / name)
+        row = {"obs_id": name, "node": "n1", "path": path, "path_key": f"{number:064d}", "sha256": f"{number:064d}"}
+        rows.insert(Exposure, name=name, bytes=1, mtime_ns=1, filter="r", registered=1.0, **row)
+
+
+def test_what_is_found_goes_into_one_of_two_sets_by_its_name_where_that_is_its_own(site: Site, alice: Browser):
+    registered(site, "one.fits", "two.fits", "two.fits")
+    draft = begun(alice, "basket")
+    found = alice.get(f"{draft}/archive?filter=r")
+    numbers = re.findall(r'name="exposure" value="(\d+)"', found.text)
+
+    alice.post(f"{draft}/archive?filter=r", into="calibration", all="yes")
+    alice.post(f"{draft}/archive?filter=r", into="exposures", exposure=numbers[0])
+    site.open()
+    recipe = drafts.all_of(account("alice").id)[0].recipe
+
+    assert "3 exposures found" in found.words
+    assert recipe.exposures[-1] == "one.fits"
+    assert [Path(each).parts[-2:] for each in recipe.calibration] == [("1", "two.fits"), ("2", "two.fits")]
+    assert "calibration set" in alice.get(f"{draft}/archive?filter=r").words
+
+
+def test_what_cannot_be_understood_in_a_search_is_told(alice: Browser):
+    draft = begun(alice, "searches")
+
+    page = alice.get(f"{draft}/archive?place=25:99:00+1&seeing_to=good&where=seeing+<")
+
+    assert page.status == 422
+    assert "'good' is not a number" in page.text.replace("&#039;", "'")
+
+
+def test_an_uploaded_list_is_added_to_what_was_typed(site: Site, alice: Browser):
+    draft = begun(alice, "listed")
+    fields = {"csrf": alice.csrf, "exposures": "900001p.fits", "weight": "none"}
+    parts = [f'--X\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in fields.items()]
+    head = 'Content-Disposition: form-data; name="exposures_list"; filename="../list.txt"\r\nContent-Type: text/plain'
+    parts.append(f"--X\r\n{head}\r\n\r\n900002p.fits, 1.2\n# none\n\n900001p.fits\r\n--X--\r\n")
+
+    alice.kind = "multipart/form-data; boundary=X"
+    page = alice.ask("POST", f"{draft}/data", "".join(parts).encode(), {"Origin": ADDRESS})
+    alice.kind = FORM
+    site.open()
+    (kept,) = (each for each in drafts.all_of(account("alice").id) if each.name == "listed")
+
+    assert page.status == 303
+    assert [Path(each).name for each in kept.recipe.exposures] == ["900001p.fits", "900002p.fits"]

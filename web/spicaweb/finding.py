@@ -5,14 +5,17 @@ The search itself is spicad/archive/search.py's; what is done with what is found
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import peewee
 
 from spicad.archive import coordinates, search, selections
 from spicad.archive.search import Range, Wanted
 from spicad.people import Person
 from spicad.rules import GRADES
+from spicad.tables import Exposure
 from spicad.words import BadInput, Problem, SpicaError
 
 PER_PAGE = 100
@@ -25,6 +28,7 @@ FIELDS = (
     "grade", "ungraded", "where", "sort", "page",
 )  # fmt: skip
 MOST_WORDS = 500
+AT_ONCE = 500  # values of one statement
 
 
 @dataclass(frozen=True)
@@ -107,3 +111,19 @@ def _mjd(problems: list[Problem], name: str, words: str, is_end: bool = False) -
 def _words(text: str) -> tuple[str, ...]:
     """Between commas, so that names may hold blanks."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def names_of(numbers: Sequence[int]) -> list[str]:
+    """What a job file calls these exposures: by name where that is one exposure's alone, else by path."""
+    found: list[tuple[str, str]] = []
+    shared: set[str] = set()
+    for start in range(0, len(numbers), AT_ONCE):
+        query: Any = Exposure.select(Exposure.name, Exposure.path).where(
+            Exposure.id.in_(list(numbers[start : start + AT_ONCE]))
+        )
+        some = list(query.order_by(Exposure.id).tuples())
+        counted: Any = Exposure.select(Exposure.name).where(Exposure.name.in_([name for name, _ in some]))
+        counts = counted.group_by(Exposure.name).having(peewee.fn.COUNT(Exposure.id) > 1)
+        shared |= {name for (name,) in counts.tuples()}
+        found += some
+    return [path if name in shared else name for name, path in found]

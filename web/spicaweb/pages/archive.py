@@ -21,6 +21,7 @@ from spicaweb.finding import FACETS, FIELDS, MOST_ON_MAP, PER_PAGE, Question
 from spicaweb.pages.new import STEPS, draft_of, is_open
 from spicaweb.visit import Visit
 
+MOST_KEPT = 100_000
 SETS = {"exposures": "exposures", "calibration": "calibration set"}
 
 
@@ -48,7 +49,8 @@ def _question(visit: Visit) -> Question:
 
 
 def _in_basket(kept: Kept) -> dict[str, str]:
-    return {path: name for name in SETS for path in getattr(kept.recipe, name)}
+    """Names and paths, each with its set."""
+    return {each: name for name in SETS for each in getattr(kept.recipe, name)}
 
 
 def sky(visit: Visit, number: str) -> Answer:
@@ -87,7 +89,10 @@ def add(visit: Visit, number: str) -> Answer:
 
 def _chosen(visit: Visit, question: Question) -> list[int]:
     if visit.form("all", 3) == "yes":
-        return Found(question.wanted(visit.user)).numbers()
+        found = Found(question.wanted(visit.user))
+        if found.count() > MOST_KEPT:
+            raise SpicaError(f"More than {MOST_KEPT} are found. Narrow the search.")
+        return found.numbers()
     ticked = visit.chosen("exposure", PER_PAGE)
     return [int(each) for each in ticked if each.isascii() and each.isdecimal() and len(each) < 19]
 
@@ -102,10 +107,10 @@ def _added(visit: Visit, kept: Kept, numbers: Sequence[int]) -> drafts.Recipe:
         raise SpicaError(
             f"{len(numbers)} exposures are more than the {most} that a process may have. Narrow the search."
         )
-    paths = [path for _, path, _, _ in selections.paths_of(numbers)]
+    added = finding.names_of(numbers)
     other = next(name for name in SETS if name != into)
-    left = tuple(path for path in getattr(kept.recipe, other) if path not in set(paths))
-    joined = tuple(dict.fromkeys([*getattr(kept.recipe, into), *paths]))
+    left = tuple(each for each in getattr(kept.recipe, other) if each not in set(added))
+    joined = tuple(dict.fromkeys([*getattr(kept.recipe, into), *added]))
     if into == "exposures":
         return replace(kept.recipe, exposures=joined, calibration=left)
     return replace(kept.recipe, calibration=joined, exposures=left)

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from spicad import sandbox
-from spicad.archive import search, selections
+from spicad.archive import search
+from spicad.archive.search import Found, Wanted
 from spicad.commands.dropping import daemon_runs
 from spicad.desk import Desk, Vetted
 from spicad.fair_share import recent_use
@@ -165,16 +166,15 @@ def _fill_data(visit: Visit, recipe: Recipe) -> tuple[Recipe, list[str]]:
 
 
 def _names(visit: Visit, lines: Sequence[str], problems: list[str]) -> tuple[str, ...]:
-    """Each once, in order; names of the archive's own become paths, others are taken below its one folder."""
+    """Each once, in order; what is no whole path and no name of the archive's own is taken below its one folder."""
     roots = visit.settings.paths.archive
     typed = [name for line in lines if (name := line.partition("#")[0].strip().strip('"'))]
-    known = search.named([name for name in typed if not name.startswith("/") and not glob.has_magic(name)]).found
-    paths = {number: path for number, path, _, _ in selections.paths_of([n for each in known.values() for n in each])}
+    plain = [name for name in typed if "/" not in name]
+    known = set(search.named([name for name in plain if not glob.has_magic(name)]).found)
+    known |= {name for name in plain if glob.has_magic(name) and Found(Wanted(kinds=(), names=(name,))).count()}
     found: dict[str, None] = {}
     for name in typed:
-        if name in known:
-            found.update(dict.fromkeys(paths[number] for number in known[name]))
-        elif name.startswith("/"):
+        if name.startswith("/") or name in known:
             found[name] = None
         elif len(roots) == 1:
             found[f"{roots[0]}/{name}"] = None
