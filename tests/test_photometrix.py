@@ -195,6 +195,18 @@ def test_the_reference_gives_the_zero_and_ties_fields_that_do_not_overlap(
     assert np.abs([row["zero_point_mag"] - 26 for row in rows] - np.array(ZEROS[:4])).max() < 0.005
 
 
+def test_a_reference_may_be_a_text(five: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    stars = field_of_stars()
+    lines = [f"{ra},{dec},{mag:.4f},0.01" for ra, dec, mag in zip(stars.ra, stars.dec, stars.mag, strict=True)]
+    (tmp_path / "known.csv").write_text("\n".join(["RAJ2000,DEJ2000,rmag,e_rmag", *lines]) + "\n")
+    options = ("-ANCHOR", "REFERENCE", "-REFERENCE_NAME", tmp_path / "known.csv", "-REFMAGERR_KEY", "e_rmag")
+
+    run(capsys, *five, "-OUTPUT_DIR", tmp_path, *options, "-REFMAG_KEYS", "g:e_rmag,r:rmag")
+
+    rows = figures(tmp_path)["exposures"]
+    assert np.abs([row["zero_point_mag"] - 26 for row in rows] - np.array(ZEROS)).max() < 0.005
+
+
 def test_a_colour_term_is_found_and_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     stars = field_of_stars()
     paths = [
@@ -334,13 +346,18 @@ def test_a_catalogue_that_cannot_be_used_is_named_with_the_reason(
         (("-ANCHOR", "REFERENCE"), "ANCHOR: REFERENCE needs a catalogue."),
         (("-COLOUR_TERMS", "CCD"), "COLOUR_TERMS: CCD needs the colours of stars."),
         (("-REFERENCE_NAME", "nowhere.cat"), "nowhere.cat"),
+        (("-REFERENCE_NAME", "{folder}/refcat.cat", "-REFMAG_KEYS", "MAG_X"), "has no numbers in a column MAG_X."),
         (("-OUTPUT_DIR", "nowhere"), "nowhere: there is no such folder."),
     ],
 )
 def test_a_wrong_wish_is_named_with_the_mend(
-    options: tuple[str, str], words: str, five: list[Path], capsys: pytest.CaptureFixture[str]
+    options: tuple[str, ...], words: str, five: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert words in run(capsys, *five, *options, status=2)
+    write_reference(tmp_path / "refcat.cat", [field_of_stars()])
+
+    said = run(capsys, *five, *(word.format(folder=tmp_path) for word in options), status=2)
+
+    assert words in said
 
 
 def test_a_head_of_another_exposure_is_refused(five: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]):

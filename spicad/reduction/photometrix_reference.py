@@ -1,6 +1,6 @@
 """Reads the reference catalogue of photometrix: known magnitudes by filter, their errors and the colours of stars.
 
-Files are read by ldac.py; places of catalogues are the affair of those who do astrometry.
+Files of all kinds, and places, are read by references.py.
 """
 
 from __future__ import annotations
@@ -12,45 +12,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spicad.applications.figures import POSITION_COLUMNS
 from spicad.fits import FitsProblem
-from spicad.reduction import ldac
+from spicad.reduction import references
 from spicad.reduction.photometrix_result import KnownStars
 from spicad.reduction.tangent import vectors
-from spicad.words import BadInput, Problem, nearest
+from spicad.words import BadInput, Problem
 
 Array = NDArray[np.float64]
 
 
 def read_known_stars(path: Path, values: Mapping[str, Any]) -> KnownStars:
-    """The stars of an LDAC catalogue. `values` are photometrix's keywords.
+    """The stars of a catalogue, at its own epoch. `values` are photometrix's keywords.
 
     Raises BadInput when the catalogue, or a column that is asked for, cannot be read.
     """
     try:
-        tables = [catalogue.table for catalogue in ldac.read(path)]
-    except FitsProblem as error:
-        raise BadInput(Problem("REFERENCE_NAME", str(error))) from None
-    except OSError as error:
-        raise BadInput(Problem("REFERENCE_NAME", f"{path} cannot be read: {error.strerror}.")) from None
-    names = tables[0].dtype.names or ()
-    pair = next((each for each in POSITION_COLUMNS if set(each) <= set(names)), None)
-    if pair is None:
-        wanted = " or ".join("/".join(each) for each in POSITION_COLUMNS)
-        raise BadInput(Problem(str(path), "has no positions.", f"Columns looked for: {wanted}."))
-
-    def column(name: str) -> Array:
-        if name not in names:
-            raise BadInput(Problem(str(path), f"has no column {name}.", nearest(name, names)))
-        return np.concatenate([np.asarray(table[name], float) for table in tables])
-
-    by_filter = [key.rpartition(":") for key in values["REFMAG_KEYS"]]
-    colours = [column(name) for name in values["REFCOLOUR_KEYS"]]
-    ra, dec = column(pair[0]), column(pair[1])
-    errors = column(values["REFMAGERR_KEY"])
+        stars = references.read(path)
+        by_filter = [key.rpartition(":") for key in values["REFMAG_KEYS"]]
+        mag = {name: _column(path, key, "REFMAG_KEYS") for name, _, key in by_filter}
+        error = _column(path, values["REFMAGERR_KEY"], "REFMAGERR_KEY")
+        colours = [_column(path, key, "REFCOLOUR_KEYS") for key in values["REFCOLOUR_KEYS"]]
+    except FitsProblem as problem:
+        raise BadInput(Problem("REFERENCE_NAME", str(problem))) from None
     return KnownStars(
-        place=vectors(ra, dec),
-        mag={name: column(key) for name, _, key in by_filter},
-        error=np.where(errors > 0, errors, np.inf),
-        colour=colours[0] - colours[1] if len(colours) == 2 else np.full(len(ra), np.nan),
+        place=vectors(stars.ra, stars.dec),
+        mag=mag,
+        error=np.where(error > 0, error, np.inf),
+        colour=colours[0] - colours[1] if len(colours) == 2 else np.full(len(stars), np.nan),
     )
+
+
+def _column(path: Path, name: str, keyword: str) -> Array:
+    """A column of numbers, for the stars that have a position."""
+    found = references.read(path, references.Keys(mag=name)).mag
+    if not np.isfinite(found).any():
+        raise BadInput(Problem(str(path), f"has no numbers in a column {name}.", f"{keyword} names it."))
+    return found

@@ -139,7 +139,7 @@ def _columns(path: Path) -> tuple[Columns, Mapping[str, str]]:
             start = file.read(4096)
     except OSError as error:
         raise BadInput(Problem(str(path), f"cannot be read: {error.strerror}.")) from None
-    if start[:9] == b"SIMPLE  =" or fits.packing(path) != "fits":
+    if start[:9] == b"SIMPLE  =" or start[:2] == b"\x1f\x8b" or start[:3] == b"BZh":
         return _from_fits(path)
     if b"<VOTABLE" in start or b":VOTABLE" in start:
         return _from_votable(path)
