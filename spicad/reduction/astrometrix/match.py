@@ -21,13 +21,14 @@ Plane = NDArray[np.complex128]
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-BRIGHT = (150, 400, 1500)  # detections that vote, more when fewer do not suffice
-MOST_PAIRS = 400_000
+BRIGHT = (150, 500)  # detections that vote, more when fewer do not suffice
+MOST_PAIRS = 60_000
 REFINEMENTS = 5
 WIDE_STARS = 90
 WIDE_ANGLES, WIDE_SCALES = 360, 256  # cells of the histograms of pairs
 WIDE_RANGE = math.log(4.0)  # of the scale, either way
 WIDE_PEAKS = 12
+WIDE_CELLS = 150  # from the middle to the side of a field
 
 # What a field can have suffered, about the point where its plane touches the sky.
 SIDES: dict[str, Callable[[Plane], Plane]] = {
@@ -284,7 +285,8 @@ def wide_match(
     for side in ("as it is", "mirrored in x"):
         for turn in _turns_of_pairs(SIDES[side](field[mine]), stars[theirs]):
             limits = Limits(reach, 0.6, 1.012, tolerance)
-            found = _voted(turn * SIDES[side](field[mine]), stars[theirs], limits)
+            coarse = Limits(reach, 0.6, 1.012, max(tolerance, reach / WIDE_CELLS))
+            found = _voted(turn * SIDES[side](field[mine]), stars[theirs], coarse)
             if found is None or found.sure < sure or (best is not None and found.sure <= best.sure):
                 continue
             found = _Vote(found.turn * turn, found.shift, found.sure, found.contrast)

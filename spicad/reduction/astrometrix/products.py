@@ -25,6 +25,7 @@ from spicad.reduction.astrometrix.solve import Solved
 from spicad.reduction.astrometrix.verdict import CcdFigures, internal_residuals
 from spicad.reduction.heads import Card, Head
 from spicad.reduction.tangent import Tangent
+from spicad.reduction.tpv import TERMS
 from spicad.words import SpicaError
 
 SIP_WORST_PIXELS = 1e-3
@@ -109,7 +110,7 @@ def _quality_cards(figures: CcdFigures, label: int) -> Iterable[Card]:
 
 def sip_cards(tangent: Tangent, size: tuple[int, int]) -> list[Card]:
     """The same WCS as TAN-SIP (Shupe et al. 2005, ASP 347, 491). Raises SpicaError where it cannot be so written."""
-    x0, y0 = (float(each) for each in tangent.pixels(*(np.array([each]) for each in tangent.crval)))
+    x0, y0 = (float(each[0]) for each in tangent.pixels(*(np.array([each]) for each in tangent.crval)))
     step = 0.5
     columns = [
         np.diff(tangent.plane(x0 + np.array([-dx, dx]), y0 + np.array([-dy, dy])), axis=1).ravel() / (2 * step)
@@ -120,7 +121,7 @@ def sip_cards(tangent: Tangent, size: tuple[int, int]) -> list[Card]:
     plane = np.array(tangent.plane(x, y))
     u, v = x - x0, y - y0
     extra = np.linalg.solve(cd, plane) - np.array([u, v])
-    degree = max(2, *(sum(heads_degree) for axis in (0, 1) for heads_degree in _degrees(tangent, axis)))
+    degree = max(2, *(sum(TERMS[number]) for axis in tangent.pv for number in axis))
     which = terms(2, degree)
     scale = float(max(np.abs(u).max(), np.abs(v).max()))
     design = powers(u / scale, v / scale, which)
@@ -132,12 +133,6 @@ def sip_cards(tangent: Tangent, size: tuple[int, int]) -> list[Card]:
         for (p, q), value in zip(which, solution, strict=True):
             cards.append(Card(f"{letter}_{p}_{q}", float(value / scale ** (p + q)), "SIP distortion coefficient"))
     return cards
-
-
-def _degrees(tangent: Tangent, axis: int) -> list[tuple[int, int]]:
-    from spicad.reduction.tpv import TERMS
-
-    return [TERMS[number] for number in tangent.pv[axis] if number in TERMS] or [(1, 1)]
 
 
 def _sip_structure(tangent: Tangent, crpix: tuple[float, float], cd: np.ndarray, degree: int) -> list[Card]:
