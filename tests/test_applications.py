@@ -90,6 +90,9 @@ DANGEROUS = {
     "stiff": """
         OUTFILE_NAME VMEM_DIR XML_NAME XSL_URL NTHREADS MEM_MAX VMEM_MAX
     """,
+    "astrometrix": """
+        ASTREFCAT_NAME HEADER_SUFFIX OUTPUT_DIR RESIDUALS_NAME METRICS_NAME XML_NAME PLOT_NAME WRITE_XML WRITE_PLOTS
+    """,
     "photometrix": """
         HEADER_SUFFIX OUTPUT_DIR REFERENCE_NAME CHECKPLOTS ITERATIONS_MAX
     """,
@@ -139,7 +142,7 @@ def problems_of(name: str, text: str) -> list[str]:
 def test_seven_tools_and_our_own_program_are_described():
     assert set(TOOLS) == set(DANGEROUS)
     assert {name for name, each in APPLICATIONS.items() if each.is_our_own} == {
-        "prepare", "prepare-map", "photometrix",
+        "prepare", "prepare-map", "photometrix", "astrometrix",
     }  # fmt: skip
 
 

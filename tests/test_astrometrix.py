@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -377,3 +378,24 @@ def test_a_catalogue_without_positions_says_which_columns_it_looked_for(tmp_path
 
     with pytest.raises(BadInput, match="ASTREFCENT_KEYS"):
         references.read(tmp_path / "a.csv")
+
+
+# The manual
+
+
+def test_the_manual_tells_every_keyword_with_its_default():
+    text = (ROOT / "man/astrometrix.1").read_text()
+
+    told = dict(re.findall(r"^\.It Ic (\w+) Ns \\ =(.*)$", text, re.MULTILINE))
+
+    assert told == {keyword.name: keyword.default for keyword in settings.KEYWORDS}
+
+
+def test_the_command_answers_without_numpy():
+    program = "import sys; from spicad.reduction.astrometrix.__main__ import main; main(['-dd']);"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program + "print('numpy' in sys.modules)"], cwd=ROOT, capture_output=True, text=True
+    )
+
+    assert done.stdout.splitlines()[-1] == "False"

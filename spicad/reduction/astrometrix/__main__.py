@@ -6,13 +6,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from spicad import __version__
-from spicad.reduction import references
-from spicad.reduction.astrometrix import exposures, plots, products, settings
+from spicad.reduction.astrometrix import settings
 from spicad.reduction.astrometrix.settings import Settings
-from spicad.reduction.astrometrix.solve import Solved, solved
 from spicad.words import BadInput, Problem, SpicaError
+
+if TYPE_CHECKING:
+    from spicad.reduction.astrometrix.solve import Solved
 
 USAGE = """\
 usage: astrometrix [-c FILE] [-KEYWORD VALUE]... CATALOGUE... | @LIST
@@ -77,9 +79,14 @@ def _listed(path: Path) -> list[str]:
 
 
 def _run(paths: Sequence[Path], chosen: Settings) -> int:
+    # Imported here, so that -dd answers at once.
+    from spicad.reduction import references
+    from spicad.reduction.astrometrix import exposures, plots, products
+    from spicad.reduction.astrometrix.solve import solved
+
     for path in paths:  # what an earlier run left is not taken for this one's
         products.head_path(path, chosen).unlink(missing_ok=True)
-    stars = references.read(Path(chosen.word("ASTREFCAT_NAME")), _keys(chosen))
+    stars = references.read(Path(chosen.word("ASTREFCAT_NAME")), references.Keys(**_keys(chosen)))
     _say(f"{chosen.word('ASTREFCAT_NAME')}: {len(stars)} reference stars")
     given = exposures.load(paths, chosen)
     _say(f"{len(given.exposures)} exposures, {len(given.detections.x)} detections that can be used")
@@ -89,25 +96,27 @@ def _run(paths: Sequence[Path], chosen: Settings) -> int:
     return _told(found, len(written))
 
 
-def _keys(chosen: Settings) -> references.Keys:
+def _keys(chosen: Settings) -> dict[str, Any]:
     def words(name: str) -> list[str]:
         return [] if chosen.word(name) == "AUTO" else chosen.words(name)
 
     def word(name: str) -> str:
         return "" if chosen.word(name) == "AUTO" else chosen.word(name)
 
-    return references.Keys(
-        words("ASTREFCENT_KEYS"),
-        words("ASTREFERR_KEYS"),
-        words("ASTREFPROP_KEYS"),
-        word("ASTREFMAG_KEY"),
-        word("ASTREFOBSDATE_KEY"),
-        chosen.number("ASTREF_EPOCH"),
-        chosen.number("ASTREF_ERROR"),
-    )
+    return {
+        "position": words("ASTREFCENT_KEYS"),
+        "error": words("ASTREFERR_KEYS"),
+        "motion": words("ASTREFPROP_KEYS"),
+        "mag": word("ASTREFMAG_KEY"),
+        "epoch": word("ASTREFOBSDATE_KEY"),
+        "fixed_epoch": chosen.number("ASTREF_EPOCH"),
+        "no_error_arcsec": chosen.number("ASTREF_ERROR"),
+    }
 
 
 def _told(found: Solved, written: int) -> int:
+    from spicad.reduction.astrometrix import products
+
     for warning in found.warnings:
         _say(f"WARNING: {warning}")
     for row in products.metrics(found)["cameras"]:

@@ -215,6 +215,8 @@ def _exposure_row(solved: Solved, exposure: Exposure, is_believed: bool) -> Row:
         "match_side": match.side if match else "",
         "reference_stars": sum(each.matched for each in figures) if is_believed else 0,
         "reference_stars_expected": sum(each.expected for each in figures) if is_believed else 0,
+        "internal_arcsec": math.sqrt((internal[0] ** 2 + internal[1] ** 2) / 2),
+        "reference_arcsec": math.sqrt((external[0] ** 2 + external[1] ** 2) / 2),
         "rms_internal_arcsec": [*internal],
         "rms_reference_arcsec": [*external],
         "uncertainty_arcsec": max((each.uncertainty for each in figures), default=math.nan)
