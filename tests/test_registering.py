@@ -55,7 +55,7 @@ def test_an_exposure_comes_into_the_tables_with_its_ccds_and_cells(tmp_path: Pat
     assert (done.outcome, done.words) == ("registered", "")
     row = Exposure.get_by_id(done.exposure)
     assert (row.obs_id, row.name, row.node, row.path) == ("900001", "900001p.fits", "n1", "/n1/20AS01/r/900001p.fits")
-    assert (row.instrument_name, row.filter, row.runid, row.kind) == ("SpicaSim", "r.SIM03", "20AS01", "science")
+    assert (row.instrument_name, row.filter, row.runid, row.kind) == ("SpicaSim", "r", "20AS01", "science")
     assert (row.t_exptime, row.airmass, row.gain, row.saturation) == (40.0, 1.1, 5.0, 60000.0)
     assert row.t_max - row.t_min == pytest.approx(40 / 86400)
     assert (row.em_min, row.em_max) == (pytest.approx(564e-9), pytest.approx(685e-9))
