@@ -52,10 +52,11 @@ class Thing:
 # The relations in which somebody may stand to a thing, and for each kind of thing what each relation may do with it.
 # "*" is everything. Administrators may everything; of a process, its owner too.
 SOMEBODY, MEMBER, GROUP_ADMINISTRATOR, OWNER = "somebody", "member", "group administrator", "owner"
+OF_A_MEMBER = "group administrator, of what a member owns"
 MAY: dict[str, dict[str, tuple[str, ...]]] = {
     "process": {
         OWNER: ("*",),
-        GROUP_ADMINISTRATOR: ("see", "hold", "release", "cancel", "delete"),
+        OF_A_MEMBER: ("see", "hold", "release", "cancel", "delete"),
     },
     "group": {
         SOMEBODY: ("see", "ask"),
@@ -64,13 +65,14 @@ MAY: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "account": {
         OWNER: ("see", "edit"),
-        GROUP_ADMINISTRATOR: ("see", "suspend"),
+        OF_A_MEMBER: ("see", "suspend"),
     },
     # A system's configurations and rules have neither owner nor group, a group's have no owner.
     "configuration": {
         OWNER: ("*",),
         MEMBER: ("see", "use", "copy"),
         GROUP_ADMINISTRATOR: ("see", "use", "copy", "edit"),
+        OF_A_MEMBER: ("see", "use", "copy"),
     },
     "archive": {SOMEBODY: ("see", "tag")},
     "selection": {OWNER: ("*",), MEMBER: ("see",)},
@@ -160,7 +162,7 @@ def _relations(actor: Person, thing: Thing) -> list[str]:
     if is_shared and (actor.is_in(thing.group) or not thing.group):
         found.append(MEMBER)
     if actor.is_administrator_of(thing.group):
-        found.append(GROUP_ADMINISTRATOR)
+        found.append(GROUP_ADMINISTRATOR if is_shared else OF_A_MEMBER)
     return found
 
 

@@ -183,3 +183,86 @@ def test_results_are_read_by_the_daemons_group_and_nobody_else_unless_the_admini
 
     assert (stat.S_IMODE(alice.st_mode), alice.st_gid) == (0o750, group.gr_gid)
     assert stat.S_IMODE(bob.st_mode) == 0o755
+
+
+# ---------------------------------------------------------------------- accounts of the site
+
+WEB_ALICE = Person(-1, "alice@web", "lensing", Rank.USER, 1, frozenset({"lensing", "solar"}))
+WEB_GINA = Person(
+    -1, "gina@web", "lensing", Rank.GROUP_ADMINISTRATOR, 2, frozenset({"lensing", "solar"}), frozenset({"lensing"})
+)
+WEB_DAN = Person(-1, "dan@web", "staff", Rank.ADMINISTRATOR, 3, frozenset({"staff"}))
+
+
+def verbs(actor: Person | None, thing: Thing, *asked: str) -> str:
+    return " ".join(verb for verb in asked if may(actor, verb, thing))
+
+
+@pytest.mark.parametrize(
+    ("thing", "alice", "gina", "dan"),
+    [
+        (Thing("process", "alice@web", "lensing"), "see cancel rerun", "see cancel", "see cancel rerun"),
+        (Thing("process", "alice@web", "solar"), "see cancel rerun", "", "see cancel rerun"),
+        (Thing("process", "alice", "lensing"), "", "see cancel", "see cancel rerun"),
+    ],
+)
+def test_an_account_has_its_own_processes_and_an_administrator_those_of_the_group(
+    thing: Thing, alice: str, gina: str, dan: str
+) -> None:
+    asked = ("see", "cancel", "rerun")
+
+    assert [verbs(actor, thing, *asked) for actor in (WEB_ALICE, WEB_GINA, WEB_DAN)] == [alice, gina, dan]
+    assert verbs(None, thing, *asked) == ""
+
+
+def test_configurations_are_everybodys_the_groups_or_ones_own() -> None:
+    asked = ("see", "use", "edit")
+    levels = {
+        "system": Thing("configuration"),
+        "group": Thing("configuration", group="lensing"),
+        "other group": Thing("configuration", group="stars"),
+        "user": Thing("configuration", "alice@web", "lensing"),
+    }
+
+    found = {level: [verbs(actor, thing, *asked) for actor in (WEB_ALICE, WEB_GINA)] for level, thing in levels.items()}
+
+    assert found["system"] == ["see use", "see use"]
+    assert found["group"] == ["see use", "see use edit"]
+    assert found["other group"] == ["", ""]
+    assert found["user"] == ["see use edit", "see use"]
+    assert all(may(WEB_DAN, "edit", thing) for thing in levels.values())
+
+
+def test_nobody_acts_on_an_account_of_the_same_or_a_higher_rank() -> None:
+    user, peer = Thing("account", "bob@web", "lensing"), Thing("account", "x", "lensing", Rank.GROUP_ADMINISTRATOR)
+
+    assert may(WEB_GINA, "suspend", user)
+    assert not may(WEB_GINA, "suspend", peer)
+    assert not may(WEB_GINA, "suspend", Thing("account", "dan@web", "lensing", Rank.ADMINISTRATOR))
+    assert not may(WEB_GINA, "suspend", Thing("account", "carol@web", "solar"))
+    assert not may(WEB_ALICE, "see", user)
+    assert may(WEB_ALICE, "edit", Thing("account", "alice@web", "lensing"))
+    assert may(WEB_DAN, "rank", peer)
+
+
+def test_only_an_administrator_of_spica_names_those_of_a_group_and_sets_its_quota() -> None:
+    group = Thing("group", group="lensing")
+
+    assert verbs(WEB_ALICE, group, "see", "members", "edit", "decide", "name", "quota", "make") == "see members"
+    assert (
+        verbs(WEB_GINA, group, "members", "edit", "decide", "remove", "name", "quota") == "members edit decide remove"
+    )
+    assert verbs(WEB_GINA, Thing("group", group="solar"), "members", "edit", "decide") == "members"
+    assert verbs(WEB_DAN, group, "name", "quota", "make") == "name quota make"
+
+
+def test_an_owner_of_the_site_is_never_a_unix_user(tmp_path: Path) -> None:
+    assert person_named("root@web", "lensing", 0).uid == -1
+    assert person_named("uid0@web", "lensing", 0).uid == -1
+
+
+def test_the_account_of_the_daemons_own_user_has_the_rank_of_the_account_alone() -> None:
+    tied = Person(os.geteuid(), ME.user, "staff", Rank.USER, account=9)
+
+    assert not may(tied, "see", Thing("process", "alice", "lensing"))
+    assert may(ME, "see", Thing("process", "alice", "lensing"))
