@@ -56,6 +56,7 @@ def test_the_first_and_the_second_time(checkout: Path):
     first = quickstart(checkout)
     second = quickstart(checkout)
 
+    passwords: list[str] = []
     for done, number in ((first, 1), (second, 2)):
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"(process {number})" in done.stdout
@@ -65,6 +66,8 @@ def test_the_first_and_the_second_time(checkout: Path):
         products = re.search(r"Products: +(\S+)", done.stdout)
         assert products
         assert list(Path(products[1]).glob("*.fits"))
+        passwords += re.findall(r"Log in as demo, password ([0-9a-f]{6}-[0-9a-f]{6}-[0-9a-f]{6})\n", done.stdout)
+    assert len(set(passwords)) == 2  # another one each time
     assert "9 reused from earlier runs" in second.stdout
     assert "Installing" not in second.stdout  # nothing is fetched again
     assert not runs(checkout)
