@@ -14,8 +14,12 @@ from conftest import RunningSpica, wait_until
 from site_world import ADDRESS, FORM, Browser, Page, Site, account
 
 from spicad import config, rows
+from spicad.accounts import person_of
+from spicad.jobfile import Job, parse
 from spicad.tables import Configuration, Draft, Exposure, Process
-from spicaweb import drafts
+from spicad.words import BadInput
+from spicaweb import configurations, drafts
+from spicaweb.drafts import Recipe
 
 QUICK = 'title = "Quick"\n\n[[task]]\napplication = "{}"\neach = "exposure"\n'
 SWARP = Path(__file__).parent.parent / "etc/applications/swarp.toml"
@@ -329,3 +333,39 @@ def test_an_uploaded_list_is_added_to_what_was_typed(site: Site, alice: Browser)
 
     assert page.status == 303
     assert [Path(each).name for each in kept.recipe.exposures] == ["900001p.fits", "900002p.fits"]
+
+
+def test_the_version_that_was_chosen_travels_in_the_job(site: Site, alice: Browser):
+    number = saved(alice, "travels", "COMBINE_TYPE SUM\n").place.partition("?")[0].rpartition("/")[2]
+    saved(alice, "", "COMBINE_TYPE AVERAGE\n", of=number)
+    site.open()
+    visible = configurations.Visible(site.settings, person_of(account("alice")))
+    recipe = Recipe(name="travels", exposures=("/a.fits",), rules="noop", configuration={"swarp": f"#{number}"})
+
+    job = parse(drafts.job_text(recipe, visible), "travels")
+
+    assert isinstance(job, Job)
+    assert dict(job.configuration) == {"swarp": "swarp-travels-v1.conf"}
+    assert dict(job.texts) == {"swarp-travels-v1.conf": "COMBINE_TYPE SUM\n"}
+
+
+def test_a_configuration_of_somebody_else_cannot_be_chosen(site: Site, alice: Browser):
+    number = saved(alice, "private", "COMBINE_TYPE SUM\n").place.partition("?")[0].rpartition("/")[2]
+    site.open()
+    carol = configurations.Visible(site.settings, person_of(account("carol")))
+    recipe = Recipe(name="x", exposures=("/a.fits",), rules="noop", configuration={"swarp": f"#{number}"})
+
+    with pytest.raises(BadInput, match="is not there any more"):
+        drafts.job_text(recipe, carol)
+
+
+def test_rules_made_on_the_site_are_chosen_checked_and_run(alice: Browser):
+    text = 'title = "Own"\nsummary = "Of Alice"\n\n[[task]]\napplication = "noop"\neach = "exposure"\n'
+    wrong = saved(alice, "own", text.replace("noop", "nope"), kind="rules")
+    alice.post("/configurations", kind="rules", level="user", name="own", text=text)
+
+    process = number_of(run(alice, begun(alice, "by-own-rules", rules="own")))
+    phase_on(alice, process, "COMPLETED")
+
+    assert 'unknown application "nope"' in wrong.text.replace("&quot;", '"')
+    assert "Own" in alice.get(f"/process/{process}").words

@@ -14,7 +14,7 @@
   <p><label for="exptime_from">Exposed at least <span class="hint">s</span></label><input id="exptime_from" name="exptime_from" inputmode="decimal" value="{{question['exptime_from']}}"></p>
   <p><label for="seeing_to">Seeing at most <span class="hint">arcsec</span></label><input id="seeing_to" name="seeing_to" inputmode="decimal" value="{{question['seeing_to']}}"></p>
   <p><label for="airmass_to">Airmass at most <span class="hint">&nbsp;</span></label><input id="airmass_to" name="airmass_to" inputmode="decimal" value="{{question['airmass_to']}}"></p>
-  <p><label for="grade">Grade <span class="hint"><input type="checkbox" name="ungraded" value="1" aria-label="Also ungraded ones"{{!' checked' if question['ungraded'] else ''}}> also ungraded</span></label><select id="grade" name="grade"><option value="">any</option>
+  <p><label for="grade">Grade</label><label class="choice hint"><input type="checkbox" name="ungraded" value="1"{{!' checked' if question['ungraded'] else ''}}> also ungraded</label><select id="grade" name="grade"><option value="">any</option>
   % for each in 'ABC':
   <option value="{{each}}"{{!' selected' if question['grade'] == each else ''}}>{{each}} or better</option>
   % end
