@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from spicad import outbox, report
+from spicad import outbox, report, retention
 from spicad.capsule import Capsule, folder_of, outcome_record
 from spicad.config import Settings
 from spicad.desk import Desk, Vetted
@@ -38,6 +38,8 @@ def close(settings: Settings, spool: Spool, run: Run, capsule: Capsule, phase: P
     """Closes the capsule and puts the mail in the outbox; returns the reason of the phase. May be done twice."""
     why = _why(run, phase)
     made = _report(run, capsule, phase, why, node, now)
+    if (end := expiry(settings, run, phase, now)) and made.products:
+        made = replace(made, expiry=moment(end))
     text = report.text(made, settings.web.address)
     record = {
         "phase": phase.value,
@@ -77,6 +79,13 @@ def _why(run: Run, phase: Phase) -> str:
         return f"{step.application}{f' on {culprit}' if culprit else ''}: {outcome.why}"
     dropped = len(run.lost)
     return f"{dropped} of {len(run.plan.exposures)} exposures dropped" if dropped else ""
+
+
+def expiry(settings: Settings, run: Run, phase: Phase, now: float) -> float | None:
+    """When the products of a run that ends now will go, unless somebody keeps them."""
+    if phase is Phase.HELD:
+        return None
+    return retention.usual_end(phase, run.owner.group, now, retention.Terms.of(settings))
 
 
 def products(run: Run) -> list[Made]:

@@ -9,6 +9,7 @@ import os
 import re
 import socket
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,29 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
             minimum=0,
         ),
     ),
+    "retention": (
+        Key("days", "number", 15, "Days that products live after the end of their run; 0: for ever", minimum=0),
+        Key("groups", "list of texts", [], 'Other days for processes of some groups, such as ["lensing=30"]'),
+        Key("failed_days", "number", 15, "Days that what a failed or cancelled run left lives; 0: for ever", minimum=0),
+        Key("warn_days", "list of numbers", [5, 1], "Days before the end at which a mail warns; each at least 1"),
+        Key("keep_longer_days", "number", 30, "Days that the owner may have products kept longer", minimum=0),
+        Key(
+            "most_share",
+            "number",
+            0.5,
+            "Share of all products above which a sweep deletes nothing and asks an administrator",
+            minimum=0,
+            maximum=1,
+        ),
+        Key("sweep_s", "number", 3600, "Seconds between two sweeps", minimum=1),
+        Key(
+            "administrator",
+            "text",
+            "",
+            "Address of who is told when deletion pauses or asks, and warned where an owner has no address; empty: the "
+            "accounts of administrators",
+        ),
+    ),
     "sandbox": (
         Key("kind", "text", "bubblewrap", "What encloses each step", choices=("bubblewrap", "none")),
         Key("user_configurations", "yes or no", True, "Whether users may bring their own configurations"),
@@ -202,6 +226,7 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
 }
 
 APPLICATION_SLOTS = re.compile(r"(?P<application>[a-z0-9_-]+)=(?P<slots>[1-9][0-9]{0,3})")
+FIGURE = re.compile(r"(?P<name>[^=\s]+)=(?P<figure>[0-9]{1,9}(\.[0-9]{1,6})?)")
 HOURS = re.compile(r"(?P<from>([01]\d|2[0-3]):[0-5]\d)-(?P<to>([01]\d|2[0-3]):[0-5]\d)")
 
 PATH_OPTIONS = ("spool", "results", "applications", "instruments", "rules", "configurations", "reference")
@@ -235,6 +260,7 @@ class Settings:
     storage: Section
     limits: Section
     priority: Section
+    retention: Section
     sandbox: Section
     ranks: Section
     mail: Section
@@ -283,7 +309,26 @@ def _wrong_together(document: Document, values: dict[str, dict[str, Any]]) -> li
     if limits["hours"] and not HOURS.fullmatch(limits["hours"]):
         what = f"{shown(limits['hours'])} is not a time of day."
         found.append(document.problem(("limits", "hours"), what, "Write such as 20:00-06:00."))
+    found += _wrong_figures(document, values, "retention", "groups", "lensing=30")
+    warn_days = values["retention"]["warn_days"]
+    if not warn_days or min(warn_days) < 1:
+        what = f"warn_days is {shown(warn_days)}: nobody would be warned a day before."
+        found.append(document.problem(("retention", "warn_days"), what, "Write such as [5, 1]."))
     return found
+
+
+def _wrong_figures(
+    document: Document, values: dict[str, dict[str, Any]], section: str, name: str, example: str
+) -> list[Problem]:
+    bad = [text for text in values[section][name] if not FIGURE.fullmatch(text)]
+    mend = f'Write such as "{example}".'
+    return [document.problem((section, name), f"{shown(text)} is not NAME=NUMBER.", mend) for text in bad]
+
+
+def figures_of(texts: Iterable[str]) -> dict[str, float]:
+    """Of such as ["lensing=30"]."""
+    found = [FIGURE.fullmatch(text) for text in texts]
+    return {each["name"]: float(each["figure"]) for each in found if each}
 
 
 def _unknown(name: str, is_section: bool) -> tuple[str, str]:

@@ -18,11 +18,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from spicad import config, letters, outbox, sandbox, tables
+from spicad import config, letters, outbox, sandbox, sweeping, tables
 from spicad.archive.keeping import Keeper
 from spicad.background import Background
 from spicad.config import Settings
 from spicad.desk import Desk
+from spicad.housekeeping import Housekeeping
 from spicad.intake import Intake
 from spicad.ledger import Ledger
 from spicad.node import is_on_network, weights_of
@@ -88,6 +89,7 @@ class Daemon:
         self.seen_change: tuple[int, ...] = ()
         self.notify = Notify()
         self.snooppix = Keeper(settings)
+        self.housekeeping = Housekeeping(self.workshop)
 
     # ------------------------------------------------------------------ life
 
@@ -135,6 +137,7 @@ class Daemon:
         self.intake.settle()
         self.ledger.flush(now)
         self._mail(now)
+        self.housekeeping.look(now)
         if now >= self.next_tidy:
             self.next_tidy = now + HOUR_S
             self._tidy(now)
@@ -287,7 +290,8 @@ class Daemon:
                 self.ledger.event(int(report["process"]), phase, "spicad", "the report was accepted for delivery", at)
         if self.ledger.flush(self.clock()):
             for key, _ in accepted:
-                outbox.forget(folder, key)
+                if not sweeping.WARNING_KEY.fullmatch(key):  # the sweep notes these in the capsules
+                    outbox.forget(folder, key)
 
     def _tidy(self, now: float) -> None:
         """Job files that have been over for long enough leave the spool; their rows and capsules stay."""

@@ -48,12 +48,13 @@ JOB_KEYS = (
     Key("end", "table", REQUIRED, "The last line of a whole job file is [end]"),
 )
 
-ORDERS = ("hold", "release", "cancel", "rerun")  # about a process
-NODE_ORDERS = ("drain", "undrain")  # about the node
+ORDERS = ("hold", "release", "cancel", "rerun", "keep", "rebuild")  # about a process
+NODE_ORDERS = ("drain", "undrain", "sweep")  # about the node, and about all that is to be deleted
 ORDER_KEYS = (
     Key("order", "text", REQUIRED, "What to do", choices=ORDERS + NODE_ORDERS),
-    Key("process", "integer", 0, "The processid; for drain and undrain none", minimum=1, maximum=LARGEST),
+    Key("process", "integer", 0, "The processid; for drain, undrain and sweep none", minimum=1, maximum=LARGEST),
     Key("fresh", "yes or no", False, "For rerun: from the recipe of the last run, reusing no finished step"),
+    Key("days", "number", 0, "For keep: days from now; 0: as long as may be", minimum=0, maximum=36525),
     Key("why", "text", "", "The reason, kept with the event"),
     Key("web", "table of texts", {}, "Written by the site alone: whose drop this is"),
     Key("end", "table", REQUIRED, "The last line of a whole file is [end]"),
@@ -93,6 +94,7 @@ class Order:
     fresh: bool = False
     why: str = ""
     token: str = ""  # of its drop
+    days: float = 0.0
     web: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -116,7 +118,8 @@ def parse(text: str, source: str) -> Job | Order:
         values = checked(document, ORDER_KEYS)
         if values["order"] in ORDERS and not values["process"]:
             raise BadInput(document.problem(("order",), 'the key "process" is missing.', "Add: process = PROCESSID"))
-        return Order(source, values["order"], values["process"], values["fresh"], values["why"], web=values["web"])
+        given = {name: values[name] for name in ("order", "process", "fresh", "why", "days", "web")}
+        return Order(source, **given)
     return _job(document)
 
 

@@ -86,6 +86,21 @@ class Ledger:
 
         self._waiting.append(write)
 
+    def again(self, process: int, accepted: Accepted, name: str, why: str, now: float) -> None:
+        """A process whose job file had left the spool is queued again; its row is made when it was lost."""
+
+        def write() -> None:
+            before = rows.find(Process, "phase", id=process)
+            if before is None:
+                insert_process(NewProcess(accepted, name, "", 0.0, 0, 0), Phase.QUEUED, why, process)
+                return
+            values = {"phase": Phase.QUEUED.value, "why": why, "run": accepted.run, "steps_done": 0}
+            rows.update(Process, {"id": process}, ended=None, started=None, expires=None, **values)
+            values = {"who": accepted.owner, "before": str(before), "phase": Phase.QUEUED.value, "why": why}
+            rows.insert(Event, process=process, time=now, **values)
+
+        self._waiting.append(write)
+
     def event(self, process: int, phase: Phase, who: str, why: str, now: float) -> None:
         self._waiting.append(lambda: rows.insert(Event, process=process, time=now, who=who, phase=phase.value, why=why))
 

@@ -1,4 +1,4 @@
-"""Orders about existing processes: hold, release, cancel, rerun. The kernel says whose they are, as of job files.
+"""Orders about processes, as hold, rerun, keep. The kernel says whose they are, as of job files.
 
 Each returns '' when it was obeyed, else the reason why not.
 """
@@ -8,11 +8,15 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
+from pathlib import Path
 
+from spicad import sweeping
+from spicad.capsule import Capsule
 from spicad.durable import sync_folder
 from spicad.jobfile import NODE_ORDERS, Order, parse
 from spicad.node import DRAINED
 from spicad.people import Person, Thing, may
+from spicad.retention import Terms
 from spicad.spool import Accepted
 from spicad.waiting import Waiting
 from spicad.words import Phase, Rank, SpicaError
@@ -22,8 +26,14 @@ log = logging.getLogger("spicad")
 
 
 def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
+    if order.order == "sweep":
+        return _sweep(actor, workshop, now)
     if order.order in NODE_ORDERS:
         return _drain(order, actor, workshop)
+    if order.order == "keep":
+        return _keep(order, actor, workshop, now)
+    if order.order == "rebuild":
+        return _rebuild(order, actor, workshop, now)
     phase = workshop.floor.spool.phase_of(order.process)
     if phase is None:
         return f"there is no process {order.process}."
@@ -36,6 +46,85 @@ def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
     log.info("process %d: %s by %s %s", order.process, order.order, actor.user, order.why)
     verb = {"hold": _hold, "release": _release, "cancel": _cancel, "rerun": _rerun}[order.order]
     return verb(order, actor, workshop, phase, text, accepted, now)
+
+
+def _sweep(actor: Person, workshop: Workshop, now: float) -> str:
+    """Deletion that was stopped goes on."""
+    if actor.rank < Rank.ADMINISTRATOR:
+        return "only administrators may let products be deleted."
+    log.warning("deletion goes on by %s", actor.user)
+    return sweeping.go_on(workshop.floor.spool, sweeping.moment_now(now))
+
+
+def _keep(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
+    """Its job file may have left the spool long ago: the capsule says whose it is."""
+    folder = _ended_folder(order, actor, workshop)
+    if folder is None:
+        return f"there is no process {order.process}."
+    is_limited = actor.rank < Rank.ADMINISTRATOR
+    terms = Terms.of(workshop.floor.settings)
+    until, why = sweeping.keep(folder, workshop.floor.spool, terms, order.days, now, is_limited)
+    if why:
+        return why
+    words = f"{actor.user} keeps its products until {sweeping.day(until)}" + (f": {order.why}" if order.why else "")
+    phase = workshop.floor.spool.phase_of(order.process) or Phase.COMPLETED
+    workshop.floor.ledger.event(order.process, phase, actor.user, words, now)
+    workshop.floor.ledger.process_values(order.process, expires=until)
+    log.info("process %d: %s", order.process, words)
+    return ""
+
+
+def _ended_folder(order: Order, actor: Person, workshop: Workshop) -> Path | None:
+    """None too when `actor` may not give this order."""
+    folder = sweeping.folder_of(workshop.results, order.process)
+    run = sweeping.last_run(folder) if folder else None
+    if folder is None or run is None:
+        return None
+    try:
+        group = str(Capsule(run).read_json("run.json")["group"])
+    except (SpicaError, KeyError):
+        return None
+    return folder if may(actor, order.order, Thing("process", folder.parent.name, group)) else None
+
+
+def _rebuild(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
+    """The recipe is run again, also when the job file has left the spool: the capsule has it."""
+    folder = _ended_folder(order, actor, workshop)
+    spool = workshop.floor.spool
+    phase = spool.phase_of(order.process)
+    if folder is None:
+        return f"there is no process {order.process} that has run."
+    if phase is not None:
+        text, accepted = spool.read_copy(order.process, phase)
+        return _rerun(replace(order, fresh=True), actor, workshop, phase, text, accepted, now)
+    try:
+        text, accepted = _from_capsule(order, folder)
+    except (SpicaError, KeyError, OSError) as error:
+        return f"the recipe of process {order.process} cannot be read: {error}"
+    again = replace(accepted, run=accepted.run + 1, fresh=True, asked=order.token)
+    spool.place(spool.prepare_copy(again.token, text, again), order.process)
+    spool.sync(Phase.QUEUED)
+    why = f"run {again.run} asked for by {actor.user}"
+    workshop.floor.ledger.again(order.process, again, getattr(parse(text, accepted.drop), "name", ""), why, now)
+    workshop.queue.add(waiting_of(order.process, text, again), now)
+    return ""
+
+
+def _from_capsule(order: Order, folder: Path) -> tuple[str, Accepted]:
+    run = sweeping.last_run(folder)
+    assert run is not None
+    facts = Capsule(run).read_json("run.json")
+    accepted = Accepted(
+        token=f"rebuild-{order.token[:40]}",
+        owner=facts["owner"],
+        group=facts["group"],
+        rank=facts["rank"],
+        submitted=facts["submitted"],
+        drop="job.spica",
+        run=facts["run"],
+        locality=facts.get("locality", 1.0),
+    )
+    return (run / "job.spica").read_text(encoding="utf-8"), accepted
 
 
 def _drain(order: Order, actor: Person, workshop: Workshop) -> str:
@@ -112,7 +201,17 @@ def _rerun(
     os.unlink(spool.path(order.process, phase))
     why = f"run {again.run} asked for by {actor.user}"
     workshop.floor.ledger.phase(
-        order.process, phase, Phase.QUEUED, actor.user, why, now, run=again.run, ended=None, started=None, steps_done=0
+        order.process,
+        phase,
+        Phase.QUEUED,
+        actor.user,
+        why,
+        now,
+        run=again.run,
+        ended=None,
+        started=None,
+        steps_done=0,
+        expires=None,
     )
     workshop.queue.add(waiting_of(order.process, text, again), now)
     return ""

@@ -56,7 +56,7 @@ OF_A_MEMBER = "group administrator, of what a member owns"
 MAY: dict[str, dict[str, tuple[str, ...]]] = {
     "process": {
         OWNER: ("*",),
-        OF_A_MEMBER: ("see", "hold", "release", "cancel", "delete"),
+        OF_A_MEMBER: ("see", "hold", "release", "cancel", "delete", "keep"),
     },
     "group": {
         SOMEBODY: ("see", "ask"),

@@ -63,7 +63,7 @@ def recover(workshop: Workshop, now: float) -> None:
             row = rows.get(process)
             if row is None:
                 _make_row(spool, process, phase, now)
-            elif row.phase != phase.value:
+            elif row.phase != phase.value and not _is_archived(row, phase):
                 _follow(spool, process, row.phase, phase, now)
         lost = [row for process, row in rows.items() if process not in places and row.phase in LIVE]
         for row in lost:
@@ -77,6 +77,11 @@ def recover(workshop: Workshop, now: float) -> None:
         elif process not in rows or rows[process].phase != phase.value:
             _note_steps(workshop, process, phase)
     log.info("start: %d queued, %d executing", len(workshop.queue), len(workshop.runs))
+
+
+def _is_archived(row: Row, phase: Phase) -> bool:
+    """Its products are gone, and its job file waits for its own time in the folder of how it had ended."""
+    return row.phase == Phase.ARCHIVED.value and phase.is_over
 
 
 def _one_place_each(spool: Spool) -> dict[int, Phase]:

@@ -25,6 +25,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "integer": lambda v: isinstance(v, int) and not isinstance(v, bool),
     "yes or no": lambda v: isinstance(v, bool),
     "list of texts": lambda v: isinstance(v, list) and all(isinstance(item, str) for item in v),
+    "list of numbers": lambda v: isinstance(v, list) and all(KINDS["number"](item) for item in v),
     "text or list of texts": lambda v: isinstance(v, str) or KINDS["list of texts"](v),
     "date and time": lambda v: isinstance(v, date),  # a datetime is one too, a time of day is not
     "table": lambda v: isinstance(v, dict),

@@ -62,6 +62,7 @@ class Process(Table):
     steps_total = peewee.IntegerField(default=0)
     forecast_bytes = peewee.BigIntegerField(default=0)
     locality = peewee.DoubleField(default=1.0)  # share of the input bytes that are stored on the daemon's node
+    expires = peewee.DoubleField(null=True)  # when its products go; see retention.py
 
 
 class Event(Table):
@@ -489,6 +490,10 @@ def _site_tables() -> None:
     _make(Draft, Configuration)
 
 
+def _retention_columns() -> None:
+    _add_missing_columns(Process, "expires")
+
+
 MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (1, "processes, events, steps, digests", _first_tables),
     (2, "the archive: exposures, CCDs, their places on the sky", _archive_tables),
@@ -497,6 +502,7 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (5, "what landed, and what is on its way", _flow_tables),
     (6, "what the order of processes is made of", _priority_columns),
     (7, "drafts of processes, and configurations made on the site", _site_tables),
+    (8, "when products go", _retention_columns),
 )
 NEWEST = MIGRATIONS[-1][0]
 

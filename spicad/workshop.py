@@ -427,7 +427,8 @@ class Workshop:
         log.info("process %d %s: %s %s", run.process, run.name, phase.value, why)
         self.floor.ledger.phase(
             run.process, Phase.EXECUTING, phase, who, why, now,
-            ended=None if phase is Phase.HELD else now, steps_total=run.total,
+            ended=None if phase is Phase.HELD else now, expires=closing.expiry(self.floor.settings, run, phase, now),
+            steps_total=run.total,
             steps_done=run.count((StepState.DONE, StepState.REUSED)),
         )  # fmt: skip
 

@@ -29,7 +29,7 @@ LAYERS = {
     ),
     "settings, tables, people": (
         "spicad.config", "spicad.node", "spicad.tables", "spicad.rows", "spicad.people", "spicad.accounts",
-        "spicad.fair_share", "spicad.eta",
+        "spicad.fair_share", "spicad.eta", "spicad.retention",
     ),
     "applications, exposures, engines": (
         "spicad.applications.*", "spicad.archive.*", "spicad.backends.*", "spicad.rules",
@@ -39,10 +39,11 @@ LAYERS = {
     "jobs and decisions": ("spicad.jobfile", "spicad.picking", "spicad.plan", "spicad.desk"),
     "the spool and the runs": (
         "spicad.spool", "spicad.ledger", "spicad.run", "spicad.capsule", "spicad.steps", "spicad.key_figures",
-        "spicad.closing", "spicad.handover",
+        "spicad.closing", "spicad.handover", "spicad.sweeping",
     ),
     "the daemon's parts": (
         "spicad.workbench", "spicad.workshop", "spicad.orders", "spicad.intake", "spicad.recovery",
+        "spicad.housekeeping",
     ),
     "programs": ("spicad.daemon", "spicad.service", "spicad.snooping", "spicad.commands", "spicad.commands.*"),
     "the site": ("spicaweb", "spicaweb.*", "spicaweb.pages.*"),

@@ -47,7 +47,7 @@ def drop(settings: Settings, stem: str, text: str) -> str:
     return name
 
 
-def order_text(order: str, process: int = 0, why: str = "", is_fresh: bool = False) -> str:
+def order_text(order: str, process: int = 0, why: str = "", is_fresh: bool = False, days: float = 0.0) -> str:
     lines = [f"order = {as_toml(order)}"]
     if process:
         lines.append(f"process = {process}")
@@ -55,6 +55,8 @@ def order_text(order: str, process: int = 0, why: str = "", is_fresh: bool = Fal
         lines.append(f"why = {as_toml(why)}")
     if is_fresh:
         lines.append("fresh = true")
+    if days:
+        lines.append(f"days = {days:g}")
     return "\n".join([*lines, "", "[end]", ""])
 
 

@@ -116,6 +116,7 @@ def as_record(row: Process) -> dict[str, Any]:
         "submitted": iso(row.submitted),
         "started": iso(row.started),
         "ended": iso(row.ended),
+        "expires": iso(row.expires),
         "why": row.why,
         "folder": row.capsule,
     }
@@ -131,8 +132,9 @@ def _print(rows: list[Process]) -> None:
             row.phase,
             f"{row.steps_done}/{row.steps_total}",
             datetime.fromtimestamp(row.submitted).strftime("%m-%d %H:%M"),
+            datetime.fromtimestamp(row.expires).strftime("%m-%d") if row.expires else "",
             "" if row.phase == Phase.QUEUED and row.why.startswith("taken from") else row.why,
         ]
         for row in rows
     ]
-    print_table(cells, ("id", "name", "user", "phase", "steps", "submitted", "why"), right=("id", "steps"))
+    print_table(cells, ("id", "name", "user", "phase", "steps", "submitted", "kept to", "why"), right=("id", "steps"))

@@ -56,11 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
     return max(failures) if len(failures) == len(processes) else FAILED if failures else DONE
 
 
-def give(settings: Settings, verb: str, process: int, why: str = "", is_fresh: bool = False) -> str:
+def give(settings: Settings, verb: str, process: int, why: str = "", is_fresh: bool = False, days: float = 0.0) -> str:
     """Drops the order; returns the name of the drop. Raises NothingFound."""
     with open_tables(settings):
         row_of(process)
-    return drop(settings, f"{verb}-{process:06d}", order_text(verb, process, why, is_fresh))
+    return drop(settings, f"{verb}-{process:06d}", order_text(verb, process, why, is_fresh, days))
 
 
 def _result(settings: Settings, verb: str, process: int) -> str:

@@ -90,6 +90,7 @@ def record_of(row: Process, capsule: RunFolder | None) -> dict[str, Any]:
         "not_before": iso(row.not_before),
         "started": iso(row.started),
         "ended": iso(row.ended),
+        "expires": iso(row.expires),
         "steps_done": row.steps_done,
         "steps_total": row.steps_total,
         "forecast_bytes": row.forecast_bytes,
@@ -103,7 +104,7 @@ def record_of(row: Process, capsule: RunFolder | None) -> dict[str, Any]:
         ],
         "dropped": _dropped(capsule, outcome, row),
         "products": [{"name": name, "bytes": size_, "digest": digest} for name, (size_, digest) in manifest.items()],
-        "times": {"submitted": row.submitted, "started": row.started, "ended": row.ended},
+        "times": {"submitted": row.submitted, "started": row.started, "ended": row.ended, "expires": row.expires},
     }
 
 
@@ -187,6 +188,7 @@ def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("submitted", clock(times["submitted"])),
         ("started", clock(times["started"]) if times["started"] else ""),
         ("ended", _ended(times)),
+        ("kept until", clock(times["expires"]) if times["expires"] else ""),
         ("mail", record["mail"]),
         ("folder", record["folder"]),
     ]
