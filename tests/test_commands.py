@@ -230,7 +230,7 @@ def completed(*words: str) -> list[str]:
 
 
 def test_bash_completes_sub_commands_options_values_and_processids() -> None:
-    assert completed("spica", "re") == ["rebuild", "release", "rerun", "results", "retention"]
+    assert completed("spica", "re") == ["release", "rerun", "rebuild", "retention", "results"]
     assert completed("spica", "show", "--wa") == ["--watch"]
     assert completed("spica", "--config", "x", "hold", "1") == ["12", "13"]
     assert completed("spica", "list", "--phase", "exe") == ["executing"]
