@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -28,9 +29,10 @@ from spicad.fits import FitsProblem
 from spicad.tables import Ccd as CcdRow
 from spicad.tables import Cell, database
 from spicad.tables import Exposure as ExposureRow
-from spicad.words import BadInput, Problem
+from spicad.words import BadInput, Problem, SpicaError
 
 BATCH = 50  # exposures of one transaction: its sync costs as much as ten of them
+LOCK_PATIENCE_S = 60
 ON_SKY = ("science", "stack")  # the types of exposure that nobody could find without their place
 WIDEST_DEG = 60.0
 REFUSED = (fits.TWICE, fits.NOT_ASCII)  # oddities of cards that the archive must not guess about
@@ -207,10 +209,26 @@ def _registered(arrivals: Sequence[Arrival]) -> list[Registered]:
 
 
 def _in_one_transaction(arrivals: Sequence[Arrival]) -> list[Registered]:
-    is_sqlite = isinstance(database.obj, peewee.SqliteDatabase)
-    with database.atomic("IMMEDIATE") if is_sqlite else database.atomic():
+    with _alone():
         known = _known(arrivals)
         return [_taken(arrival, known) for arrival in arrivals]
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """A transaction in which no other registers: two would each find that the other's exposure is not there yet."""
+    if isinstance(database.obj, peewee.SqliteDatabase):
+        with database.atomic("IMMEDIATE"):
+            yield
+        return
+    name = f"spica.register.{database.database}"[:64]
+    if not database.execute_sql("SELECT GET_LOCK(%s, %s)", (name, LOCK_PATIENCE_S)).fetchone()[0]:
+        raise SpicaError(f"The archive is being written by another for more than {LOCK_PATIENCE_S} s. Try again later.")
+    try:
+        with database.atomic():
+            yield
+    finally:
+        database.execute_sql("SELECT RELEASE_LOCK(%s)", (name,))
 
 
 @dataclass
