@@ -205,17 +205,26 @@ def note_accepted(results: Path, spool: Spool, swept: Swept) -> None:
         found = WARNING_KEY.fullmatch(key)
         if not found:
             continue
-        folder = folder_of(results, int(found["process"]))
-        with _ONE_AT_A_TIME:
-            of_it = kept_of(folder, spool) if folder else None
-            if of_it is not None:
-                run, kept = of_it
-                given = kept.record.warned.get(found["days"])
-                if given and (int(found["run"]), int(found["keeps"])) == (kept.run, kept.record.keeps):
-                    given = replace(given, accepted=at)
-                    write_record(run, replace(kept.record, warned={**kept.record.warned, found["days"]: given}))
-                    swept.accepted.append((kept, found["days"], at))
-        outbox.forget(spool.folder("outbox"), key)
+        try:
+            folder = folder_of(results, int(found["process"]))
+            if folder and (kept := _note_accepted(folder, spool, found, at)):
+                swept.accepted.append((kept, found["days"], at))
+        except OSError as error:
+            log.error("the acceptance of %s cannot be noted: %s. Tried again at the next sweep.", key, error)
+        else:
+            outbox.forget(spool.folder("outbox"), key)
+
+
+def _note_accepted(folder: Path, spool: Spool, key: re.Match[str], at: float) -> Kept | None:
+    """None when the warning is of an earlier run, or of before a wish to keep."""
+    with _ONE_AT_A_TIME:
+        run, kept = kept_of(folder, spool) or (folder, None)
+        given = kept.record.warned.get(key["days"]) if kept else None
+        if kept is None or given is None or (int(key["run"]), int(key["keeps"])) != (kept.run, kept.record.keeps):
+            return None
+        warned = {**kept.record.warned, key["days"]: replace(given, accepted=at)}
+        write_record(run, replace(kept.record, warned=warned))
+        return kept
 
 
 def _lost_warnings(spool: Spool, living: Sequence[Kept], terms: Terms, now: float) -> Iterator[Warn]:
@@ -243,17 +252,17 @@ def _warn(settings: Settings, spool: Spool, run: Path, warn: Warn, to: Sequence[
             "process %d: nobody can be warned, so its products stay: give [retention] administrator", kept.process
         )
         return 0
-    with _ONE_AT_A_TIME:
-        record = read_record(run)
-        if record.keeps != kept.record.keeps or record.archived:
-            return 0  # somebody wished to keep it meanwhile
-        given = {**record.warned, retention.days_key(warn.days): Warned(warn.says)}
-        write_record(run, replace(record, warned=given))
     try:
+        with _ONE_AT_A_TIME:
+            record = read_record(run)
+            if record.keeps != kept.record.keeps or record.archived:
+                return 0  # somebody wished to keep it meanwhile
+            given = {**record.warned, retention.days_key(warn.days): Warned(warn.says)}
+            write_record(run, replace(record, warned=given))
         subject, text = warning_text(settings, warn)
         outbox.put(folder, key, outbox.compose(settings, address, subject, text), now)
-    except SpicaError as error:
-        log.error("process %d: nobody can be warned, so its products stay: %s", kept.process, error)
+    except (SpicaError, OSError) as error:
+        log.error("process %d: it cannot be warned of, so its products stay: %s", kept.process, error)
         return 0
     log.info("process %d %s: warned that its products go on %s", kept.process, kept.name, day(warn.says))
     return 1

@@ -125,8 +125,12 @@ def fork(work: Callable[[], None], log: Path) -> tuple[int, int]:
 
 def traced(spica: RunningSpica, inject: list[str], limit_s: float = PATIENCE_S) -> tuple[int, list[str]]:
     """Submission and daemon under strace: their wait status, and the calls of CHANGING that they made."""
-    trace = spica.folder / "trace"
-    pid, go = fork(lambda: submit_and_live(spica, limit_s), spica.folder / "first.log")
+    return traced_work(lambda: submit_and_live(spica, limit_s), spica.folder, inject)
+
+
+def traced_work(work: Callable[[], None], folder: Path, inject: list[str]) -> tuple[int, list[str]]:
+    trace = folder / "trace"
+    pid, go = fork(work, folder / "first.log")
     options = [f"trace={CHANGING}", *inject]
     command = ["strace", "-p", str(pid), "-o", str(trace), *(word for each in options for word in ("-e", each))]
     strace = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
