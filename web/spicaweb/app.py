@@ -114,6 +114,7 @@ def make_app(settings: Settings | None = None) -> Bottle:
     app = Bottle()
     for method, path, page, standing in SITE_MAP:
         app.route(path, method, _served(settings, opened, page, standing))
+    app.route("/<path:path>", "GET", _served(settings, opened, "front.nowhere", ANYBODY))
     app.default_error_handler = lambda error: _send(settings, None, _plain(error))  # of Bottle itself: no such route
     return app
 
@@ -197,7 +198,8 @@ def _plain(error: HTTPError) -> Answer:
 
 def _words(status: int, words: str) -> Answer:
     """Without templates or tables."""
-    return Answer(f"<!doctype html><html lang=en><title>Spica</title><h1>Spica</h1><p>{words}</p></html>", status)
+    page = f"<!doctype html><html lang=en><title>Spica</title><main><h1>Spica</h1><p>{words}</p></main></html>"
+    return Answer(page, status)
 
 
 def _send(settings: Settings, visit: Visit | None, answer: Answer) -> HTTPResponse:

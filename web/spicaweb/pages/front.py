@@ -25,6 +25,10 @@ def home(visit: Visit) -> Answer:
     return draw(visit, "home" if visit.actor else "welcome", "Spica")
 
 
+def nowhere(visit: Visit, path: str) -> Answer:
+    raise NotThere
+
+
 def static(visit: Visit, name: str) -> Answer:
     """From the list above, never by a path."""
     if name not in KINDS:

@@ -5,7 +5,7 @@
   <input id="who" name="who" type="search" value="{{who}}"></p>
   <p><button class="quiet">Show</button></p>
 </form>
-<div class="scroll"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Audit trail"><table>
   <thead><tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">Did what</th><th scope="col">To</th><th scope="col">Words</th><th scope="col">From</th></tr></thead>
   <tbody>
   % for row in rows:

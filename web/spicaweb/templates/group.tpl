@@ -41,9 +41,9 @@
       % include('csrf.tpl')
       <input type="hidden" name="account" value="{{account.name}}">
       % if may['name'] and membership.is_administrator:
-      <button class="quiet" name="verb" value="member" aria-label="Take the administration from {{account.name}}">Not administrator</button>
+      <button class="quiet" name="verb" value="member" aria-label="Not administrator: {{account.name}}">Not administrator</button>
       % elif may['name']:
-      <button class="quiet" name="verb" value="administrator" aria-label="Make {{account.name}} administrator">Make administrator</button>
+      <button class="quiet" name="verb" value="administrator" aria-label="Make administrator: {{account.name}}">Make administrator</button>
       % end
       % if may['name'] or not membership.is_administrator:
       <button class="danger" name="verb" value="remove" aria-label="Remove {{account.name}} from the group">Remove</button>
