@@ -64,6 +64,9 @@ class Process(Table):
     locality = peewee.DoubleField(default=1.0)  # share of the input bytes that are stored on the daemon's node
     expires = peewee.DoubleField(null=True)  # when its products go; see retention.py
 
+    class Meta:
+        indexes = ((("owner", "phase"), False),)  # the site counts one owner's by phase
+
 
 class Event(Table):
     """Who changed what, when and why; one row for each change of phase."""
@@ -503,6 +506,7 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (6, "what the order of processes is made of", _priority_columns),
     (7, "drafts of processes, and configurations made on the site", _site_tables),
     (8, "when products go", _retention_columns),
+    (9, "an index of processes by owner and phase", lambda: _make_missing_indexes(Process)),
 )
 NEWEST = MIGRATIONS[-1][0]
 

@@ -193,7 +193,9 @@ def test_results_come_without_a_reload_by_hand(alice: Walker, stacked: str) -> N
     assert "COMPLETED" in words
     assert "scatter of bright stars against the reference catalogue" in words
     images = alice.page.locator(".previews img")
-    alice.page.wait_for_function("[...document.images].every(image => image.complete)")
+    images.first.scroll_into_view_if_needed()
+    whole = "[...document.images].every(image => image.complete)"
+    wait_until(lambda: alice.page.evaluate(whole), "the previews to be loaded")
     assert images.count() == 2
     assert all(images.nth(at).evaluate("image => image.naturalWidth") > 100 for at in range(2))
 

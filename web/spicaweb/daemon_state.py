@@ -24,7 +24,7 @@ from spicad.words import Phase
 LOCK = "spicad.lock"  # spicad/daemon.py's
 LATE_FACTOR, LATE_S = 5, 30.0
 MOST_QUEUED = 50
-MOST_SCORED = 5000
+MOST_SCORED = 1000
 MOST_RUNNING = 100
 
 

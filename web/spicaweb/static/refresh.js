@@ -3,7 +3,7 @@
 (() => {
   const part = document.querySelector("[data-refresh]");
   if (!part) return;
-  const SECONDS = 2;
+  const SECONDS = Number(part.dataset.seconds) || 2;
   const was = part.querySelector(".phase")?.textContent;
   async function refresh() {
     if (!document.hidden) {

@@ -3,7 +3,7 @@
 % from spicad.report import size
 % life = state['life']
 <h1>The daemon</h1>
-<div id="progress" data-refresh="{{visit.link('/daemon')}}">
+<div id="progress" data-seconds="8" data-refresh="{{visit.link('/daemon')}}">
 % if life.is_running and not life.is_late:
 <p class="done">spicad runs on {{state['node']}}.</p>
 % elif life.is_running:

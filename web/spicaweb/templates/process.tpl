@@ -23,7 +23,7 @@
 % elif order:
 <p class="note" role="status">Handed over. The daemon has not taken it yet.</p>
 % end
-<section class="card" id="progress"{{!' data-refresh="%s"' % visit.link('/process/%d/progress' % row.id) if refresh and not progress['is_over'] else ''}}>
+<section class="card" id="progress" data-seconds="{{2 if progress['phase'] == 'EXECUTING' or order else 4}}"{{!' data-refresh="%s"' % visit.link('/process/%d/progress' % row.id) if refresh and not progress['is_over'] else ''}}>
 % include('progress.tpl', progress=progress, visit=visit)
 </section>
 % if refresh:
