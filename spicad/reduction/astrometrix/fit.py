@@ -23,6 +23,7 @@ from spicad.reduction.astrometrix.model import Camera, Model, Plane, powers, ter
 from spicad.reduction.astrometrix.settings import Settings
 from spicad.reduction.references import References
 from spicad.reduction.tangent import vectors
+from spicad.words import SpicaError
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -36,7 +37,7 @@ LEAST_FLOOR_PIXELS = 0.002
 LOOSE, TIGHT = 30.0, 1e-5
 # How large a CCD's own curvature and an exposure's bend are likely to be (pixels at the edge): effects of flatness and
 # refraction. Where stars are many they follow the stars; where few, these keep them from fitting the noise.
-LIKELY_OWN, LIKELY_BEND = 0.05, 0.1
+LIKELY_OWN, LIKELY_BEND = 0.03, 0.05
 
 
 @dataclass
@@ -324,7 +325,10 @@ def solve(problem: Problem, links: Links, found: Residuals) -> Solution:
     for row, at in enumerate(frames.values()):
         table[row, : len(at)] = at
     _take_sources_off(matrix, right, problem, links, found, takes_part, basis, turns, frame, table)
-    factor = cho_factor(matrix, lower=True)
+    try:
+        factor = cho_factor(matrix, lower=True)
+    except (np.linalg.LinAlgError, ValueError) as error:
+        raise SpicaError(f"the equations of the fit cannot be solved: {error}. Are there stars in common?") from None
     change = cho_solve(factor, -right)
     _apply(problem, columns, change)
     return Solution(cho_solve(factor, np.eye(count, dtype=complex)), frames, count)
