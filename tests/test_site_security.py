@@ -695,3 +695,21 @@ def test_the_accounts_of_sqlite_are_closed_to_the_group_of_the_spool(lone_site: 
 
 def test_the_site_needs_its_own_words_in_spica_conf(tmp_path: Path) -> None:
     assert {key.name for key in config.OPTIONS["web"]} >= {"address", "listen", "user", "proxy", "database"}
+
+
+def test_the_front_page_shows_ones_own_latest_processes_and_who_waits_for_an_answer(site: Site) -> None:
+    site.open()
+    tables.Process.delete().execute()
+    for name, owner in (("mine", "alice@web"), ("hers", "carol@web")):
+        tables.Process.create(
+            token=name, name=name, owner=owner, group="lensing", rank=0, phase="COMPLETED", submitted=1e9
+        )
+    add_account("erin", state=accounts.State.ASKED)
+    accounts.ask_to_join(account("erin").id, "lensing", "to learn", time.time())
+
+    alice, gina = site.logged_in("alice").get("/"), site.logged_in("gina").get("/")
+
+    assert "mine COMPLETED 2001-09-09 01:46 UTC" in alice.words
+    assert "hers" not in alice.words
+    assert "waits for your answer" not in alice.words
+    assert "One request waits for your answer" in gina.words

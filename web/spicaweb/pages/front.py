@@ -6,10 +6,10 @@ Asking for an account and lost passwords are joining.py's affair.
 from __future__ import annotations
 
 from spicad import accounts, passwords
-from spicad.tables import Account
+from spicad.tables import Account, Process
 from spicaweb import sessions
 from spicaweb.answers import Answer, NotThere, Refusal
-from spicaweb.drawing import STATIC, draw, static_digest
+from spicaweb.drawing import STATIC, draw, stands, static_digest
 from spicaweb.visit import Visit
 
 KINDS = {
@@ -17,12 +17,24 @@ KINDS = {
     "star.svg": "image/svg+xml",
     "refresh.js": "text/javascript; charset=UTF-8",
 }
+LATEST = 8  # processes on the front page
 WRONG = "The name and the password do not belong together, or there is no such account."
 TOO_MANY = "Too many attempts. Wait a quarter of an hour and try again, or ask for a new password."
 
 
 def home(visit: Visit) -> Answer:
-    return draw(visit, "home" if visit.actor else "welcome", "Spica")
+    if visit.actor is None:
+        return draw(visit, "welcome", "Spica")
+    own = Process.select().where(Process.owner == visit.actor.user).order_by(Process.id.desc()).limit(LATEST)
+    return draw(visit, "home", "Spica", latest=list(own), waiting=_who_waits(visit))
+
+
+def _who_waits(visit: Visit) -> int:
+    """How many ask for an answer that this visitor gives."""
+    if not stands(visit, "group administrator"):
+        return 0
+    of_groups = None if stands(visit, "administrator") else sorted(visit.user.administers)
+    return len(accounts.wishes(of_groups))
 
 
 def nowhere(visit: Visit, path: str) -> Answer:
