@@ -173,6 +173,7 @@ WALK: tuple[tuple[str, str, str, dict[str, str], str], ...] = (
     ("POST", "/process/<number>/<verb>", "/process/{queued}/hold", {}, "login ok 404 404 ok ok"),
     ("POST", "/process/<number>/<verb>", "/process/{queued}/release", {}, "login 409 404 404 409 409"),
     ("POST", "/process/<number>/<verb>", "/process/{process}/rerun", {}, "login ok 404 404 404 ok"),
+    ("POST", "/process/<number>/<verb>", "/process/{process}/keep", {}, "login ok 404 404 ok ok"),
     ("POST", "/process/<number>/<verb>", "/process/{process}/explode", {}, "login 404 404 404 404 404"),
     ("GET", "/difference", "/difference?one={process}.1", {}, "login ok 404 404 ok ok"),
     ("GET", "/difference", "/difference?one={process}.1&other={process}.1", {}, "login ok 404 404 ok ok"),

@@ -28,6 +28,8 @@ ORDERS = {  # verb: phases in which it makes sense, what the button says
     "release": ((Phase.HELD,), "Release"),
     "cancel": ((Phase.QUEUED, Phase.EXECUTING, Phase.HELD), "Cancel"),
     "rerun": ((Phase.COMPLETED, Phase.ERROR, Phase.ABORTED), "Run again"),
+    "keep": ((Phase.COMPLETED, Phase.ERROR, Phase.ABORTED), "Keep longer"),  # as long as may be
+    "rebuild": ((Phase.ARCHIVED,), "Make the products again"),
 }
 
 
@@ -91,7 +93,7 @@ def _page(visit: Visit, row: Process, capsule: Capsule | None) -> Answer:
         orders=[
             (verb, words)
             for verb, (phases, words) in ORDERS.items()
-            if row.phase in phases and visit.may_process(verb, row)
+            if row.phase in phases and visit.may_process(verb, row) and (verb != "keep" or row.expires)
         ],
         most_steps=MOST_STEPS,
         most_listed=MOST_LISTED,

@@ -29,6 +29,11 @@
 % if refresh:
 <script src="{{static(visit, 'refresh.js')}}" defer></script>
 % end
+% if row.phase == 'ARCHIVED':
+<p class="note">Its products are gone; the recipe is kept, and can be copied and run again.</p>
+% elif row.expires:
+<p class="soft">Its products are kept until {{when(row.expires)}}.</p>
+% end
 % if capsule and not is_latest:
 <p class="note">What follows is of run {{capsule.number}}; run {{row.run}} is {{row.phase}}.</p>
 % end
@@ -182,6 +187,9 @@
   % end
   % if row.mail:
   <dt>Report to</dt><dd>{{row.mail}}</dd>
+  % end
+  % if row.expires and row.phase != 'ARCHIVED':
+  <dt>Kept until</dt><dd>{{when(row.expires)}}</dd>
   % end
   <dt>Disk forecast</dt><dd>at most about {{size(row.forecast_bytes)}}</dd>
 </dl>
