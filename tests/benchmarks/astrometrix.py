@@ -139,7 +139,7 @@ def how_good(folder: Path, keywords: Sequence[str]) -> None:
 
 
 def how_fast(folder: Path, keywords: Sequence[str]) -> None:
-    options = SkyOptions(exposures=20, ccds=36, size=2048, stars=720, filters=("r",), seed=5)
+    options = SkyOptions(exposures=20, ccds=36, size=2048, stars=1550, filters=("r",), seed=5)
     made = made_catalogues.make(folder / "fast", options)
     rows = sum(len(each.table) for path in made.catalogues for each in ldac.read(path, ["NUMBER"]))
     scamp, ours = run_both(made, *keywords)
@@ -152,7 +152,7 @@ def how_fast(folder: Path, keywords: Sequence[str]) -> None:
 
 
 def how_large(folder: Path, keywords: Sequence[str]) -> None:
-    options = SkyOptions(exposures=112, ccds=36, size=2048, stars=720, filters=("r",), seed=6)
+    options = SkyOptions(exposures=112, ccds=36, size=2048, stars=1550, filters=("r",), seed=6)
     made = made_catalogues.make(folder / "large", options)
     (made.folder / "names").write_text("\n".join(path.name for path in made.catalogues) + "\n")
     resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
