@@ -9,7 +9,7 @@ import os
 import pwd
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class Person:
     account: int = 0  # 0: known by the uid
     groups: frozenset[str] = frozenset()  # of an account: all that it is in
     administers: frozenset[str] = frozenset()  # of an account
+    runs_spica: bool = field(default=False, compare=False)  # the Unix user that spicad runs as
 
     def is_in(self, group: str) -> bool:
         return bool(group) and (group == self.group or group in self.groups)
@@ -85,18 +86,26 @@ MAY["rules"] = MAY["configuration"]
 
 def person(uid: int, settings: Settings) -> Person:
     user, group = _names(uid)
-    return Person(uid, user, group, _rank(user, settings))
+    return Person(uid, user, group, _rank(user, settings), runs_spica=uid == _spica_uid(settings))
+
+
+def _spica_uid(settings: Settings) -> int:
+    """Commands run as whoever typed them: the spool shows whose it is."""
+    try:
+        return settings.paths.spool.stat().st_uid  # type: ignore[no-any-return]
+    except OSError:
+        return os.geteuid()
 
 
 def person_named(user: str, group: str, rank: int) -> Person:
-    """From a durable copy: what was found at acceptance stands."""
+    """From a durable copy, in the daemon: what was found at acceptance stands."""
     if user.endswith(OF_THE_SITE):
         return Person(-1, user, group, Rank(rank))
     try:
         uid = pwd.getpwnam(user).pw_uid
     except KeyError:
         uid = int(user.removeprefix("uid")) if user.removeprefix("uid").isdecimal() else -1
-    return Person(uid, user, group, Rank(rank))
+    return Person(uid, user, group, Rank(rank), runs_spica=uid == os.geteuid())
 
 
 @lru_cache(maxsize=4096)
@@ -146,7 +155,7 @@ def may(actor: Person | None, verb: str, thing: Thing) -> bool:
     """Whether `actor` may `verb` a thing; None is nobody. Every way in asks here and nowhere else."""
     if actor is None:
         return False
-    if actor.rank in (Rank.ADMINISTRATOR, Rank.PIPELINE) or (not actor.account and actor.uid == os.geteuid()):
+    if actor.rank in (Rank.ADMINISTRATOR, Rank.PIPELINE) or actor.runs_spica:
         return True
     if thing.kind == "account" and actor.user != thing.owner and actor.rank <= thing.rank:
         return False

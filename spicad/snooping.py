@@ -85,6 +85,8 @@ def _run(settings: Settings, arguments: argparse.Namespace) -> int:
             return _live(settings, arguments)
     except BlockingIOError:
         raise SpicaError(f"snooppix already runs on {settings.paths.spool}.") from None
+    except PermissionError as error:
+        raise SpicaError(f"{error.filename}: {error.strerror}. Run this as the user of spicad.") from None
 
 
 def _live(settings: Settings, arguments: argparse.Namespace) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
-import os
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
@@ -122,6 +122,7 @@ def test_nothing_found_is_said_with_its_own_status(spica: Command) -> None:
         (("--sort", "seing"), "seeing"),
         (("--facets", "filtre"), "filter"),
         (("--selection", "min"), '"mine"'),
+        (("--facets", "kind", "--csv"), "Only --json goes with --facets."),
     ],
 )
 def test_what_was_typed_wrong_is_named_with_the_mend(spica: Command, arguments: tuple[str, ...], words: str) -> None:
@@ -136,6 +137,7 @@ def test_facets_count_values(spica: Command) -> None:
 
     counts = {line.split()[1]: int(line.split()[2]) for line in out.splitlines()[1:]}
     assert counts == {"science": len(SCIENCE), "flat": len(ROWS) - len(SCIENCE)}
+    assert json.loads(spica("find", "--kind", "any", "--facets", "kind", "--json")[1]) == {"kind": counts}
 
 
 def test_a_list_of_names_says_what_was_not_found(spica: Command, tmp_path: Path) -> None:
@@ -156,9 +158,10 @@ def test_csv_holds_every_row_and_no_formula(spica: Command, folder: Path) -> Non
 
     read = list(csv.DictReader(io.StringIO(out)))
     assert names_of(read) == names_of(SCIENCE)  # type: ignore[arg-type]
-    hostile = {**dict.fromkeys(formats.NAMES), "name": "=cmd()", "filter": 'a,"b"\n'}
+    formulas = {"name": "=cmd()", "target_name": "+cmd", "runid": "-1+2"}
+    hostile = {**dict.fromkeys(formats.NAMES), **formulas, "filter": 'a,"b"\n'}
     line = list(formats.as_csv([hostile]))[1]
-    assert "'=cmd()" in line
+    assert all(f"'{text}" in line for text in formulas.values())
     assert next(csv.reader(io.StringIO(line)))[4] == 'a,"b"\n'
 
 
@@ -220,6 +223,10 @@ def test_the_moc_of_the_whole_sky_is_twelve_faces() -> None:
 # The map
 
 
+def square(ra: float, dec: float, half: float) -> list[tuple[float, float]]:
+    return [(ra + x * half, dec + y * half) for x, y in ((1, -1), (-1, -1), (-1, 1), (1, 1))]
+
+
 def svg_of(rows: list[dict[str, object]]) -> ElementTree.Element:
     return ElementTree.fromstring(skymap.skymap(rows, 'a "map" <of> & more'))
 
@@ -264,6 +271,28 @@ def test_a_map_says_how_deep_the_sky_was_covered() -> None:
     assert "Declination (ICRS)" in "".join(svg.itertext())
 
 
+def test_small_exposures_far_apart_are_seen_on_the_map_of_the_whole_sky() -> None:
+    rows = [{"name": f"{ra}", "filter": "g", "s_region": region([square(ra, 5, 0.05)])} for ra in (30, 150, 270)]
+
+    svg = svg_of(rows)  # type: ignore[arg-type]
+
+    drawn = outlines(svg)
+    assert len(drawn) == 3
+    assert all(max(x for x, _ in each) - min(x for x, _ in each) == 2 * skymap.LEAST_SHOWN for each in drawn)
+    assert "exposures deep" not in "".join(svg.itertext())
+
+
+def test_lines_of_a_map_stand_at_the_numbers_beside_them() -> None:
+    svg = svg_of([{"name": "a", "filter": "g", "s_region": region([square(36.4958, -4.4944, 0.02)])}])  # type: ignore[list-item]
+
+    shown = [float(each.text[:-1]) for each in svg.iter() if each.text and each.text.endswith("°")]
+    decs = sorted(number for number in shown if number < 0)
+    steps = [round(b - a, 6) for a, b in itertools.pairwise(decs)]
+    assert len(decs) > 2
+    assert set(steps) <= set(skymap.STEPS_DEG)
+    assert len(set(steps)) == 1
+
+
 def test_maps_of_the_whole_sky_of_one_and_of_nothing_are_drawn(spica: Command) -> None:
     status, out, _ = spica("find", "--svg")
 
@@ -291,13 +320,12 @@ DAN = Person(1004, "dan", "staff", Rank.ADMINISTRATOR)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.slow)])
-def archive(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
     url = f"sqlite:///{tmp_path / 'spica.db'}"
     if request.param == "mariadb":
         url = request.getfixturevalue("mariadb").url("selections")
     opened = tables.connect(url)
     tables.upgrade()
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)  # the tests' own account may do everything
     yield
     opened.close()
 

@@ -22,7 +22,7 @@ BOB = Person(60_002, "bob", "lensing", Rank.GROUP_ADMINISTRATOR)
 CAROL = Person(60_003, "carol", "solar", Rank.USER)
 DAN = Person(60_004, "dan", "staff", Rank.ADMINISTRATOR)
 CRON = Person(60_005, "cron", "staff", Rank.PIPELINE)
-ME = Person(os.geteuid(), pwd.getpwuid(os.geteuid()).pw_name, "staff", Rank.USER)
+ME = Person(os.geteuid(), pwd.getpwuid(os.geteuid()).pw_name, "staff", Rank.USER, runs_spica=True)
 
 
 def settings_of(tmp_path: Path, text: str = '[paths]\narchive = ["archive"]\n') -> Settings:
@@ -167,6 +167,7 @@ def test_a_uid_without_a_name_is_somebody_too(tmp_path: Path) -> None:
 
 def test_a_copy_keeps_the_rank_that_was_found_at_acceptance() -> None:
     assert person_named("root", "staff", 3) == Person(0, "root", "staff", Rank.PIPELINE)
+    assert not person_named("nobody-at-all", "staff", 0).runs_spica
     assert person_named("nobody-at-all", "staff", 0).uid == -1
 
 
@@ -254,6 +255,17 @@ def test_only_an_administrator_of_spica_names_those_of_a_group_and_sets_its_quot
     )
     assert verbs(WEB_GINA, Thing("group", group="solar"), "members", "edit", "decide") == "members"
     assert verbs(WEB_DAN, group, "name", "quota", "make") == "name quota make"
+
+
+def test_only_the_owner_of_the_spool_runs_spica_whoever_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(tmp_path, "[ranks]\nadministrator = []\n")
+    settings.paths.spool.mkdir(parents=True)
+    monkeypatch.setattr(os, "geteuid", lambda: 60_009)  # a command of theirs, not the daemon
+
+    typist, daemon = person(60_009, settings), person(settings.paths.spool.stat().st_uid, settings)
+
+    assert not may(typist, "see", Thing("selection", "alice", "lensing"))
+    assert may(daemon, "see", Thing("selection", "alice", "lensing"))
 
 
 def test_an_owner_of_the_site_is_never_a_unix_user(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from flow import Stand, hidden, sky_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spicad import fits
+from spicad import fits, snooping
 from spicad.archive.landing import companion_of, look_into
 from spicad.archive.snooppix import REFUSED, REGISTERED, WAITING
 from spicad.archive.wholeness import NotWhole, disagreeing_checksums, examine, promises_in
@@ -414,6 +414,20 @@ def test_the_report_and_the_list_of_refused_files_say_it_all(in_place: Stand, ca
 def test_a_name_that_was_never_refused_cannot_be_tried_again(in_place: Stand):
     with pytest.raises(landed.NothingFound, match=r"no file x\.fits was refused"):
         landed.try_again(["x.fits"], is_accepted=False)
+
+
+def test_somebody_else_who_would_watch_is_told_whose_task_it_is(
+    in_place: Stand, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def refused(path: Path, wait: bool) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(snooping, "locked", refused)  # root, who may run the tests, is refused nothing
+    monkeypatch.setattr("spicad.service.set_up_log", lambda settings: None)
+
+    assert snooping.main(["--config", str(in_place.settings.source), "--once"]) == snooping.FAILED
+    said = capsys.readouterr().err
+    assert said.endswith("snooppix.lock: Permission denied. Run this as the user of spicad.\n")
 
 
 def test_the_options_that_answer_do_so_by_themselves(in_place: Stand, capsys: pytest.CaptureFixture[str]):

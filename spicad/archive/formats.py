@@ -46,6 +46,7 @@ COLUMNS: tuple[tuple[str, str, str, str, str], ...] = (
     ("path", "char", "", "meta.ref", "Path on that node"),
 )
 NAMES = tuple(name for name, *_ in COLUMNS)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # OWASP, "CSV Injection"
 
 
 def as_record(row: Row) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def as_csv(rows: Iterable[Row]) -> Iterator[str]:
 def _csv_line(values: Iterable[Any]) -> str:
     """A text that a spreadsheet would take for a formula gets a quote in front."""
     line = io.StringIO()
-    safe = [f"'{value}" if isinstance(value, str) and value[:1] in ("=", "@", "\t") else value for value in values]
+    safe = [f"'{value}" if isinstance(value, str) and value[:1] in FORMULA else value for value in values]
     csv.writer(line, lineterminator="\n").writerow(safe)
     return line.getvalue()
 

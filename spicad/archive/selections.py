@@ -16,7 +16,7 @@ import peewee
 from spicad import people, rows
 from spicad.people import Person, Thing
 from spicad.schema import shown
-from spicad.tables import Exposure, Selected, Selection, Tagged, database
+from spicad.tables import Selected, Selection, Tagged, database
 from spicad.words import BadInput, Problem, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -184,15 +184,4 @@ def tags_of(exposures: Sequence[int]) -> dict[int, list[str]]:
         query: Any = Tagged.select().where(Tagged.exposure.in_(exposures[start : start + 500])).order_by(Tagged.tag)
         for each in query:
             found.setdefault(each.exposure, []).append(each.tag)
-    return found
-
-
-def paths_of(exposures: Sequence[int]) -> list[tuple[int, str, str, str]]:
-    """Number, path, sha256 and node of each that is there, in order: what a process is made of when it is accepted."""
-    found: list[tuple[int, str, str, str]] = []
-    for start in range(0, len(exposures), 500):
-        query: Any = Exposure.select(Exposure.id, Exposure.path, Exposure.sha256, Exposure.node).where(
-            Exposure.id.in_(exposures[start : start + 500])
-        )
-        found += list(query.order_by(Exposure.id).tuples())
     return found

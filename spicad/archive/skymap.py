@@ -26,7 +26,8 @@ LEFT, RIGHT, TOP, BOTTOM = 74, 150, 30, 52
 GRID = 110  # squares across, of the depth
 WIDEST_TANGENT_DEG = 60.0
 MOST_OUTLINES = 20_000  # CCDs; of more only the depth is drawn
-STEPS_DEG = (90, 60, 30, 15, 10, 5, 2, 1, 0.5, 1 / 3, 1 / 6, 1 / 12, 1 / 30, 1 / 60, 1 / 120, 1 / 360)
+STEPS_DEG = (90, 60, 30, 15, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+LEAST_SHOWN = 5.0  # pixels of the page: a smaller exposure is drawn as a diamond
 
 Point = tuple[float, float]
 
@@ -191,10 +192,10 @@ def _depth(drawn: Sequence[Sequence[Sequence[Point]]], frame: Frame) -> list[str
         for row, column in {square for outline in outlines for square in _squares(outline, frame, side, rows)}:
             counts[row][column] += 1
     most = max(max(line) for line in counts)
-    parts = [f'<g data-most="{most}">']
+    parts = [f'<g data-most="{most}" shape-rendering="crispEdges">']
     for number, line in enumerate(counts):
         parts += _bars(line, number, side, most)
-    return [*parts, "</g>", *_depth_legend(most)]
+    return [*parts, "</g>", *(_depth_legend(most) if most else ())]
 
 
 def _squares(outline: Sequence[Point], frame: Frame, side: float, rows: int) -> Iterable[tuple[int, int]]:
@@ -264,12 +265,18 @@ def _footprints(drawn: Sequence[tuple[Mapping[str, Any], list[list[Point]]]], fr
     colours = colours_of([row["filter"] for row, _ in drawn])
     parts = ['<g fill="none" stroke-width="1" stroke-opacity="0.85">']
     for row, outlines in drawn:
-        path = "".join(
-            "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in map(frame.page, outline)) + "Z" for outline in outlines
-        )
+        path = _path([[frame.page(point) for point in outline] for outline in outlines])
         words = escape(_plain(f"{row['name']} {row['filter']}".strip()))
         parts.append(f'<path d="{path}" stroke="{colours[row["filter"]]}"><title>{words}</title></path>')
     return [*parts, "</g>"]
+
+
+def _path(outlines: Sequence[Sequence[Point]]) -> str:
+    xs, ys = [x for each in outlines for x, _ in each], [y for each in outlines for _, y in each]
+    if xs and max(max(xs) - min(xs), max(ys) - min(ys)) < LEAST_SHOWN:
+        x, y = (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2
+        outlines = [[(x + e * LEAST_SHOWN, y + n * LEAST_SHOWN) for e, n in ((1, 0), (0, 1), (-1, 0), (0, -1))]]
+    return "".join("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in outline) + "Z" for outline in outlines)
 
 
 def _legend(filters: Sequence[str], count: int) -> list[str]:
@@ -426,7 +433,7 @@ def _crossed(one: float, other: float, step: float) -> float | None:
 
 
 def _degrees(value: float, step: float) -> str:
-    digits = 0 if step >= 1 else 1 if step >= 0.5 else 2 if step >= 1 / 30 else 3
+    digits = max(0, math.ceil(-math.log10(step)))
     text = f"{value:.{digits}f}"
     return ("0" if float(text) == 0 and not digits else text) + "°"
 

@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,7 +209,3 @@ def promises_in(text: str, alone: str = "") -> list[tuple[str, str]]:
         if HEX.fullmatch(digest) and (name or alone):
             found.append((os.path.basename(name) or alone, digest.lower()))
     return found
-
-
-def promised_for(name: str, promises: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    return promises.get(name, frozenset())

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--offset", metavar="N", type=int, default=0, help="without the first so many")
     how = parser.add_mutually_exclusive_group()
     for name, words in (
-        ("json", "for programs"),
+        ("json", "for programs; --facets too"),
         ("csv", "comma-separated values"),
         ("votable", "a VOTable, for TOPCAT and the like"),
         ("ds9", "a region file of the footprints"),
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("count", "how many there are"),
     ):
         how.add_argument(f"--{name}", action="store_true", help=words)
-    how.add_argument(
+    add(
         "--facets", metavar="COLUMNS", nargs="?", const=",".join(USUAL_FACETS),
         help=f"how many there are of each value, of {', '.join(FACETS)} (%(const)s)",
     )  # fmt: skip
@@ -99,6 +99,7 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    _require_one_form(arguments)
     settings = config.load()
     actor = people.person(os.getuid(), settings)
     changes = arguments.save or arguments.put_tag or arguments.take_tag
@@ -139,6 +140,11 @@ def _wanted(arguments: argparse.Namespace, actor: Person) -> Wanted:
         is_ungraded_taken=arguments.ungraded,
         condition=arguments.where,
     )
+
+
+def _require_one_form(arguments: argparse.Namespace) -> None:
+    if arguments.facets and (_writes(arguments) or arguments.svg or arguments.count):
+        raise BadInput(Problem("--facets", "these are counts, not exposures.", "Only --json goes with --facets."))
 
 
 def _place(arguments: argparse.Namespace) -> Place | None:
@@ -205,7 +211,8 @@ def _print(arguments: argparse.Namespace, found: Found) -> int:
         print(found.count())
         return DONE
     if arguments.facets:
-        _print_facets(found.facets(arguments.facets.split(",")))
+        facets = found.facets(arguments.facets.split(","))
+        (print_json if arguments.json else _print_facets)(facets)
         return DONE
     usual = 0 if _writes(arguments) or arguments.svg else USUAL_LIMIT
     limit = usual if arguments.limit is None else max(arguments.limit, 0)

@@ -147,7 +147,8 @@ def _cells(row: Transfer) -> list[str]:
 
 def _why(row: Transfer) -> str:
     if row.state == PAUSED and not row.is_by_hand and row.not_before > time.time():
-        return f"{row.why} Tried again in {took(row.not_before - time.time())}."
+        why = row.why.rstrip(".")
+        return f"{why}. Tried again in {took(row.not_before - time.time())}."
     return str(row.why)
 
 
