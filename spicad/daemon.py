@@ -23,6 +23,7 @@ from spicad.archive.keeping import Keeper
 from spicad.background import Background
 from spicad.config import Settings
 from spicad.desk import Desk
+from spicad.hints import HINT, Hints
 from spicad.housekeeping import Housekeeping
 from spicad.intake import Intake
 from spicad.ledger import Ledger
@@ -80,7 +81,7 @@ class Daemon:
         )
         self.workshop = Workshop(self.floor)
         self.intake = Intake(self.floor, self.workshop)
-        self.observer: Any = None
+        self.hints = Hints(self.wake_out)
         self.signals: list[int] = []
         self.is_stopping = False
         self.is_mailing = False
@@ -170,7 +171,7 @@ class Daemon:
         hints = b""
         with suppress(BlockingIOError):
             hints = os.read(self.wake_in, 65536)
-        if b"w" in hints or self.intake.has_more:
+        if HINT in hints or self.intake.has_more:
             self.has_hint = True
 
     def _obey_signals(self) -> None:
@@ -214,10 +215,7 @@ class Daemon:
         log.info("spicad stops; %d steps go on by themselves", len(self.workshop.bench.running))
         self.workshop.is_draining = True
         self.snooppix.end()
-        if self.observer is not None:
-            with suppress(OSError):
-                self.observer.stop()
-                self.observer.join(2)
+        self.hints.stop()
         self.background.stop()  # the lock is kept until no thread works on a run any more
         self.background.hand_back()
         self.ledger.flush(self.clock())
@@ -233,31 +231,10 @@ class Daemon:
         if wanted == "looks" or (wanted == "auto" and is_on_network(incoming)):
             log.info("%s is looked at every %g s", incoming, self.settings.daemon.look_s)
             return
-        from watchdog.events import (
-            FileClosedEvent,
-            FileCreatedEvent,
-            FileMovedEvent,
-            FileSystemEvent,
-            FileSystemEventHandler,
-        )
-        from watchdog.observers import Observer
-
-        wake = self.wake_out
-
-        class Hint(FileSystemEventHandler):
-            def on_any_event(self, event: FileSystemEvent) -> None:
-                if os.fsdecode(event.dest_path or event.src_path).endswith(SUFFIX):
-                    with suppress(BlockingIOError, OSError):
-                        os.write(wake, b"w")
-
-        wanted_events: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent, FileMovedEvent]
-        self.observer = Observer()
-        self.observer.schedule(Hint(), str(incoming), recursive=False, event_filter=wanted_events)
         try:
-            self.observer.start()
+            self.hints.start([incoming], SUFFIX)
         except OSError as error:
             log.warning("%s cannot be watched (%s): it is looked at every %g s", incoming, error, self._look_s)
-            self.observer = None
 
     @property
     def _look_s(self) -> float:

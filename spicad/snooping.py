@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import peewee
 
@@ -26,6 +25,7 @@ from spicad.archive.storage import require_apart
 from spicad.background import Background
 from spicad.config import Settings
 from spicad.durable import locked
+from spicad.hints import HINT, Hints
 from spicad.node import is_on_network
 from spicad.words import BadInput, SpicaError
 
@@ -129,7 +129,7 @@ class Program:
         self.readers = Background(self.wake_out, READERS)
         self.carriers = Background(self.wake_out, settings.storage.parallel + 1)
         self.life: Snooppix | None = None
-        self.observer: Any = None
+        self.hints = Hints(self.wake_out)
         self.database: peewee.Database | None = None
 
     @property
@@ -196,7 +196,7 @@ class Program:
         hints = b""
         with suppress(BlockingIOError):
             hints = os.read(self.wake_in, 65536)
-        return b"w" in hints
+        return HINT in hints
 
     def _watch(self) -> None:
         """Events are hints. Where the kernel cannot see all changes there are none, and looks have to do."""
@@ -204,40 +204,16 @@ class Program:
         local = [each for each in self.settings.landing.folders if each.is_dir() and not is_on_network(each)]
         if wanted == "looks" or (wanted == "auto" and not local):
             return
-        from watchdog.events import (
-            FileClosedEvent,
-            FileCreatedEvent,
-            FileMovedEvent,
-            FileSystemEvent,
-            FileSystemEventHandler,
-        )
-        from watchdog.observers import Observer
-
-        wake = self.wake_out
-
-        class Hint(FileSystemEventHandler):
-            def on_any_event(self, event: FileSystemEvent) -> None:
-                with suppress(BlockingIOError, OSError):
-                    os.write(wake, b"w")
-
-        events: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent, FileMovedEvent]
-        self.observer = Observer()
-        for folder in local if wanted == "auto" else self.settings.landing.folders:
-            self.observer.schedule(Hint(), str(folder), recursive=True, event_filter=events)
         try:
-            self.observer.start()
+            self.hints.start(local if wanted == "auto" else self.settings.landing.folders, recursive=True)
         except OSError as error:
             log.warning("the landing folders cannot be watched (%s): they are looked at", error)
-            self.observer = None
 
     def close(self) -> None:
         """Threads end at their next piece; what was carried stays, and the next life goes on with it."""
         if self.life:
             self.life.stop()
-        if self.observer is not None:
-            with suppress(OSError, RuntimeError):
-                self.observer.stop()
-                self.observer.join(2)
+        self.hints.stop()
         self.readers.stop()
         self.carriers.stop()
         if self.life:
