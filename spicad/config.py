@@ -193,6 +193,12 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
             "accounts of administrators",
         ),
     ),
+    "quota": (
+        Key("user_gb", "number", 0, "GB that each user may have below the results folder; 0: no limit", minimum=0),
+        Key("group_gb", "number", 0, "GB that all of a group may have together; 0: no limit", minimum=0),
+        Key("users", "list of texts", [], 'Other figures for some users, such as ["alice=200"]; 0: no limit'),
+        Key("groups", "list of texts", [], 'Other figures for some groups, such as ["survey=5000"]; 0: no limit'),
+    ),
     "sandbox": (
         Key("kind", "text", "bubblewrap", "What encloses each step", choices=("bubblewrap", "none")),
         Key("user_configurations", "yes or no", True, "Whether users may bring their own configurations"),
@@ -261,6 +267,7 @@ class Settings:
     limits: Section
     priority: Section
     retention: Section
+    quota: Section
     sandbox: Section
     ranks: Section
     mail: Section
@@ -310,6 +317,8 @@ def _wrong_together(document: Document, values: dict[str, dict[str, Any]]) -> li
         what = f"{shown(limits['hours'])} is not a time of day."
         found.append(document.problem(("limits", "hours"), what, "Write such as 20:00-06:00."))
     found += _wrong_figures(document, values, "retention", "groups", "lensing=30")
+    found += _wrong_figures(document, values, "quota", "users", "alice=200")
+    found += _wrong_figures(document, values, "quota", "groups", "survey=5000")
     warn_days = values["retention"]["warn_days"]
     if not warn_days or min(warn_days) < 1:
         what = f"warn_days is {shown(warn_days)}: nobody would be warned a day before."

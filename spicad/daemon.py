@@ -27,6 +27,7 @@ from spicad.hints import HINT, Hints
 from spicad.housekeeping import Housekeeping
 from spicad.intake import Intake
 from spicad.ledger import Ledger
+from spicad.measuring import Measuring
 from spicad.node import is_on_network, weights_of
 from spicad.orders import note_hand_moves
 from spicad.people import daemon_group
@@ -90,7 +91,8 @@ class Daemon:
         self.seen_change: tuple[int, ...] = ()
         self.notify = Notify()
         self.snooppix = Keeper(settings)
-        self.housekeeping = Housekeeping(self.workshop)
+        self.measuring = Measuring(self.workshop)
+        self.housekeeping = Housekeeping(self.workshop, self.measuring)
 
     # ------------------------------------------------------------------ life
 
@@ -139,6 +141,7 @@ class Daemon:
         self.ledger.flush(now)
         self._mail(now)
         self.housekeeping.look(now)
+        self.measuring.look(now)
         if now >= self.next_tidy:
             self.next_tidy = now + HOUR_S
             self._tidy(now)
@@ -160,7 +163,7 @@ class Daemon:
     def _wait(self) -> None:
         """Until something happens or is due."""
         now = self.clock()
-        due = [self.next_look, self.workshop.next_deadline(), self.workshop.queue.next_time]
+        due = [self.next_look, self.workshop.next_deadline(), self.workshop.queue.next_time, self.measuring.next_time]
         if not self.is_mailing:
             due.append(self.next_mail)
         timeout = min((max(0.0, moment - now) for moment in due if moment), default=1.0)

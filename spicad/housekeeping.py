@@ -14,6 +14,7 @@ import peewee
 
 from spicad import accounts, sweeping
 from spicad.ledger import AWAY
+from spicad.measuring import Measuring
 from spicad.sweeping import Swept
 from spicad.tables import Process
 from spicad.words import Phase
@@ -27,8 +28,9 @@ Item = TypeVar("Item")
 
 
 class Housekeeping:
-    def __init__(self, workshop: Workshop) -> None:
+    def __init__(self, workshop: Workshop, measuring: Measuring) -> None:
         self.workshop = workshop
+        self.measuring = measuring
         self.next_sweep = 0.0
         self.is_sweeping = False
         self.archived: dict[int, int] = {}  # process -> run: their rows say so
@@ -52,6 +54,7 @@ class Housekeeping:
         if isinstance(swept, BaseException):
             log.error("the sweep failed; nothing more is deleted until the next", exc_info=swept)
             return
+        self.measuring.due |= swept.owners
         if swept.why and swept.why != self.said:
             log.warning("products stay, since %s", swept.why)
         self.said = swept.why

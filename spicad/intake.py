@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spicad import closing
+from spicad import closing, quota
 from spicad.archive.locality import share_on
 from spicad.desk import Vetted, companions_of
 from spicad.handover import sender, site_uid
@@ -156,8 +156,20 @@ class Intake:
         elif isinstance(answer, BaseException):
             log.error("%s: the desk failed", drop.name, exc_info=answer)
             self._refuse(drop.name, f"{drop.name}: an error of Spica itself: {answer}", self.floor.clock(), job.mail)
+        elif why := self._no_room(drop, owner, answer):
+            self._refuse(drop.name, f"{drop.name}: {why}", self.floor.clock(), job.mail)
+            self._forget_row(drop, why)
         else:
             self.passed.append(Passed(drop, owner, job, answer, texts, beside))
+
+    def _no_room(self, drop: Drop, owner: Person, vetted: Vetted) -> str:
+        """Why the quota has no room for it; one that was taken in an earlier life has its room."""
+        if self._number_of(drop):
+            return ""
+        also = sum(each.vetted.plan.forecast_bytes for each in self.passed if each.owner.user == owner.user)
+        with suppress(*AWAY):
+            return quota.refusal_for(self.floor.settings, owner.user, owner.group, vetted.plan.forecast_bytes, also)
+        return ""
 
     def _number_of(self, drop: Drop) -> int:
         """Of a drop that an earlier life of the daemon gave a row; 0 for any other."""

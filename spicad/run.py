@@ -82,6 +82,7 @@ class Run:
     failure: tuple[int, Outcome] | None = None
     held_why: str = ""
     cancelled_by: str = ""
+    ends_why: str = ""  # it must not go on, whatever its rules say of a step that fails
 
     def __post_init__(self) -> None:
         self._made: dict[int, tuple[Outcome, _Shelf]] = {}
@@ -127,7 +128,7 @@ class Run:
 
     @property
     def _must_stop(self) -> bool:
-        return self.failure is not None and self.step(self.failure[0]).stops_run
+        return bool(self.ends_why) or (self.failure is not None and self.step(self.failure[0]).stops_run)
 
     def _is_over_or_lazy(self, number: int) -> bool:
         """A lazy step that nobody wanted yet does not keep its user from being looked over."""
@@ -192,7 +193,7 @@ class Run:
         return step.gathers and not step.stops_run and culprit in left and len(left) > max(step.least, 1)
 
     def _fail(self, step: PlannedStep, outcome: Outcome) -> None:
-        if step.stops_run or step.gathers:
+        if step.stops_run or step.gathers or self.ends_why:
             self._note_failure(step, outcome)
         if not step.gathers:
             for stem in self._users_of(step):

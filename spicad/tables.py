@@ -106,6 +106,31 @@ class Step(Table):
         indexes = ((("process", "run", "number"), True), (("content_key", "owner"), False))
 
 
+class DiskUse(Table):
+    """What one user has on the disk below the results folder, by the group that it was made for."""
+
+    owner = peewee.CharField(64)
+    group = peewee.CharField(64, column_name="of_group", index=True)  # empty: of none
+    bytes = peewee.BigIntegerField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("owner", "group")
+
+
+class Quota(Table):
+    """What a user or a group had on the disk when it was last measured, and how much it may have."""
+
+    kind = peewee.CharField(8)  # user, group
+    name = peewee.CharField(64)
+    used = peewee.BigIntegerField()
+    most = peewee.BigIntegerField()  # 0: no limit
+    warned = peewee.IntegerField(default=0)  # per cent that the last mail was about
+    measured = peewee.DoubleField()
+
+    class Meta:
+        primary_key = peewee.CompositeKey("kind", "name")
+
+
 class Digest(Table):
     """sha256 of an exposure, trusted while the file's identity (device, inode, size, mtime) is unchanged."""
 
@@ -493,6 +518,10 @@ def _site_tables() -> None:
     _make(Draft, Configuration)
 
 
+def _quota_tables() -> None:
+    _make(DiskUse, Quota)
+
+
 def _retention_columns() -> None:
     _add_missing_columns(Process, "expires")
 
@@ -507,6 +536,7 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (7, "drafts of processes, and configurations made on the site", _site_tables),
     (8, "when products go", _retention_columns),
     (9, "an index of processes by owner and phase", lambda: _make_missing_indexes(Process)),
+    (10, "what users and groups have on the disk", _quota_tables),
 )
 NEWEST = MIGRATIONS[-1][0]
 

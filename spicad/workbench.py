@@ -23,6 +23,7 @@ from spicad.background import Background
 from spicad.capsule import Capsule, outcome_from
 from spicad.config import Settings
 from spicad.desk import Desk
+from spicad.durable import remove_tree
 from spicad.ledger import AWAY, Ledger
 from spicad.plan import PlannedStep
 from spicad.run import Outcome, Run
@@ -76,6 +77,7 @@ class Running:
     deadline: float
     timed_out: bool = False
     killed: bool = False
+    stopped_why: str = ""  # by the daemon itself, for good
 
 
 class Workbench:
@@ -335,6 +337,9 @@ class Workbench:
         run, step = running.run, running.step
         if code is None:
             code = local.exit_code(running.folder)
+        if running.stopped_why and not run.cancelled_by:
+            self._end_stopped(running, now)
+            return
         if run.cancelled_by or (running.killed and not running.timed_out):
             why = f"cancelled by {run.cancelled_by}" if run.cancelled_by else "stopped: the run had failed"
             self.ended(run, step, Outcome(StepState.SKIPPED, Ending.NEVER_AGAIN, why), now)
@@ -360,6 +365,33 @@ class Workbench:
             return
         self.floor.background.do(
             steps.judge, evidence, then=lambda outcome: self._judged(run, step, outcome), process=run.process
+        )
+
+    def stop(self, running: Running, why: str) -> None:
+        """For good, and the whole run with it."""
+        log.warning("process %d %s: %s", running.run.process, running.step.folder, why)
+        running.stopped_why, running.killed = why, True
+        local.kill(running.folder)
+
+    def _end_stopped(self, running: Running, now: float) -> None:
+        """What it has written goes at once: half of a product is none, and room is wanted."""
+        run, step = running.run, running.step
+        run.ends_why = running.stopped_why
+        outcome = Outcome(
+            StepState.FAILED,
+            Ending.NEVER_AGAIN,
+            running.stopped_why,
+            stems=run.stems(step),
+            key=running.key,
+            attempt=run.attempt.get(step.number) or running.attempt,
+            started=running.launched.time,
+            ended=now,
+        )
+        self.floor.background.do(
+            remove_tree,
+            running.folder / "job",
+            then=lambda _: self._judged(run, step, outcome),
+            process=run.process,
         )
 
     def clear(self, process: int) -> None:

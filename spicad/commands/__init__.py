@@ -36,6 +36,7 @@ COMMANDS = {
     "rerun": "run a process again that is over",
     "rebuild": "make the products of an archived process again, from its recipe",
     "keep": "keep the products of a process longer",
+    "quota": "show what users and groups have on the disk, and may have",
     "retention": "show what is deleted when, or let a stopped deletion go on",
     "results": "list the products of a process, or fetch them",
     "verify": "run a completed process again and compare the products",
