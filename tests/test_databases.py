@@ -15,7 +15,7 @@ import peewee
 import pytest
 from services import MariaDB, mariadb
 
-from spicad import tables
+from spicad import quota, tables
 from spicad.ledger import Ledger, NewProcess
 from spicad.spool import Accepted
 from spicad.tables import Digest, Event, Process, Step
@@ -272,3 +272,31 @@ def test_rows_wait_while_the_database_is_away_and_nothing_is_accepted(
     assert rows() == [(1, "COMPLETED")]
     assert pen.accept([new("t2")]) == [2]
     assert Event.select().count() == 4
+
+
+# What users and groups have on the disk
+
+
+def test_use_and_standing_are_noted_and_replaced(pen: Ledger) -> None:
+    assert quota.note_use("alice", {"": 4096, "lens": 100, "stars": 50}) == {"lens", "stars"}
+    quota.note_use("bob", {"": 4096, "lens": 7})
+    for used in (107, 107, 90):
+        quota.note_standing(quota.Standing(quota.GROUP, "lens", used, 1000), 80, NOW)
+
+    assert quota.note_use("alice", {"": 4096, "lens": 83}) == {"lens", "stars"}
+
+    assert quota.used_by(quota.GROUP, "lens") == 90
+    assert quota.used_by(quota.USER, "alice") == 4179
+    assert quota.standing_of(quota.GROUP, "lens") == quota.Standing(quota.GROUP, "lens", 90, 1000)
+    assert quota.standings("lens", "nobody") == [quota.Standing(quota.GROUP, "lens", 90, 1000)]
+
+
+def test_the_forecasts_of_what_waits_and_runs_are_counted(pen: Ledger) -> None:
+    first, second, _ = pen.accept([new("t1"), new("t2"), new("t3")]) or []
+    pen.phase(first, Phase.QUEUED, Phase.COMPLETED, "spicad", "", NOW)
+    pen.phase(second, Phase.QUEUED, Phase.EXECUTING, "spicad", "", NOW)
+    pen.flush(NOW)
+
+    assert quota.pending_bytes(quota.USER, "alice") == 20
+    assert quota.pending_bytes(quota.GROUP, "lens") == 20
+    assert quota.pending_bytes(quota.USER, "bob") == 0
