@@ -205,6 +205,7 @@ class Cell(Table):
 
     cell = peewee.IntegerField()
     exposure = peewee.BigIntegerField()
+    parts = peewee.IntegerField(default=0)  # of the cell, those that the footprint touches, as bits; 0: not known
 
     class Meta:
         primary_key = peewee.CompositeKey("cell", "exposure")
@@ -526,6 +527,11 @@ def _retention_columns() -> None:
     _add_missing_columns(Process, "expires")
 
 
+def _parts_of_cells() -> None:
+    if not any(column.name == "parts" for column in database.get_columns("cell")):
+        database.execute_sql("ALTER TABLE cell ADD COLUMN parts INTEGER NOT NULL DEFAULT 0")
+
+
 MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (1, "processes, events, steps, digests", _first_tables),
     (2, "the archive: exposures, CCDs, their places on the sky", _archive_tables),
@@ -537,6 +543,7 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (8, "when products go", _retention_columns),
     (9, "an index of processes by owner and phase", lambda: _make_missing_indexes(Process)),
     (10, "what users and groups have on the disk", _quota_tables),
+    (11, "which parts of a cell of the sky a footprint touches", _parts_of_cells),
 )
 NEWEST = MIGRATIONS[-1][0]
 

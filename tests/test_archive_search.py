@@ -89,9 +89,9 @@ def fill() -> None:
     with tables.database.atomic():
         for start in range(0, COUNT, 50):
             Exposure.insert_many(ROWS[start : start + 50]).execute()
-        pairs = [(cell, n) for n, each in FOOTPRINTS.items() for cell in cells.cells_of_polygons(each.polygons)]
+        pairs = [(c, n, p) for n, each in FOOTPRINTS.items() for c, p in cells.parts_of_polygons(each.polygons).items()]
         for start in range(0, len(pairs), 400):
-            Cell.insert_many(pairs[start : start + 400], fields=[Cell.cell, Cell.exposure]).execute()
+            Cell.insert_many(pairs[start : start + 400], fields=[Cell.cell, Cell.exposure, Cell.parts]).execute()
         Tagged.insert_many([{"tag": "good", "exposure": n, "who": "alice", "time": 0} for n in (1, 2, 3)]).execute()
         Tagged.insert_many([{"tag": "ring", "exposure": n, "who": "alice", "time": 0} for n in (2, 3, 4)]).execute()
         mine = Selection.create(name="mine", owner="alice", group="lens", changed=0.0)

@@ -76,6 +76,19 @@ def test_an_upgrade_that_was_killed_is_made_whole(url: str) -> None:
     opened.close()
 
 
+def test_footprints_of_an_older_database_have_parts_that_are_not_known(url: str) -> None:
+    opened = tables.connect(url)
+    tables.upgrade()
+    opened.execute_sql("ALTER TABLE cell DROP COLUMN parts")
+    opened.execute_sql("INSERT INTO cell (cell, exposure) VALUES (7, 1)")
+    tables.SchemaVersion.delete().where(tables.SchemaVersion.number >= 11).execute()
+
+    tables.upgrade()
+
+    assert list(tables.Cell.select().tuples()) == [(7, 1, 0)]
+    opened.close()
+
+
 @pytest.mark.parametrize(("version", "words"), [(0, "spica database upgrade"), (99, "Install the newer Spica")])
 def test_another_schema_is_refused_with_what_to_do(pen: Ledger, version: int, words: str) -> None:
     tables.SchemaVersion.update(number=version).execute()

@@ -19,6 +19,7 @@ from test_manual import ROOT
 
 from spicad import tables
 from spicad.archive import registering
+from spicad.archive.cells import ALL_PARTS
 from spicad.archive.headers import separation_deg
 from spicad.archive.instruments import shipped
 from spicad.archive.registering import Arrival, Record, as_line, from_line, read_for_archive, register
@@ -70,7 +71,10 @@ def test_an_exposure_comes_into_the_tables_with_its_ccds_and_cells(tmp_path: Pat
         away = [separation_deg((ccd.s_ra, ccd.s_dec), tuple(corner)) for corner in json.loads(ccd.corners)]
         assert away == pytest.approx([away[0]] * 4, rel=1e-3)
         assert separation_deg((ccd.s_ra, ccd.s_dec), (row.s_ra, row.s_dec)) < row.s_fov / 2
-    assert Cell.select().where(Cell.exposure == row.id).count() == len(record.cells) > 0
+    written = Cell.select(Cell.cell, Cell.parts).where(Cell.exposure == row.id).order_by(Cell.cell).tuples()
+    assert tuple(written) == record.cells
+    assert record.cells
+    assert all(0 < parts <= ALL_PARTS for _, parts in record.cells)
 
 
 def test_what_is_registered_already_is_known_and_not_written_again(tmp_path: Path, archive: str) -> None:

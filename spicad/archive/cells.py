@@ -1,7 +1,7 @@
 """HEALPix cells of footprints, cones and boxes: the numbers that the archive's index on the sky is made of.
 
-Positions are ICRS in degrees, cells nested and of order 8 (0.229 degrees wide). What is found in a cell is only near:
-the exact tests are overlaps.py's.
+Positions are ICRS in degrees, cells nested and of order 8 (0.229 degrees wide). Each has sixteen parts, the cells of
+order 10 in it: a footprint's are kept as bits, which decide most searches. The exact tests are overlaps.py's.
 
 The pixelisation is that of Gorski et al. 2005, ApJ 622, 759, section 4.1 and figure 4: twelve square faces, each a
 plane with coordinates x (to the north-east) and y (to the north-west) from 0 to 1.
@@ -17,6 +17,9 @@ from functools import cache
 ORDER = 8
 SIDE = 1 << ORDER  # cells along a face
 CELLS = 12 * SIDE * SIDE
+PART_ORDER = ORDER + 2
+PARTS_SIDE = 1 << PART_ORDER  # parts along a face
+ALL_PARTS = 0xFFFF  # part n of cell c is cell 16 c + n of order 10, and bit n
 
 Position = tuple[float, float]  # right ascension, declination
 Vector = tuple[float, float, float]
@@ -30,15 +33,15 @@ SLACK = 1e-9  # radians; what rounding may take away
 ROW_OF_FACE = (2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4)  # of its southern corner, in faces from the north pole
 TURN_OF_FACE = (1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7)  # of its centre, in eighths
 NEAR = math.radians(0.04)  # a cell so near is taken too; edges of cells leave great circles by at most 0.014 degrees
-SPARE_DEG = 0.12  # farther from a convex footprint no cell of it is
-MOST_BEND = 0.3  # cells; a polygon whose edges bend more in the face's plane is covered the slower way
+MOST_BEND = 0.1  # parts; a polygon whose edges bend more in the face's plane is covered the slower way
+SPARE_DEG = 0.02  # farther from a footprint none of its parts is; MOST_BEND makes it 0.008, stretched by up to 1.6
 
 
 def _spread(number: int) -> int:
-    return sum(((number >> bit) & 1) << (2 * bit) for bit in range(ORDER))
+    return sum(((number >> bit) & 1) << (2 * bit) for bit in range(PART_ORDER))
 
 
-SPREAD = tuple(_spread(number) for number in range(SIDE))
+SPREAD = tuple(_spread(number) for number in range(PARTS_SIDE))
 
 
 def vector(ra: float, dec: float) -> Vector:
@@ -142,10 +145,10 @@ def _radius_of_cells(order: int) -> float:
     return angle(one, (math.sqrt(1 - z * z), 0.0, z))
 
 
-def runs_of_caps(caps: Sequence[Cap], spare: float = 0.0) -> list[Run]:
-    """The cells that touch what all caps have in common (and a few near it), as few runs as can be."""
+def runs_of_caps(caps: Sequence[Cap], spare: float = 0.0, finest: int = ORDER) -> list[Run]:
+    """The cells of that order that touch what all caps have in common (and a few near it), as few runs as can be."""
     found: list[Run] = []
-    limits = [[_limits(cap, order, spare) for cap in caps] for order in range(ORDER + 1)]
+    limits = [[_limits(cap, order, spare) for cap in caps] for order in range(finest + 1)]
     todo = [(0, face, 0, 0, 0) for face in range(11, -1, -1)]
     while todo:
         order, face, ix, iy, number = todo.pop()
@@ -158,9 +161,9 @@ def runs_of_caps(caps: Sequence[Cap], spare: float = 0.0) -> list[Run]:
                 break
             is_inside = is_inside and closeness >= holds
         else:
-            if is_inside or order == ORDER:
-                shift = 2 * (ORDER - order)
-                first = (face << 2 * ORDER) + (number << shift)
+            if is_inside or order == finest:
+                shift = 2 * (finest - order)
+                first = (face << 2 * finest) + (number << shift)
                 _append(found, Run(first, first + (1 << shift) - 1, is_inside))
             else:
                 ix, iy, number = 2 * ix, 2 * iy, 4 * number
@@ -198,45 +201,105 @@ def joined(runs: Iterable[Run]) -> list[tuple[int, int]]:
     return result
 
 
-def runs_of_cone(ra: float, dec: float, radius: float, spare: float = 0.0) -> list[Run]:
+def runs_of_cone(ra: float, dec: float, radius: float) -> list[Run]:
     """All in degrees."""
-    return runs_of_caps([Cap(vector(ra, dec), math.radians(radius))], math.radians(spare))
+    return runs_of_caps([Cap(vector(ra, dec), math.radians(radius))])
 
 
-def runs_of_box(west: float, east: float, south: float, north: float, spare: float = 0.0) -> list[Run]:
-    """Between right ascensions `west` and `east` (going up, across 0h where west > east; 0 to 360: all of them)."""
+def caps_of_box(west: float, east: float, south: float, north: float) -> list[list[Cap]]:
+    """Between right ascensions `west` and `east` (going up, across 0h where west > east; 0 to 360: all of them).
+
+    The box is what all caps of a list have in common; a wide one is made of several such pieces.
+    """
     width = 360.0 if east - west >= 360 else (east - west) % 360
     caps = [
         Cap((0.0, 0.0, 1.0), math.radians(90 - south)),
         Cap((0.0, 0.0, -1.0), math.radians(90 + north)),
     ]
     if width == 360:
-        return runs_of_caps(caps, math.radians(spare))
+        return [caps]
     if width > 180:  # not what two halves of the sky have in common
         middle = west + width / 2
-        halves = ((west, middle), (middle, east))
-        return [run for half in halves for run in runs_of_box(*half, south, north, spare)]
-    sides = [Cap(vector(west + 90, 0), HALF_PI), Cap(vector(west + width - 90, 0), HALF_PI)]
-    return runs_of_caps([*caps, *sides], math.radians(spare))
+        return [piece for half in ((west, middle), (middle, east)) for piece in caps_of_box(*half, south, north)]
+    return [[*caps, Cap(vector(west + 90, 0), HALF_PI), Cap(vector(west + width - 90, 0), HALF_PI)]]
+
+
+# Covers: which footprints may touch a region
+
+
+@dataclass(frozen=True)
+class Near:
+    """Parts of a cell, as bits: a footprint in none of `touched` lies outside, one in some of `held` touches."""
+
+    touched: int
+    held: int
+
+
+@dataclass(frozen=True)
+class Cover:
+    """`inside` are first and last cells of which each lies wholly in the region, `rim` the others that touch it."""
+
+    inside: list[tuple[int, int]]
+    rim: dict[int, Near]
+
+
+def cover_of_caps(pieces: Iterable[Sequence[Cap]]) -> Cover:
+    """Of all that lies in one of the pieces, each of them what its caps have in common."""
+    inside: list[tuple[int, int]] = []
+    rim: dict[int, Near] = {}
+    for caps in pieces:
+        for run in runs_of_caps(caps, math.radians(SPARE_DEG), PART_ORDER):
+            first, last = run.first, run.last
+            if run.is_inside and -(-first // 16) <= (last + 1) // 16 - 1:
+                whole = (-(-first // 16), (last + 1) // 16 - 1)
+                inside.append(whole)
+                _mark(rim, first, 16 * whole[0] - 1, True)
+                first = 16 * (whole[1] + 1)
+            _mark(rim, first, last, run.is_inside)
+    return Cover(inside, rim)
+
+
+def _mark(rim: dict[int, Near], first: int, last: int, is_held: bool) -> None:
+    """Parts from `first` to `last`, which may be none."""
+    while first <= last:
+        cell, start = divmod(first, 16)
+        end = min(last - 16 * cell, 15)
+        bits = (2 << end) - (1 << start)
+        known = rim.get(cell)
+        touched, held = (known.touched, known.held) if known else (0, 0)
+        rim[cell] = Near(touched | bits, held | bits if is_held else held)
+        first = 16 * (cell + 1)
 
 
 # Footprints
 
 
 def cells_of_polygons(polygons: Sequence[Polygon]) -> set[int]:
-    """Every cell that one of `polygons` touches, and at their rims a few that are only near.
+    """Every cell that one of `polygons` touches, and at their rims a few that are only near."""
+    return set(parts_of_polygons(polygons))
+
+
+def parts_of_polygons(polygons: Sequence[Polygon]) -> dict[int, int]:
+    """By cell the parts that `polygons` touch, as bits; 0 where only the cell is known.
 
     Corners follow one another round the polygon, edges are great circles; it is smaller than half of the sky.
-    What is no convex polygon is covered with all that its corners enclose.
+    What is no convex polygon is covered with all that its corners enclose, and its parts are not known.
     """
-    found: set[int] = set()
+    found: dict[int, int] = {}
+    unknown: set[int] = set()
     for polygon in polygons:
-        found.update(_on_one_face(polygon) or _on_many_faces(polygon))
-    return found
+        parts = _parts_on_one_face(polygon)
+        if parts is None:
+            unknown.update(_on_many_faces(polygon))
+            continue
+        for part in parts:
+            cell = part >> 4
+            found[cell] = found.get(cell, 0) | 1 << (part & 15)
+    return found | dict.fromkeys(unknown, 0)
 
 
-def _on_one_face(polygon: Polygon) -> list[int] | None:
-    """Cells of a small polygon that lies on one face, where its edges are nearly straight; None for any other."""
+def _parts_on_one_face(polygon: Polygon) -> list[int] | None:
+    """Of a small convex polygon that lies on one face, where its edges are nearly straight; None for any other."""
     corners = [_on_face(ra, dec) for ra, dec in polygon]
     face = corners[0][0]
     for corner in corners:
@@ -245,26 +308,46 @@ def _on_one_face(polygon: Polygon) -> list[int] | None:
     bend = _bend(polygon)
     if bend > MOST_BEND:
         return None
-    xs = [corner[1] * SIDE for corner in corners]
-    ys = [corner[2] * SIDE for corner in corners]
-    west, east, south, north = min(xs) - bend, max(xs) + bend, min(ys) - bend, max(ys) + bend
-    if west < 0 or south < 0 or east >= SIDE or north >= SIDE:
+    ends = [(x * PARTS_SIDE, y * PARTS_SIDE) for _, x, y in corners]
+    xs, ys = [x for x, _ in ends], [y for _, y in ends]
+    if min(xs) < bend or min(ys) < bend or max(max(xs), max(ys)) + bend >= PARTS_SIDE or not _is_convex(ends):
         return None
-    columns, rows = range(int(west), int(east) + 1), range(int(south), int(north) + 1)
-    start = face << 2 * ORDER
-    if len(columns) == 1 or len(rows) == 1:
-        return [start + SPREAD[ix] + 2 * SPREAD[iy] for ix in columns for iy in rows]
-    edges = _outward_edges(xs, ys, bend)
+    start = face << 2 * PART_ORDER
     return [
         start + SPREAD[ix] + 2 * SPREAD[iy]
-        for ix in columns
-        for iy in rows
-        if all(a * ix + b * iy <= most for a, b, most in edges)
+        for ix, (low, high) in _columns(ends, bend).items()
+        for iy in range(int(low), int(high) + 1)
     ]
 
 
+def _columns(ends: Sequence[tuple[float, float]], bend: float) -> dict[int, tuple[float, float]]:
+    """For each column of the plane that the polygon touches from where to where it does so, `bend` being added."""
+    found: dict[int, tuple[float, float]] = {}
+    x1, y1 = ends[-1]
+    for x2, y2 in ends:
+        (west, at_west), (east, at_east) = ((x1, y1), (x2, y2)) if x1 <= x2 else ((x2, y2), (x1, y1))
+        slope = (at_east - at_west) / (east - west) if east > west else 0.0
+        for ix in range(int(west - bend), int(east + bend) + 1):
+            left, right = ix - bend, ix + 1 + bend
+            y = at_west if left <= west else at_west + slope * (left - west)
+            z = at_east if right >= east else at_west + slope * (right - west)
+            low, high = (y - bend, z + bend) if y <= z else (z - bend, y + bend)
+            if ix in found:
+                known = found[ix]
+                low, high = min(low, known[0]), max(high, known[1])
+            found[ix] = (low, high)
+        x1, y1 = x2, y2
+    return found
+
+
+def _is_convex(ends: Sequence[tuple[float, float]]) -> bool:
+    steps = [(x2 - x1, y2 - y1) for (x1, y1), (x2, y2) in zip(ends, [*ends[1:], ends[0]], strict=True)]
+    turns = [x1 * y2 - y1 * x2 for (x1, y1), (x2, y2) in zip(steps, [*steps[1:], steps[0]], strict=True)]
+    return not min(turns) < 0 < max(turns) and any(turns)
+
+
 def _bend(polygon: Polygon) -> float:
-    """How far, in cells, an edge may leave the straight line between its ends in the face's plane; at most.
+    """How far, in parts, an edge may leave the straight line between its ends in the face's plane; at most.
 
     A curve leaves its chord by at most length^2 / 8 times the greatest second derivative: of a great circle in the
     projection's equatorial part 1.27 faces per radian^2, in its polar part (2.8 / c + 0.3) at c from the pole; where
@@ -286,26 +369,10 @@ def _bend_between(lowest: float, highest: float, length: float) -> float:
     nearest_pole = 90 - max(abs(lowest), abs(highest)) - margin
     polar = 2.8 / math.radians(nearest_pole) + 0.3 if nearest_pole > 0 else math.inf
     if max(abs(lowest), abs(highest)) + margin < BORDER:
-        return SIDE * 1.27 / 8 * length**2
+        return PARTS_SIDE * 1.27 / 8 * length**2
     if min(abs(lowest), abs(highest)) - margin > BORDER and lowest * highest > 0:
-        return SIDE * polar / 8 * length**2
-    return SIDE * (polar / 8 * length**2 + KINK / 4 * length)
-
-
-def _outward_edges(xs: Sequence[float], ys: Sequence[float], bend: float) -> list[tuple[float, float, float]]:
-    """For each edge a, b, most: a cell with a ix + b iy > most lies wholly outside. None for what is not convex."""
-    ends = list(zip(xs, ys, strict=True))
-    steps = [(x2 - x1, y2 - y1) for (x1, y1), (x2, y2) in zip(ends, ends[1:] + ends[:1], strict=True)]
-    turns = [x1 * y2 - y1 * x2 for (x1, y1), (x2, y2) in zip(steps, steps[1:] + steps[:1], strict=True)]
-    if min(turns) < 0 < max(turns) or not any(turns):
-        return []
-    way = 1.0 if max(turns) > 0 else -1.0
-    edges = []
-    for (x, y), (dx, dy) in zip(ends, steps, strict=True):
-        a, b = way * dy, -way * dx  # outward
-        most = a * x + b * y + bend * math.hypot(a, b)
-        edges.append((a, b, most - min(a, 0.0) - min(b, 0.0)))
-    return edges
+        return PARTS_SIDE * polar / 8 * length**2
+    return PARTS_SIDE * (polar / 8 * length**2 + KINK / 4 * length)
 
 
 def _on_many_faces(polygon: Polygon) -> Iterator[int]:

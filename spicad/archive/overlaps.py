@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from spicad.archive import cells
-from spicad.archive.cells import Cap, Position, Run, Vector, angle, cross, dot, vector
+from spicad.archive.cells import Cap, Cover, Near, Position, Vector, angle, cross, dot, vector
 
 TOUCHING = 1e-12  # radians; what rounding may put between things that touch
 ALONG = 1e-9  # radians; edges that differ by less in direction lie along each other
@@ -31,8 +31,9 @@ class Footprint:
     def shapes(self) -> tuple[tuple[Vector, ...], ...]:
         return tuple(tuple(vector(*corner) for corner in polygon) for polygon in self.polygons)
 
-    def runs(self) -> list[Run]:
-        return [Run(cell, cell, False) for cell in sorted(cells.cells_of_polygons(self.polygons))]
+    def cover(self) -> Cover:
+        parts = cells.parts_of_polygons(self.polygons)
+        return Cover([], {cell: Near(known or cells.ALL_PARTS, 0) for cell, known in parts.items()})
 
     @cached_property
     def caps(self) -> tuple[Cap, ...]:
@@ -69,9 +70,8 @@ class Cone:
     def __post_init__(self) -> None:
         object.__setattr__(self, "axis", vector(self.ra, self.dec))
 
-    def runs(self) -> list[Run]:
-        """Marked as inside are cells so far in that what is only near one touches the cone all the same."""
-        return cells.runs_of_cone(self.ra, self.dec, self.radius, cells.SPARE_DEG)
+    def cover(self) -> Cover:
+        return cells.cover_of_caps([[Cap(self.axis, math.radians(self.radius))]])
 
     def touches(self, other: Footprint) -> bool:
         limit = math.radians(self.radius) + TOUCHING
@@ -81,18 +81,29 @@ class Cone:
             for a, b, c in shape:
                 if x * a + y * b + z * c > nearest:
                     return True
-        return any(
-            _holds(shape, self.axis) or any(_apart(self.axis, a, b) <= limit for a, b in _edges(shape))
-            for shape in other.shapes
-            if not self._is_far_from(shape, limit)
-        )
+        return any(self._touches(shape, limit) for shape in other.shapes)
 
-    def _is_far_from(self, shape: Sequence[Vector], limit: float) -> bool:
-        """Whether the circle round its first corner that holds the others is all beyond the cone."""
+    def _touches(self, shape: Sequence[Vector], limit: float) -> bool:
+        """First by the circle round its first corner that holds the others, which is far off or else may hold us."""
         first = shape[0]
-        extent = math.acos(max(-1.0, min(dot(first, corner) for corner in shape[1:])) * (1 - 1e-12))
-        reach = limit + extent + SMALL
-        return extent < 1.5 and reach < math.pi and dot(first, self.axis) < math.cos(reach)
+        extent = math.acos(max(-1.0, min(dot(first, corner) for corner in shape)) * (1 - 1e-12))
+        closeness, reach = dot(first, self.axis), limit + extent + SMALL
+        if extent < 1.5 and reach < math.pi and closeness < math.cos(reach):
+            return False
+        if any(_apart(self.axis, a, b) <= limit for a, b in self._near_edges(shape, limit)):
+            return True
+        return (extent >= 1.5 or closeness >= math.cos(extent + SMALL)) and _holds(shape, self.axis)
+
+    def _near_edges(self, shape: Sequence[Vector], limit: float) -> Iterator[tuple[Vector, Vector]]:
+        """Those on great circles that come so near."""
+        x, y, z = self.axis
+        most = math.sin(limit + ALONG) ** 2 if limit < 1.5 else 2.0
+        a = shape[-1]
+        for b in shape:
+            p, q, r = cross(a, b)
+            if (p * x + q * y + r * z) ** 2 <= most * (p * p + q * q + r * r):
+                yield a, b
+            a = b
 
 
 @dataclass(frozen=True)
@@ -108,8 +119,8 @@ class Box:
     def width(self) -> float:
         return 360.0 if self.east - self.west >= 360 else (self.east - self.west) % 360
 
-    def runs(self) -> list[Run]:
-        return cells.runs_of_box(self.west, self.east, self.south, self.north, cells.SPARE_DEG)
+    def cover(self) -> Cover:
+        return cells.cover_of_caps(cells.caps_of_box(self.west, self.east, self.south, self.north))
 
     def holds(self, v: Vector) -> bool:
         ra, dec = cells.position(v)

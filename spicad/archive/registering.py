@@ -21,7 +21,7 @@ from typing import Any
 import peewee
 
 from spicad import fits, tables
-from spicad.archive.cells import cell_of, cells_of_polygons
+from spicad.archive.cells import cell_of, parts_of_polygons
 from spicad.archive.headers import Exposure, read_exposure
 from spicad.archive.instruments import Instruments
 from spicad.archive.wcs import Place, centre_of, region_of
@@ -52,7 +52,7 @@ class Record:
     mtime_ns: int
     values: dict[str, Any]  # columns of tables.Exposure
     ccds: tuple[tuple[Any, ...], ...]  # columns of tables.Ccd after `exposure`
-    cells: tuple[int, ...]
+    cells: tuple[tuple[int, int], ...]  # columns of tables.Cell but `exposure`
     warnings: tuple[str, ...]
 
 
@@ -139,7 +139,7 @@ def _record(exposure: Exposure) -> Record:
         mtime_ns=exposure.mtime_ns,
         values=_values(exposure, polygons),
         ccds=tuple([_ccd_values(ccd.hdu, ccd.name, ccd.width, ccd.height, ccd.corners) for ccd in exposure.ccds]),
-        cells=tuple(sorted(_cells(exposure, polygons))),
+        cells=tuple(sorted(_cells(exposure, polygons).items())),
         warnings=exposure.warnings,
     )
 
@@ -179,12 +179,12 @@ def _ccd_values(number: int, name: str, width: int, height: int, corners: Sequen
     return number, name[:68], width, height, ra, dec, shown
 
 
-def _cells(exposure: Exposure, polygons: Sequence[Sequence[Place]]) -> set[int]:
+def _cells(exposure: Exposure, polygons: Sequence[Sequence[Place]]) -> dict[int, int]:
     if polygons:
-        return cells_of_polygons(polygons)
+        return parts_of_polygons(polygons)
     if exposure.s_ra is None or exposure.s_dec is None:
-        return set()
-    return {cell_of(exposure.s_ra, exposure.s_dec)}
+        return {}
+    return {cell_of(exposure.s_ra, exposure.s_dec): 0}
 
 
 # Registering
@@ -277,7 +277,7 @@ def _insert(arrival: Arrival) -> int:
     cursor.execute(_statement(ExposureRow, tuple(_DEFAULTS), database.obj), [values[name] for name in _DEFAULTS])
     row = int(cursor.lastrowid)
     _execute_many(CcdRow, CCD_COLUMNS, [(row, *ccd) for ccd in record.ccds])
-    _execute_many(Cell, ("cell", "exposure"), [(cell, row) for cell in record.cells])
+    _execute_many(Cell, ("cell", "exposure", "parts"), [(cell, row, parts) for cell, parts in record.cells])
     return row
 
 
@@ -306,4 +306,4 @@ def as_line(record: Record) -> str:
 def from_line(line: str) -> Record:
     """Raises ValueError when it is none."""
     path, size, mtime_ns, values, ccds, cells, warnings = json.loads(line)
-    return Record(path, size, mtime_ns, values, tuple(map(tuple, ccds)), tuple(cells), tuple(warnings))
+    return Record(path, size, mtime_ns, values, tuple(map(tuple, ccds)), tuple(map(tuple, cells)), tuple(warnings))

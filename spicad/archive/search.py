@@ -13,12 +13,12 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import peewee
 
 from spicad.archive import cells, conditions, coordinates
-from spicad.archive.cells import Run
+from spicad.archive.cells import ALL_PARTS, Cover
 from spicad.archive.overlaps import Box, Cone, Footprint, footprint_of
 from spicad.schema import shown
 from spicad.tables import Exposure, Selected, Tagged, database
@@ -36,7 +36,7 @@ FACETS: dict[str, Any] = {
     "object": Exposure.target_name,
 }
 USUAL_FACETS = ("filter", "runid", "grade")
-MOST_CELLS_AT_ONCE = 2000  # of one statement
+MOST_CELLS_AT_ONCE = 400  # of one statement; SQLite joins at most 500 SELECTs
 LONG_RUN = 64  # cells that are asked for by their first and last
 MOST_BOUND = 500  # values of one statement
 LIKE_POSITION = re.compile(r"[-+0-9.,:\s°'\"hmsdeg]*")
@@ -44,8 +44,11 @@ FITS_NAMES = (".fits", ".fits.fz", ".fits.gz", ".fit")
 WIDEST_OBJECT_DEG = 5.0  # farther apart than this, exposures of one name show no one place
 
 
+T = TypeVar("T")
+
+
 class Place(Protocol):
-    def runs(self) -> list[Run]: ...
+    def cover(self) -> Cover: ...
     def touches(self, other: Footprint) -> bool: ...
 
 
@@ -85,27 +88,42 @@ class Wanted:
 
 def exposures_at(place: Place) -> list[int]:
     """The numbers of all exposures whose footprint touches the place, in order."""
-    runs = place.runs()
-    sure = _in_cells([run for run in runs if run.is_inside])
-    unsure = _in_cells([run for run in runs if not run.is_inside]) - sure
-    sure.update(number for number, region in _regions(unsure) if place.touches(footprint_of(region)))
+    cover = place.cover()
+    near = [(cell, parts.touched, parts.held) for cell, parts in cover.rim.items()]
+    sure, unsure = set[int](), set[int]()
+    for first, last in cover.inside:
+        if last - first < LONG_RUN:
+            near += [(cell, ALL_PARTS, ALL_PARTS) for cell in range(first, last + 1)]
+        else:
+            _sort_out(_in_run(first, last), sure, unsure)
+    for some in _portions(near, MOST_CELLS_AT_ONCE):
+        _sort_out(_in_cells(some), sure, unsure)
+    sure.update(number for number, region in _regions(unsure - sure) if place.touches(footprint_of(region)))
     return sorted(sure)
 
 
-def _in_cells(runs: Sequence[Run]) -> set[int]:
-    found: set[int] = set()
-    few: list[int] = []
-    for run in runs:
-        if run.last - run.first >= LONG_RUN:
-            sql = f"SELECT DISTINCT exposure FROM cell WHERE cell BETWEEN {database.param} AND {database.param}"  # noqa: S608
-            found.update(number for (number,) in database.execute_sql(sql, (run.first, run.last)))
-        else:
-            few.extend(range(run.first, run.last + 1))
-    for some in _portions(few, MOST_CELLS_AT_ONCE):
-        places = ", ".join([database.param] * len(some))
-        sql = f"SELECT DISTINCT exposure FROM cell WHERE cell IN ({places})"  # noqa: S608
-        found.update(number for (number,) in database.execute_sql(sql, some))
-    return found
+def _sort_out(found: Iterable[tuple[int, int]], sure: set[int], unsure: set[int]) -> None:
+    for number, is_sure in found:
+        (sure if is_sure else unsure).add(number)
+
+
+def _in_run(first: int, last: int) -> Any:
+    """Numbers of exposures, and whether their parts are known (of what is only near a cell they are not)."""
+    mark = database.param
+    sql = f"SELECT exposure, MAX(parts) FROM cell WHERE cell BETWEEN {mark} AND {mark} GROUP BY exposure"  # noqa: S608
+    return database.execute_sql(sql, (first, last))
+
+
+def _in_cells(near: Sequence[tuple[int, int, int]]) -> Any:
+    """Numbers of exposures with a part that is touched or that are not known, and whether one of them is held."""
+    mark = database.param
+    listed = [f"SELECT {mark} AS cell, {mark} AS touched, {mark} AS held"]
+    listed += [f"SELECT {mark}, {mark}, {mark}"] * (len(near) - 1)
+    sql = (
+        f"SELECT exposure, MAX(parts & held) FROM ({' UNION ALL '.join(listed)}) AS near "  # noqa: S608
+        "CROSS JOIN cell ON cell.cell = near.cell WHERE parts & touched OR parts = 0 GROUP BY exposure"
+    )
+    return database.execute_sql(sql, [value for each in near for value in each])
 
 
 def _regions(numbers: Collection[int]) -> Iterator[tuple[int, str]]:
@@ -114,7 +132,7 @@ def _regions(numbers: Collection[int]) -> Iterator[tuple[int, str]]:
         yield from database.execute_sql(f"SELECT id, s_region FROM exposure WHERE id IN ({places})", some)  # noqa: S608
 
 
-def _portions(values: Sequence[int], most: int) -> Iterator[Sequence[int]]:
+def _portions(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
     return (values[start : start + most] for start in range(0, len(values), most))
 
 

@@ -123,9 +123,9 @@ def fill(count: int) -> None:
         for number in range(start + 1, min(start + BATCH, count) + 1):
             row, polygon = exposure(number, count, dice)
             rows.append(row)
-            pairs += [(cell, number) for cell in cells.cells_of_polygons([polygon])]
+            pairs += [(cell, number, parts) for cell, parts in cells.parts_of_polygons([polygon]).items()]
         insert("exposure", COLUMNS, rows)
-        insert("cell", ("cell", "exposure"), sorted(pairs))
+        insert("cell", ("cell", "exposure", "parts"), sorted(pairs))
     with database.atomic():
         for statement in dropped:
             database.execute_sql(statement)
@@ -253,7 +253,8 @@ def middles(radius: float) -> Iterator[Cone]:
 
 def best_index(cone: Cone) -> list[int]:
     """Numbers alone from the covering index, through the bare driver."""
-    listed = [cell for first, last in cells.joined(cone.runs()) for cell in range(first, last + 1)]
+    runs = cells.joined(cells.runs_of_cone(cone.ra, cone.dec, cone.radius))
+    listed = [cell for first, last in runs for cell in range(first, last + 1)]
     mark = database.param
     sql = f"SELECT DISTINCT exposure FROM cell WHERE cell IN ({', '.join([mark] * len(listed))})"
     cursor = database.connection().cursor()
