@@ -122,6 +122,8 @@ def test_nothing_found_is_said_with_its_own_status(spica: Command) -> None:
         (("--sort", "seing"), "seeing"),
         (("--facets", "filtre"), "filter"),
         (("--selection", "min"), '"mine"'),
+        (("--radius", "1"), "there is no place to look round"),
+        (("--box", "0", "10", "0", "10", "--radius", "1"), "there is no place to look round"),
         (("--facets", "kind", "--csv"), "Only --json goes with --facets."),
     ],
 )

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spicad import fits, snooping
-from spicad.archive.landing import companion_of, look_into
+from spicad.archive.landing import MOST_DEEP, companion_of, look_into
 from spicad.archive.snooppix import REFUSED, REGISTERED, WAITING
 from spicad.archive.wholeness import NotWhole, disagreeing_checksums, examine, promises_in
 from spicad.commands import landed
@@ -134,6 +134,40 @@ def test_a_name_that_says_unfinished_is_passed_over(in_place: Stand, name: str):
     in_place.take()
 
     assert in_place.counts()["seen"] == 0
+
+
+def test_folders_without_end_stop_nobody(in_place: Stand):
+    folder = os.open(in_place.settings.landing.folders[0], os.O_RDONLY)
+    for _ in range(1200):  # deeper than Python calls itself
+        os.mkdir("a", dir_fd=folder)
+        below = os.open("a", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(folder)
+    in_place.drop("1p.fits", sky_file(1))
+
+    in_place.take()
+
+    assert in_place.ended("1p.fits") == (REGISTERED, "")
+    assert list(in_place.life.blind.values()) == [f"it lies more than {MOST_DEEP} folders deep"]
+
+
+def test_a_folder_that_becomes_a_link_during_the_look_is_not_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "landing/night").mkdir(parents=True)
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others/1p.fits").write_bytes(sky_file(1))
+
+    def exchange(folder: Path, names: object) -> dict[str, frozenset[str]]:
+        (folder / "night").rmdir()
+        (folder / "night").symlink_to(tmp_path / "others")
+        return {}
+
+    monkeypatch.setattr("spicad.archive.landing.read_promises", exchange)
+
+    look = look_into([tmp_path / "landing"])
+
+    assert look.files == {}
+    assert list(look.blind) == [tmp_path / "landing/night"]
 
 
 def test_files_in_folders_below_are_seen_and_links_are_refused(in_place: Stand):

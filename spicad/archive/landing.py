@@ -18,6 +18,7 @@ from spicad.archive.wholeness import identity_of, is_about_others, read_promises
 UNFINISHED = re.compile(r"\..*|.*~|.*\.(part|partial|filepart|crdownload|download|tmp|temp|aria2|swp)", re.IGNORECASE)
 COMPANION = re.compile(r"(?P<stem>.+)[._](?P<kind>weight|flag|mask)s?", re.IGNORECASE)
 LONGEST_NAME = 200  # what the column of the archive holds
+MOST_DEEP = 40  # folders in folders
 PACKINGS = ("", ".fz", ".gz", ".bz2")
 
 
@@ -52,11 +53,29 @@ def look_into(folders: Iterable[Path]) -> Look:
     return look
 
 
-def _look_below(folder: Path, look: Look) -> None:
-    about_others = []
-    below = []
+def _look_below(folder: Path, look: Look, depth: int = 0, parent: int | None = None) -> None:
+    """Each folder is opened in its parent: one that is exchanged for a link meanwhile is not entered."""
+    if depth > MOST_DEEP:
+        look.blind[folder] = f"it lies more than {MOST_DEEP} folders deep"
+        return
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if parent is None else os.O_NOFOLLOW)
     try:
-        with os.scandir(folder) as entries:
+        handle = os.open(folder if parent is None else folder.name, flags, dir_fd=parent)
+    except OSError as error:
+        look.blind[folder] = error.strerror or str(error)
+        return
+    try:
+        for each in _look_in(folder, handle, look):
+            _look_below(each, look, depth + 1, handle)
+    finally:
+        os.close(handle)
+
+
+def _look_in(folder: Path, handle: int, look: Look) -> list[Path]:
+    """The folders in it, in order."""
+    about_others, below = [], []
+    try:
+        with os.scandir(handle) as entries:
             for entry in entries:
                 if UNFINISHED.fullmatch(entry.name):
                     continue
@@ -68,11 +87,10 @@ def _look_below(folder: Path, look: Look) -> None:
                     look.files[found.path] = found
     except OSError as error:
         look.blind[folder] = error.strerror or str(error)
-        return
+        return []
     for name, digests in read_promises(folder, about_others).items():
         look.promises[folder / name] = digests
-    for each in sorted(below):
-        _look_below(each, look)
+    return sorted(below)
 
 
 def _found(path: Path, entry: os.DirEntry[str]) -> Found | None:

@@ -151,6 +151,8 @@ def _place(arguments: argparse.Namespace) -> Place | None:
     words = " ".join(arguments.place)
     if sum((bool(words), bool(arguments.box), bool(arguments.overlaps))) > 1:
         raise BadInput(Problem("spica find", "more than one place is given.", "Give a position, --box or --overlaps."))
+    if not words and arguments.radius != "0":
+        raise BadInput(Problem("--radius", "there is no place to look round.", "Give a position or an object."))
     if arguments.box:
         return search.box(arguments.box)
     if arguments.overlaps:
@@ -161,8 +163,10 @@ def _place(arguments: argparse.Namespace) -> Place | None:
 def _listed(file: str) -> tuple[int, ...]:
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpicaError(f"{file}: cannot be read: {error}") from None
+    except OSError as error:
+        raise SpicaError(f"{file}: cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise SpicaError(f"{file}: this is no UTF-8 text.") from None
     named = search.named(search.words_of(text))
     for word in named.missing:
         complain(f"not found: {word}")

@@ -78,7 +78,8 @@ def _print(capsule: RunFolder, products: Manifest) -> None:
     rows = [[size(size_), name] for name, (size_, _) in sorted(products.items())]
     print_table(rows, ("size", "product"), right=("size",))
     total = size(sum(size_ for size_, _ in products.values()))
-    print(f"\n{len(products)} products, {total}, in {capsule.products}")
+    noun = "product" if len(products) == 1 else "products"
+    print(f"\n{len(products)} {noun}, {total}, in {capsule.products}")
 
 
 # ---------------------------------------------------------------------- fetching
