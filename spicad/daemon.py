@@ -275,6 +275,8 @@ class Daemon:
 
     def _tidy(self, now: float) -> None:
         """Job files that have been over for long enough leave the spool; their rows and capsules stay."""
+        if sweeping.why_paused(self.spool, sweeping.moment_now(now)):
+            return
         keep_s = self.settings.daemon.keep_job_files_days * 86400
         for phase in (Phase.COMPLETED, Phase.ERROR, Phase.ABORTED):
             for process in list(self.spool.copies(phase)):

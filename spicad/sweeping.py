@@ -64,8 +64,7 @@ def sweep(settings: Settings, spool: Spool, moment: Moment, administrators: Sequ
     """One sweep, in a thread of the daemon. It may be killed anywhere: the next one goes on from there."""
     results, terms, swept = Path(settings.paths.results), Terms.of(settings), Swept()
     to = tuple(filter(None, [settings.retention.administrator])) or tuple(administrators)
-    note_accepted(results, spool, swept)
-    found = list(kept_in(results, spool))
+    found = note_accepted(spool, list(kept_in(results, spool)), swept)
     for folder, kept in found:
         if kept.record.archived:
             swept.archived[kept.process] = kept.run, kept.record.archived
@@ -199,32 +198,35 @@ def warning_key(kept: Kept, days: float) -> str:
     return f"going-{kept.process:06d}-run{kept.run}-{retention.days_key(days)}d-keep{kept.record.keeps}"
 
 
-def note_accepted(results: Path, spool: Spool, swept: Swept) -> None:
+def note_accepted(spool: Spool, found: list[tuple[Path, Kept]], swept: Swept) -> list[tuple[Path, Kept]]:
     """Warnings that the relay has taken are noted in the capsules; only then the outbox may forget them."""
+    by_process = {kept.process: (run, kept) for run, kept in found}
     for key, at in outbox.accepted(spool.folder("outbox")):
-        found = WARNING_KEY.fullmatch(key)
-        if not found:
+        of = WARNING_KEY.fullmatch(key)
+        if not of:
             continue
         try:
-            folder = folder_of(results, int(found["process"]))
-            if folder and (kept := _note_accepted(folder, spool, found, at)):
-                swept.accepted.append((kept, found["days"], at))
+            process = int(of["process"])
+            if process in by_process and (noted := _note_accepted(by_process[process][0].parent, spool, of, at)):
+                by_process[process] = noted
+                swept.accepted.append((noted[1], of["days"], at))
         except OSError as error:
             log.error("the acceptance of %s cannot be noted: %s. Tried again at the next sweep.", key, error)
         else:
             outbox.forget(spool.folder("outbox"), key)
+    return list(by_process.values())
 
 
-def _note_accepted(folder: Path, spool: Spool, key: re.Match[str], at: float) -> Kept | None:
+def _note_accepted(folder: Path, spool: Spool, key: re.Match[str], at: float) -> tuple[Path, Kept] | None:
     """None when the warning is of an earlier run, or of before a wish to keep."""
     with _ONE_AT_A_TIME:
         run, kept = kept_of(folder, spool) or (folder, None)
         given = kept.record.warned.get(key["days"]) if kept else None
         if kept is None or given is None or (int(key["run"]), int(key["keeps"])) != (kept.run, kept.record.keeps):
             return None
-        warned = {**kept.record.warned, key["days"]: replace(given, accepted=at)}
-        write_record(run, replace(kept.record, warned=warned))
-        return kept
+        record = replace(kept.record, warned={**kept.record.warned, key["days"]: replace(given, accepted=at)})
+        write_record(run, record)
+        return run, replace(kept, record=record)
 
 
 def _lost_warnings(spool: Spool, living: Sequence[Kept], terms: Terms, now: float) -> Iterator[Warn]:
@@ -314,8 +316,10 @@ def _let_it_go(results: Path, spool: Spool, run: Path, terms: Terms, now: float,
 
 def _put_aside(results: Path, kept: Kept) -> None:
     """The decision: from this rename on the products count as gone."""
-    with _opened(results, kept.owner, _folder_name(results, kept)) as process:
-        for name in reversed(_runs(process)):  # the last run tells, after a crash, that the others are to follow
+    with _opened(results, kept.owner, _folder_name(kept)) as process:
+        for name in reversed(
+            _runs(process, kept.run)
+        ):  # the last run tells, after a crash, that the others are to follow
             with _below(process, name) as run:
                 if _is_there(GOING, run):
                     continue
@@ -347,8 +351,8 @@ def _delete(results: Path, kept: Kept) -> bool:
     Each folder on the way is opened beneath the one before, and no link is followed at any of them.
     """
     has_deleted = False
-    with _opened(results, kept.owner, _folder_name(results, kept)) as process:
-        for name in _runs(process):
+    with _opened(results, kept.owner, _folder_name(kept)) as process:
+        for name in _runs(process, kept.run):
             with _below(process, name) as run:
                 if not _is_there(GOING, run):
                     continue
@@ -410,17 +414,15 @@ def _plain(name: str) -> str:
     return name
 
 
-def _folder_name(results: Path, kept: Kept) -> str:
-    folder = folder_of(results, kept.process)
-    if folder is None or folder.parent.name != kept.owner:
-        raise FileNotFoundError(f"no folder of process {kept.process} below {results / kept.owner}")
-    return folder.name
+def _folder_name(kept: Kept) -> str:
+    return f"{kept.process:06d}-{kept.name}"
 
 
-def _runs(process: int) -> list[str]:
-    """The last run last."""
-    names = [name for name in os.listdir(process) if RUN.fullmatch(name) and _is_folder(name, process)]
-    return sorted(names, key=lambda name: int(name.removeprefix("run-")))
+def _runs(process: int, last: int) -> list[str]:
+    """Up to that run, which comes last; another may have begun since."""
+    found = [RUN.fullmatch(name) for name in os.listdir(process)]
+    numbers = sorted(int(each["run"]) for each in found if each and _is_folder(each.string, process))
+    return [f"run-{number}" for number in numbers if number <= last]
 
 
 def _is_there(name: str, parent: int) -> bool:
@@ -457,6 +459,11 @@ def go_on(spool: Spool, moment: Moment) -> str:
             return "deletion does not pause, and nothing was asked."
         _write_state(spool, retention.gone_on(state, moment))
     return ""
+
+
+def why_paused(spool: Spool, moment: Moment) -> str:
+    """Why nothing is to be deleted by the clock for now."""
+    return retention.why_paused(retention.at(read_state(spool), moment), moment)
 
 
 def _write_state(spool: Spool, state: State) -> None:

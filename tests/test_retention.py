@@ -246,6 +246,41 @@ def test_where_the_owner_has_no_address_the_administrator_is_warned(at: Keeping)
     assert "To: dan@example.org" in at.waiting_mails()[0]
 
 
+def test_a_warning_that_the_relay_refuses_for_good_goes_to_the_administrator_a_day_later(at: Keeping) -> None:
+    run = ended_run(at, 12)
+    at.days(13)
+    at.later(1)
+    at.sweep()
+    outbox = at.spool.folder("outbox")
+    (outbox / "going-000012-run1-1d-keep0.eml").rename(outbox / "failed" / "going-000012-run1-1d-keep0.eml")
+    at.later(0.5)
+    at.sweep()
+    assert at.waiting_mails() == []
+    at.later(0.6)
+    at.sweep()
+
+    assert "To: dan@example.org" in at.waiting_mails()[0]
+    at.relay_takes()
+    at.later(0.9)
+    at.sweep()
+    assert has_products(run)
+    at.later(0.2)
+    at.sweep()
+    assert not (run / "products").exists()
+
+
+def test_a_warning_that_was_noted_and_lost_is_put_again(at: Keeping) -> None:
+    ended_run(at, 12)
+    at.days(9)
+    at.later(1)
+    at.sweep()
+    (at.spool.folder("outbox") / "going-000012-run1-5d-keep0.eml").unlink()  # as a kill between the two leaves it
+
+    at.sweep()
+
+    assert len(at.waiting_mails()) == 1
+
+
 def test_where_nobody_can_be_warned_nothing_goes(tmp_path: Path) -> None:
     at = keeping(tmp_path, "most_share = 1")
     conf = at.settings.source

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,22 @@ def test_a_process_whose_job_file_has_left_the_spool_is_kept_and_rebuilt(life: L
 
     assert len(list(life.spica.results.glob("*/*/run-2/products/*"))) == 1
     assert Process.get_by_id(1).run == 2
+
+
+def test_job_files_stay_in_the_spool_while_deletion_pauses(life: Life) -> None:
+    completed(life)
+    copy = life.spica.spool / "completed" / "000001.spica"
+    days(life, 2)
+    state = sweeping.read_state(life.daemon.spool)
+    now = life.daemon.clock() + 100 * DAY_S
+    sweeping._write_state(life.daemon.spool, replace(state, wall=state.wall - 3 * DAY_S))
+
+    life.daemon._tidy(now)
+    assert copy.exists()
+    sweeping._write_state(life.daemon.spool, replace(state, wall=state.wall + 100 * DAY_S))
+    life.daemon._tidy(now)
+
+    assert not copy.exists()
 
 
 def test_a_restart_leaves_an_archived_process_archived(life: Life) -> None:

@@ -121,12 +121,13 @@ def test_killed_at_any_call_of_warning_and_deleting_nothing_is_early_and_nothing
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Iterator[Path]:
-    """What lies beside the results and must stay."""
-    folder = tmp_path / "outside"
-    (folder / "products").mkdir(parents=True)
-    (folder / "products" / "precious.fits").write_text("precious")
-    yield folder
-    assert (folder / "products" / "precious.fits").read_text() == "precious"
+    """What lies beside the results, looks like them, and must stay."""
+    places = [tmp_path / "outside" / place / "products" for place in ("", "run-1", "000012-try/run-1")]
+    for place in places:
+        place.mkdir(parents=True)
+        (place / "precious.fits").write_text("precious")
+    yield tmp_path / "outside"
+    assert [(place / "precious.fits").read_text() for place in places] == ["precious"] * 3
 
 
 @pytest.mark.parametrize("level", ["", "products", "run-1", "000012-try", "alice"])
@@ -150,20 +151,18 @@ def test_a_folder_changed_into_a_link_between_looking_and_deleting_is_not_follow
 ) -> None:
     run = ended_run(at, 12)
     at.days(14)
-    look = sweeping.kept_of
+    put_aside = sweeping._put_aside
 
-    def look_and_change(folder: Path, spool: object) -> object:
-        found = look(folder, spool)  # type: ignore[arg-type]
-        if at.wall > found[1].ended + 15 * DAY_S and not run.parent.is_symlink():  # type: ignore[index]
-            os.rename(run.parent, run.parent.with_name("000012-moved"))
-            run.parent.symlink_to(outside)
-        return found
+    def change_and_put_aside(*values: object) -> None:
+        os.rename(run.parent, run.parent.with_name("000012-moved"))
+        run.parent.symlink_to(outside)
+        put_aside(*values)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sweeping, "kept_of", look_and_change)
+    monkeypatch.setattr(sweeping, "_put_aside", change_and_put_aside)
     at.later(1.1)
     at.sweep()
 
-    assert (outside / "products").is_dir()
+    assert run.parent.is_symlink()
 
 
 def test_a_tree_whose_folders_become_links_while_it_is_deleted_leaves_what_they_lead_to(
@@ -248,6 +247,27 @@ def test_a_run_that_begins_while_the_sweep_goes_on_keeps_what_it_may_reuse(
     at.sweep()
 
     assert has_products(run)
+
+
+def test_a_run_that_begins_between_the_decision_and_the_deletion_keeps_its_own(
+    at: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ended_run(at, 12)
+    at.days(14)
+    at.later(1.1)
+    finish, begun = sweeping._finish, []
+
+    def begin_and_finish(*values: object) -> None:
+        begun.append(ended_run(at, 12, run=2))
+        finish(*values)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sweeping, "_finish", begin_and_finish)
+    at.sweep()
+
+    assert not (first / "products").exists()
+    assert not (first / "products.going").exists()
+    assert has_products(begun[0])
+    assert not (begun[0] / "retention.json").exists()
 
 
 def test_a_folder_that_cannot_be_deleted_keeps_no_other_from_its_time(
