@@ -139,6 +139,10 @@ class Digest(Table):
     sha256 = peewee.CharField(64)
 
 
+COUNTED = ("kind", "filter", "runid", "grade")  # what is usually counted, read from an index without the rows
+COUNTED_BY_ID = "exposure_id_kind_filter_runid_grade"  # no planner takes it by itself: it looks rows up by id
+
+
 class Exposure(Table):
     """One FITS file of the archive. ObsCore's names where it has one; angles in degrees (ICRS), times in MJD (UTC)."""
 
@@ -179,7 +183,8 @@ class Exposure(Table):
         indexes = (
             (("runid", "filter"), False),
             (("instrument_name", "filter", "grade"), False),
-            (("t_min",), False),
+            (("t_min", *COUNTED), False),
+            (("id", *COUNTED), False),
             (("target_name",), False),
         )
 
@@ -527,6 +532,13 @@ def _retention_columns() -> None:
     _add_missing_columns(Process, "expires")
 
 
+def _counting_indexes() -> None:
+    _make_missing_indexes(Exposure)
+    if any(index.name == "exposure_t_min" for index in database.get_indexes("exposure")):
+        where = " ON exposure" if isinstance(database.obj, peewee.MySQLDatabase) else ""
+        database.execute_sql(f"DROP INDEX exposure_t_min{where}")
+
+
 def _parts_of_cells() -> None:
     if not any(column.name == "parts" for column in database.get_columns("cell")):
         database.execute_sql("ALTER TABLE cell ADD COLUMN parts INTEGER NOT NULL DEFAULT 0")
@@ -544,6 +556,7 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (9, "an index of processes by owner and phase", lambda: _make_missing_indexes(Process)),
     (10, "what users and groups have on the disk", _quota_tables),
     (11, "which parts of a cell of the sky a footprint touches", _parts_of_cells),
+    (12, "indexes that count exposures without reading their rows", _counting_indexes),
 )
 NEWEST = MIGRATIONS[-1][0]
 

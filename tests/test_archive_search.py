@@ -13,6 +13,7 @@ from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
 
+import peewee
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
@@ -366,6 +367,30 @@ def test_facets_count_each_value(archive: None) -> None:
     for name, column in (("filter", "filter"), ("runid", "runid"), ("grade", "grade"), ("kind", "kind")):
         assert facets[name] == Counter(row[column] for row in ROWS)
         assert list(facets[name].values()) == sorted(facets[name].values(), reverse=True)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"place": Cone(0, 90, 3)}, {"selections": (1,)}, {"exposures": tuple(range(3, 1000))}, {"tags": ("good",)}],
+)
+def test_facets_count_what_is_found(archive: None, wanted: dict[str, Any]) -> None:
+    chosen = Found(Wanted(grade="B", is_ungraded_taken=True, **wanted))
+    rows = [BY_NUMBER[number] for number in chosen.numbers()]
+
+    assert rows
+    for names in (("filter", "runid", "grade"), ("filter", "object")):
+        facets = chosen.facets(names)
+        assert facets["filter"] == Counter(row["filter"] for row in rows)
+        assert sum(facets[names[-1]].values()) == len(rows)
+
+
+def test_an_index_alone_counts_what_a_selection_holds(archive: None) -> None:
+    if not isinstance(tables.database.obj, peewee.SqliteDatabase):
+        plan = "EXPLAIN SELECT filter, COUNT(*) FROM exposure AS t1 FORCE INDEX (%s) WHERE id IN (5, 6) GROUP BY filter"
+        assert "Using index" in str(tables.database.execute_sql(plan % tables.COUNTED_BY_ID).fetchall())
+        return
+    said = "EXPLAIN QUERY PLAN SELECT filter, COUNT(*) FROM exposure INDEXED BY %s WHERE id IN (5, 6) GROUP BY filter"
+    assert "COVERING INDEX" in str(tables.database.execute_sql(said % tables.COUNTED_BY_ID).fetchall())
 
 
 def test_a_list_of_names_says_what_was_not_found(archive: None) -> None:
