@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,10 +67,74 @@ def _sync(path: str | Path, how: int) -> None:
 
 def remove_tree(folder: str | Path) -> None:
     """As far as it goes; quick for a folder that is empty."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
+            os.rmdir(folder)
+        except OSError:
+            parent = os.open(os.path.dirname(folder) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                with contextlib.suppress(OSError):
+                    remove_below(parent, os.path.basename(folder))
+            finally:
+                os.close(parent)
+
+
+def remove_below(parent: int, name: str) -> None:
+    """A file, a link, or a whole folder, in the folder that `parent` is open on; nothing is where it is not there.
+
+    No link is followed, whoever makes one meanwhile. Folders in folders are brought up one by one before they are
+    emptied: a tool may have left ten thousand of them in each other, or some that nobody may enter.
+    """
     try:
-        os.rmdir(folder)
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
+        handle = _entered(parent, name)
+    except FileNotFoundError:
+        return
+    except OSError:  # no folder, or a link
+        os.unlink(name, dir_fd=parent)
+        return
+    try:
+        while inner := _without_files(handle):
+            for each in inner:
+                _emptied(handle, each)
+    finally:
+        os.close(handle)
+    os.rmdir(name, dir_fd=parent)
+
+
+def _without_files(handle: int) -> list[str]:
+    """The folders in a folder, once everything else in it is gone."""
+    with os.scandir(handle) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in found:
+        if not is_folder:
+            os.unlink(name, dir_fd=handle)
+    return [name for name, is_folder in found if is_folder]
+
+
+def _emptied(top: int, name: str) -> None:
+    try:
+        handle = _entered(top, name)
+    except (FileNotFoundError, NotADirectoryError):  # it has become a link: the next look at `top` sees that
+        return
+    try:
+        for each in _without_files(handle):
+            os.close(_entered(handle, each))
+            os.rename(each, f"up-{secrets.token_hex(8)}", src_dir_fd=handle, dst_dir_fd=top)
+    finally:
+        os.close(handle)
+    os.rmdir(name, dir_fd=top)
+
+
+def _entered(parent: int, name: str) -> int:
+    """A folder opened, no link followed; one that its owner may not enter is made so that he may."""
+    look = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    seen = os.open(name, look, dir_fd=parent)
+    try:
+        if os.fstat(seen).st_mode & 0o700 != 0o700:
+            os.chmod(f"/proc/self/fd/{seen}", 0o700)
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=seen)
+    finally:
+        os.close(seen)
 
 
 def replace_file(path: Path, content: bytes, is_synced: bool = True) -> None:

@@ -28,6 +28,7 @@ from spicad.workshop import Workshop
 log = logging.getLogger("spicad")
 
 MOST_AT_THE_DESK = 100  # drops looked over at a time: what a run wrote at its end waits in the same line
+LIMITS_S = 2.0
 MOST_AT_ONCE = 500  # drops read in one pass, so that a flood does not keep steps waiting
 
 
@@ -53,6 +54,8 @@ class Intake:
         self.unfinished: dict[str, float] = {}  # drops without [end]: since when
         self.immovable: set[str] = set()  # refused drops that the daemon may not move away
         self.backlog: list[str] = []  # seen in incoming/, not looked at yet
+        self.limits: dict[tuple[str, str], tuple[float, tuple[int, int]]] = {}  # when it was looked up, and what
+        self.limits_are_by = floor.settings
         self.has_moved = False  # something came of one of them
         self.is_stale = False  # all were gone through: more may have come meanwhile
         self.left_over = set(floor.spool.drops())  # by an earlier life of the daemon, which may have taken them
@@ -164,12 +167,24 @@ class Intake:
 
     def _no_room(self, drop: Drop, owner: Person, vetted: Vetted) -> str:
         """Why the quota has no room for it; one that was taken in an earlier life has its room."""
-        if self._number_of(drop):
+        if self._number_of(drop) or not any(self._limits(owner)):
             return ""
         also = sum(each.vetted.plan.forecast_bytes for each in self.passed if each.owner.user == owner.user)
         with suppress(*AWAY):
             return quota.refusal_for(self.floor.settings, owner.user, owner.group, vetted.plan.forecast_bytes, also)
         return ""
+
+    def _limits(self, owner: Person) -> tuple[int, int]:
+        """Of the user and the group, remembered for a moment: a flood of drops asks the same again and again."""
+        key, now = (owner.user, owner.group), self.floor.clock()
+        if self.limits_are_by is not self.floor.settings:
+            self.limits, self.limits_are_by = {}, self.floor.settings
+        at, limits = self.limits.get(key, (0.0, (0, 0)))
+        if not 0 <= now - at < LIMITS_S:
+            limits = quota.limits_now(self.floor.settings, *key)
+            self.limits = {each: found for each, found in self.limits.items() if 0 <= now - found[0] < LIMITS_S}
+            self.limits[key] = now, limits
+        return limits
 
     def _number_of(self, drop: Drop) -> int:
         """Of a drop that an earlier life of the daemon gave a row; 0 for any other."""

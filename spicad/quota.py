@@ -28,6 +28,8 @@ USER, GROUP = "user", "group"
 WARN_AT = (95, 80)  # per cent
 BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are
 PENDING = (Phase.QUEUED.value, Phase.EXECUTING.value)
+LONGEST_PATH = 4000  # bytes; Linux takes 4096
+PARTS_AT_ONCE = 15  # of at most 255 bytes each
 OF_A_PROCESS = re.compile(r"\d{6,}-.+")
 
 
@@ -191,18 +193,48 @@ def measure(folder: Path) -> dict[str, int]:
 def tree_bytes(path: str | os.PathLike[str], seen: set[tuple[int, int]]) -> int:
     """Of a file or a folder with all that is in it; what is in `seen` already counts no more."""
     total, waiting = 0, [os.fspath(path)]
+    with suppress(FileNotFoundError):
+        total += _blocks(os.lstat(path), seen)
     while waiting:
-        name = waiting.pop()
-        with suppress(FileNotFoundError):
-            total += _blocks(os.lstat(name), seen)
-            with suppress(NotADirectoryError), os.scandir(name) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    else:
-                        with suppress(FileNotFoundError):
-                            total += _blocks(entry.stat(follow_symlinks=False), seen)
+        folder = waiting.pop()
+        for name, is_folder, status in _listed(folder):
+            total += _blocks(status, seen)
+            if is_folder:
+                waiting.append(f"{folder}/{name}")
     return total
+
+
+def _listed(folder: str) -> list[tuple[str, bool, os.stat_result]]:
+    """What is in a folder, as far as it may be seen; of a file nothing."""
+    try:
+        handle = _opened(folder)
+    except OSError:
+        return []
+    found = []
+    try:
+        with os.scandir(handle) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    found.append((entry.name, entry.is_dir(follow_symlinks=False), entry.stat(follow_symlinks=False)))
+    finally:
+        os.close(handle)
+    return found
+
+
+def _opened(folder: str) -> int:
+    """A tool may leave folders in folders whose path is longer than any system call takes: opened piece by piece."""
+    how = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    if len(os.fsencode(folder)) < LONGEST_PATH:
+        return os.open(folder, how)
+    parts = folder.split("/")
+    handle = os.open("/", how)
+    for start in range(1, len(parts), PARTS_AT_ONCE):
+        try:
+            inner = os.open("/".join(parts[start : start + PARTS_AT_ONCE]), how, dir_fd=handle)
+        finally:
+            os.close(handle)
+        handle = inner
+    return handle
 
 
 def _blocks(status: os.stat_result, seen: set[tuple[int, int]]) -> int:

@@ -49,6 +49,7 @@ class Outcome:
     ended: float = 0.0
     exit_code: int | None = None
     reused_from: str = ""
+    ends_run: bool = False  # whatever the rules say of a step that fails
 
 
 _Shelf = Mapping[tuple[str, str | None], Made]  # by output and stem; a single file of an output by None as well
@@ -82,7 +83,6 @@ class Run:
     failure: tuple[int, Outcome] | None = None
     held_why: str = ""
     cancelled_by: str = ""
-    ends_why: str = ""  # it must not go on, whatever its rules say of a step that fails
 
     def __post_init__(self) -> None:
         self._made: dict[int, tuple[Outcome, _Shelf]] = {}
@@ -128,7 +128,10 @@ class Run:
 
     @property
     def _must_stop(self) -> bool:
-        return bool(self.ends_why) or (self.failure is not None and self.step(self.failure[0]).stops_run)
+        if self.failure is None:
+            return False
+        number, outcome = self.failure
+        return outcome.ends_run or self.step(number).stops_run
 
     def _is_over_or_lazy(self, number: int) -> bool:
         """A lazy step that nobody wanted yet does not keep its user from being looked over."""
@@ -193,7 +196,7 @@ class Run:
         return step.gathers and not step.stops_run and culprit in left and len(left) > max(step.least, 1)
 
     def _fail(self, step: PlannedStep, outcome: Outcome) -> None:
-        if step.stops_run or step.gathers or self.ends_why:
+        if step.stops_run or step.gathers or outcome.ends_run:
             self._note_failure(step, outcome)
         if not step.gathers:
             for stem in self._users_of(step):
@@ -202,7 +205,7 @@ class Run:
 
     def _note_failure(self, step: PlannedStep, outcome: Outcome) -> None:
         """The first one counts, but one that ends the run more than one that does not."""
-        if self.failure is None or (step.stops_run and not self._must_stop):
+        if self.failure is None or ((step.stops_run or outcome.ends_run) and not self._must_stop):
             self.failure = (step.number, outcome)
 
     def _users_of(self, step: PlannedStep) -> set[str]:

@@ -25,7 +25,7 @@ from typing import Any
 
 from spicad import outbox, retention
 from spicad.config import Settings
-from spicad.durable import replace_file
+from spicad.durable import remove_below, replace_file
 from spicad.report import size
 from spicad.retention import Kept, Moment, Record, State, Terms, Warn, Warned
 from spicad.spool import Spool
@@ -356,33 +356,16 @@ def _delete(results: Path, kept: Kept) -> bool:
             with _below(process, name) as run:
                 if not _is_there(GOING, run):
                     continue
-                _remove("work", run)
+                remove_below(run, "work")
                 if _is_there("steps", run):
                     with _below(run, "steps") as steps:
                         for step in os.listdir(steps):
                             with suppress(NotADirectoryError), _below(steps, step) as folder:
-                                _remove("job", folder)
-                _remove(GOING, run)
+                                remove_below(folder, "job")
+                remove_below(run, GOING)
                 os.fsync(run)
                 has_deleted = True
     return has_deleted
-
-
-def _remove(name: str, parent: int) -> None:
-    """A file, a link or a whole folder in the folder that `parent` is open on."""
-    try:
-        handle = os.open(name, _AS_FOLDER, dir_fd=parent)
-    except FileNotFoundError:
-        return
-    except OSError:  # no folder, or a link
-        os.unlink(name, dir_fd=parent)
-        return
-    try:
-        for each in os.listdir(handle):
-            _remove(each, handle)
-    finally:
-        os.close(handle)
-    os.rmdir(name, dir_fd=parent)
 
 
 @contextmanager

@@ -376,7 +376,6 @@ class Workbench:
     def _end_stopped(self, running: Running, now: float) -> None:
         """What it has written goes at once: half of a product is none, and room is wanted."""
         run, step = running.run, running.step
-        run.ends_why = running.stopped_why
         outcome = Outcome(
             StepState.FAILED,
             Ending.NEVER_AGAIN,
@@ -386,6 +385,7 @@ class Workbench:
             attempt=run.attempt.get(step.number) or running.attempt,
             started=running.launched.time,
             ended=now,
+            ends_run=True,
         )
         self.floor.background.do(
             remove_tree,

@@ -98,6 +98,31 @@ def test_what_is_measured_is_what_du_says(tmp_path: Path) -> None:
     assert quota.measure(at.results / "nobody") == {}
 
 
+def deep_folder(inside: Path, depth: int = 2500) -> None:
+    """Folders in folders, whose path no system call takes."""
+    handle = os.open(inside, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=handle)
+        inner = os.open("d", os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = inner
+    os.close(os.open("bottom", os.O_CREAT | os.O_WRONLY, dir_fd=handle))
+    os.close(handle)
+
+
+def test_a_tool_that_leaves_thousands_of_folders_in_each_other_is_measured_and_cleared(tmp_path: Path) -> None:
+    at = keeping(tmp_path, "most_share = 1")
+    run = ended_run(at, 12)
+    deep_folder(run / "steps/0001-copy/job")
+    os.chmod(run / "steps/0001-copy/job/d/d", 0)
+
+    assert sum(quota.measure(at.results / "alice").values()) == du(at.results / "alice")
+    at.days(17)
+
+    assert not (run / "steps/0001-copy/job").exists()
+    assert not (run / "products.going").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_after_any_sequence_use_equals_du_and_nothing_went_early(tmp_path: Path, seed: int) -> None:

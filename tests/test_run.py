@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_plan import APPLICATIONS, CATALOGUE, SOLVE, STACK, exposure, planned
 
+from spicad.capsule import outcome_from, outcome_record
 from spicad.people import Person
 from spicad.plan import Plan, PlannedFile, PlannedStep, Source
 from spicad.run import ENDED_STATES, GOOD_STATES, Made, Outcome, Run
@@ -107,6 +108,22 @@ def test_a_bad_exposure_is_dropped_and_the_others_go_on() -> None:
     done(run, 5)
     assert run.phase() is Phase.COMPLETED
     assert run.first_failure() is not None
+
+
+def test_a_step_that_ends_the_run_does_so_whatever_its_rules_say_also_after_a_restart() -> None:
+    run = usual_run()
+    run.state[2] = StepState.RUNNING
+    run.in_hand.add(2)
+    over = Outcome(StepState.FAILED, Ending.NEVER_AGAIN, "the quota is full", stems=("img0001",), ends_run=True)
+
+    end(run, 1, outcome_from(outcome_record(over)))
+
+    assert run.is_stopping
+    assert open_now(run) == []
+    run.in_hand.discard(2)
+    assert run.is_over
+    assert run.phase() is Phase.ERROR
+    assert run.first_failure() == (run.step(1), over)
 
 
 def test_a_bad_exposure_stops_the_run_where_the_rules_say_so() -> None:
