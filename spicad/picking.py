@@ -20,7 +20,7 @@ from spicad.archive.headers import Exposure
 from spicad.archive.overlaps import Cone
 from spicad.archive.picks import Picked, Picks
 from spicad.archive.registering import path_key
-from spicad.archive.search import Found, Place, Range, Wanted
+from spicad.archive.search import Found, OfObject, Place, Range, Wanted
 from spicad.config import Settings
 from spicad.jobfile import Job
 from spicad.people import Person
@@ -130,7 +130,7 @@ def _mjd(moment: date | None, is_end: bool = False) -> float | None:
     return coordinates.mjd(moment.isoformat(), is_end and not isinstance(moment, datetime))
 
 
-def _place(table: Mapping[str, Any]) -> Place | None:
+def _place(table: Mapping[str, Any]) -> Place | OfObject | None:
     if sum(bool(table[key]) for key in ("around", "box", "overlaps")) > 1:
         raise BadInput(Problem("select", "more than one place is given.", "Keep one of around, box and overlaps."))
     if table["around"]:

@@ -255,18 +255,28 @@ def test_an_object_is_where_its_exposures_are(archive: None) -> None:
             Exposure.id == row["id"]
         ).execute()
 
-    assert search.place("near the pole", "30'").dec == pytest.approx(90)
-    assert search.place("near the pole", "30'").radius == 0.5
+    around = search.place("near the pole", "30'")
+    assert isinstance(around, Cone)
+    assert around.dec == pytest.approx(90)
+    assert around.radius == 0.5
     with pytest.raises(BadInput, match=r'Did you mean "near the pole"'):
         search.place("near te pole")
     with pytest.raises(BadInput, match="degrees apart"):
-        search.place("M101")
+        search.place("M101", "30'")
     with pytest.raises(BadInput, match="14:03"):
         search.place("12 13 14")
     for row in ROWS[:3]:
         Exposure.update(target_name=row["target_name"], s_ra=row["s_ra"], s_dec=row["s_dec"]).where(
             Exposure.id == row["id"]
         ).execute()
+
+
+@pytest.mark.parametrize("name", ["M101", "deep field"])
+def test_an_object_without_a_radius_is_its_exposures_wherever_they_lie(archive: None, name: str) -> None:
+    found = Found(Wanted(place=search.place(f" {name} "))).numbers()
+
+    assert found == [row["id"] for row in ROWS if row["kind"] == "science" and row["target_name"] == name]
+    assert found
 
 
 # Columns

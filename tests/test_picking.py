@@ -103,6 +103,7 @@ def sets(vetted: Vetted) -> tuple[list[str], list[str]]:
         ('exposures = ["90000*p.fits"]', ["900001p", "900002p", "900003p", "900004p", "900005p"]),
         ('[select]\naround = "14:00:00 +54:00:00"', ["900001p", "900002p", "900003p"]),
         ('[select]\naround = "210 54"\nradius_deg = 1', ["900001p", "900002p", "900003p", "900004p"]),
+        ('[select]\naround = "M101"\nradius_deg = 0', ["900001p", "900002p", "900003p", "900004p", "900005p"]),
         ('[select]\nbox = "205 215 50 60"\ngrade = "B"', ["900001p", "900004p"]),
         ('[select]\noverlaps = "900002p.fits"\nwhere = "seeing < 0.9"', ["900001p", "900003p"]),
         ('[select]\nselection = "mine"', ["900002p", "900005p"]),

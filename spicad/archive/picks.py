@@ -15,7 +15,14 @@ from spicad.schema import Key
 
 SELECT_KEYS = (
     Key("around", "text", "", "A position, or the name of an object of the archive"),
-    Key("radius_deg", "number", 0, "What touches the circle round it; 0: what covers it", minimum=0, maximum=180),
+    Key(
+        "radius_deg",
+        "number",
+        0,
+        "What touches the circle round it; 0: what covers it or is of it",
+        minimum=0,
+        maximum=180,
+    ),
     Key("box", "text", "", "West, east, south and north in degrees, between spaces"),
     Key("overlaps", "text", "", "The name of an exposure: what overlaps it"),
     Key("instrument", "text or list of texts", [], "Only these; * stands for any characters"),

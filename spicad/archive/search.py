@@ -53,6 +53,13 @@ class Place(Protocol):
 
 
 @dataclass(frozen=True)
+class OfObject:
+    """Where the exposures of that name are: they themselves, and no point that may lie in a gap between their CCDs."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Range:
     """From `least` to `most`, both taken; None: no such end."""
 
@@ -64,7 +71,7 @@ class Range:
 class Wanted:
     """What to look for; what is empty does not narrow. In texts, * stands for any characters."""
 
-    place: Place | None = None
+    place: Place | OfObject | None = None
     kinds: tuple[str, ...] = ("science",)  # empty: all
     instruments: tuple[str, ...] = ()
     filters: tuple[str, ...] = ()
@@ -149,14 +156,18 @@ def place_of_object(name: str) -> Cone:
     )
     places = [cells.vector(ra, dec) for ra, dec in query.tuples()]
     if not places:
-        known: Any = Exposure.select(Exposure.target_name).distinct().limit(5000)
-        mend = nearest(name, [word for (word,) in known.tuples()]) or "Give a position."
-        raise BadInput(Problem("archive", f"no exposure with a place is of the object {shown(name)}.", mend))
+        raise _no_object(name, "exposure with a place")
     cap = cells.enclosing(places)
     if math.degrees(cap.radius) > WIDEST_OBJECT_DEG:
         what = f"the exposures of {shown(name)} lie up to {2 * math.degrees(cap.radius):.0f} degrees apart."
         raise BadInput(Problem("archive", what, "Give a position."))
     return Cone(*cells.position(cap.centre))
+
+
+def _no_object(name: str, what: str) -> BadInput:
+    known: Any = Exposure.select(Exposure.target_name).distinct().limit(5000)
+    mend = nearest(name, [word for (word,) in known.tuples()]) or "Give a position."
+    return BadInput(Problem("archive", f"no {what} is of the object {shown(name)}.", mend))
 
 
 # All conditions together
@@ -165,7 +176,9 @@ def place_of_object(name: str) -> Cone:
 def matching(wanted: Wanted) -> list[Any]:
     """Conditions for peewee's where(*...). Raises BadInput when one of them cannot be."""
     found: list[Any] = []
-    if wanted.place is not None:
+    if isinstance(wanted.place, OfObject):
+        found.append(Exposure.target_name == wanted.place.name)
+    elif wanted.place is not None:
         found.append(among(exposures_at(wanted.place)))
     if wanted.exposures is not None:
         found.append(among(wanted.exposures))
@@ -348,8 +361,9 @@ def _by_name(names: Sequence[str]) -> dict[str, list[int]]:
     return found
 
 
-def place(text: str, radius: str = "0") -> Cone:
-    """A cone from what a person wrote: a position, or the name of an object of the archive. Raises BadInput."""
+def place(text: str, radius: str = "0") -> Cone | OfObject:
+    """From what a person wrote: a cone round a position or round an object of the archive, or without a radius that
+    object itself. Raises BadInput."""
     try:
         size = coordinates.size(radius)
     except ValueError as error:
@@ -359,7 +373,12 @@ def place(text: str, radius: str = "0") -> Cone:
     except ValueError as error:
         if LIKE_POSITION.fullmatch(text):
             raise BadInput(Problem("position", str(error))) from None
-    middle = place_of_object(text.strip())
+    name = text.strip()
+    if not size:
+        if not Exposure.select().where(Exposure.target_name == name).exists():
+            raise _no_object(name, "exposure")
+        return OfObject(name)
+    middle = place_of_object(name)
     return Cone(middle.ra, middle.dec, size)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from spicad import config, people
 from spicad.archive import coordinates, formats, moc, search, selections
-from spicad.archive.search import FACETS, KINDS, SORTS, USUAL_FACETS, Found, Place, Range, Wanted
+from spicad.archive.search import FACETS, KINDS, SORTS, USUAL_FACETS, Found, OfObject, Place, Range, Wanted
 from spicad.archive.skymap import skymap
 from spicad.commands import DONE, NOTHING
 from spicad.commands.printing import complain, print_json, print_table
@@ -63,7 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_places(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("place", nargs="*", help="a position in degrees or sexagesimal, or the name of an object of the archive")
-    add("--radius", metavar="SIZE", default="0", help="round the place: 1.5 (degrees), 30' or 20\"; 0: what covers it")
+    add(
+        "--radius",
+        metavar="SIZE",
+        default="0",
+        help="round the place: 1.5 (degrees), 30' or 20\"; 0: what covers it, or is of the object",
+    )
     add("--box", metavar=("WEST", "EAST", "SOUTH", "NORTH"), nargs=4, help="between these, degrees, east being upwards")
     add("--overlaps", metavar="NAME", help="what overlaps the exposure of this name")
 
@@ -147,7 +152,7 @@ def _require_one_form(arguments: argparse.Namespace) -> None:
         raise BadInput(Problem("--facets", "these are counts, not exposures.", "Only --json goes with --facets."))
 
 
-def _place(arguments: argparse.Namespace) -> Place | None:
+def _place(arguments: argparse.Namespace) -> Place | OfObject | None:
     words = " ".join(arguments.place)
     if sum((bool(words), bool(arguments.box), bool(arguments.overlaps))) > 1:
         raise BadInput(Problem("spica find", "more than one place is given.", "Give a position, --box or --overlaps."))
