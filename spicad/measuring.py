@@ -28,13 +28,16 @@ log = logging.getLogger("spicad")
 
 WATCH_S = 1.0  # of the five seconds within which a step is stopped
 MOST_MEASURED_S = 2.0  # a folder that takes longer is not measured once more before a step is stopped
+ALL_S = 86400.0
 REST = 10  # times as long as a measurement took, nothing of the same user is measured
 
 
 class Measuring:
     def __init__(self, workshop: Workshop) -> None:
         self.workshop = workshop
-        self.due = _users_in(Path(workshop.floor.settings.paths.results))
+        self.due: set[str] = set()
+        self.settings: Settings | None = None
+        self.all_due = 0.0
         self.not_before: dict[str, float] = {}
         self.took: dict[str, float] = {}
         self.measured = ""  # whose folder is being measured
@@ -48,6 +51,7 @@ class Measuring:
         runs = {process: run.owner.user for process, run in self.workshop.runs.items()}
         self.due |= {owner for process, owner in self.of_runs.items() if process not in runs}
         self.of_runs = runs
+        self._measure_all_now_and_then()
         self._measure_next()
         running = self.workshop.bench.running
         if running and not self.is_watching and (now >= self.next_watch or self.next_watch > now + WATCH_S):
@@ -61,6 +65,13 @@ class Measuring:
         return self.next_watch if self.workshop.bench.running else None
 
     # ------------------------------------------------------------------ measuring
+
+    def _measure_all_now_and_then(self) -> None:
+        """At start, after a reload, and each day: files may come and go by hand, and quotas on the site."""
+        settings, moment = self.workshop.floor.settings, time.monotonic()
+        if self.settings is not settings or moment >= self.all_due:
+            self.settings, self.all_due = settings, moment + ALL_S
+            self.due |= _users_in(Path(settings.paths.results))
 
     def _measure_next(self) -> None:
         moment = time.monotonic()

@@ -67,6 +67,7 @@ def test_a_process_is_archived_after_its_time_and_rebuilt_from_its_recipe(life: 
     days(life, 3)
     life.until(archived(life), "the row to say so")
     assert products(life) == []
+    assert "To make them again: spica rebuild 1" in life.spica.spica("results", "1", status=3).stderr
 
     drop(life.spica, "again.spica", order_text("rebuild", 1))
     life.until(lambda: rows() == {1: "COMPLETED"}, "the process to be rebuilt")

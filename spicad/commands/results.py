@@ -48,6 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
     products = manifest_of(capsule)
     if products is None:
         raise NothingFound(f"run {capsule.number} of process {process} is not over: {row.phase}. There is no list yet.")
+    if products and not os.path.lexists(capsule.products):
+        raise NothingFound(
+            f"the products of run {capsule.number} of process {process} are gone: their time was over. "
+            f"To make them again: spica rebuild {process}"
+        )
     if arguments.fetch:
         return _fetch(capsule, products, arguments.fetch)
     if arguments.json:
