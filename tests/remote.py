@@ -82,6 +82,7 @@ class Web:
         self.files: dict[str, bytes] = {}
         self.breaks: list[int] = []
         self.asked: list[str] = []
+        self.redirects: dict[str, str] = {}
         self.knows_ranges = True
         web = self
 
@@ -97,6 +98,12 @@ class Web:
         self.address = f"http://127.0.0.1:{self.server.server_port}"
 
     def _answer(self, to: http.server.BaseHTTPRequestHandler) -> None:
+        if there := self.redirects.get(to.path.lstrip("/")):
+            to.send_response(302)
+            to.send_header("Location", there)
+            to.send_header("Content-Length", "0")
+            to.end_headers()
+            return
         content = self.files.get(to.path.lstrip("/"))
         if content is None:
             to.send_error(404)

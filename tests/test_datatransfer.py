@@ -452,6 +452,22 @@ def test_what_is_not_there_is_gone_and_a_dead_server_is_lost(tmp_path: Path, web
         fetched(web, tmp_path)
 
 
+def test_a_redirect_is_followed_by_http_alone_and_any_other_is_final(tmp_path: Path, web: Web, stand: Stand):
+    content = web.files["there"] = random_file(tmp_path / "a")
+    web.redirects["1p.fits"] = "/there"
+    assert fetched(web, tmp_path) == content
+
+    for there in ("ftp://127.0.0.1:1/1p.fits", f"file://{tmp_path}/a", "data:,x", "gopher://h/1"):
+        web.redirects["2p.fits"] = there
+        with pytest.raises(Gone, match="which is no http or https address"):
+            carry(errand(f"{web.address}/2p.fits", tmp_path / "2p.fits"), HERE, Progress())
+
+    number = ask_for(Offer("2p.fits", f"{web.address}/2p.fits", "by hand"), "by hand", stand.settings)
+    stand.look()
+    row = Transfer.get_by_id(number)
+    assert (row.state, "leads to gopher://h/1" in row.why) == ("failed", True)
+
+
 def test_a_list_of_names_and_digests_is_a_source(tmp_path: Path, web: Web):
     content = web.files["out/1p.fits"] = sky_file(1)
     web.files["out/2p.fits"] = sky_file(2)

@@ -9,14 +9,49 @@ import http.client
 import os
 import urllib.error
 import urllib.request
+from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from spicad import __version__
 from spicad.archive.errands import CHUNK, Errand, Gone, Lost, Means, Progress, write_all
+from spicad.words import visible
 
 LARGEST_LIST = 64 << 20
 AGENT = f"spica/{__version__}"
+SCHEMES = ("http://", "https://")
+
+
+class _WebAlone(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect to ftp, file or anything else; urllib itself would go to ftp."""
+
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        there = urljoin(req.full_url, headers.get("Location") or headers.get("URI") or "")
+        if not there.lower().startswith(SCHEMES):
+            fp.close()
+            raise Gone(f"{req.full_url} leads to {visible(there)}, which is no http or https address.")
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+
+@cache
+def _opener() -> urllib.request.OpenerDirector:
+    """What urllib uses for http and https, and nothing of ftp, file or data."""
+    opener = urllib.request.OpenerDirector()
+    of_web = (
+        urllib.request.ProxyHandler,
+        urllib.request.UnknownHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+        _WebAlone,
+    )
+    for handler in of_web:
+        opener.add_handler(handler())
+    return opener
 
 
 def download(errand: Errand, partial: Path, means: Means, progress: Progress) -> None:
@@ -41,9 +76,9 @@ def download(errand: Errand, partial: Path, means: Means, progress: Progress) ->
 
 
 def _opened(url: str, headers: dict[str, str], timeout_s: float) -> Any:
-    if not url.startswith(("http://", "https://")):
+    if not url.startswith(SCHEMES):
         raise Gone(f"{url} is no http or https address.")
-    return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_s)  # noqa: S310
+    return _opener().open(urllib.request.Request(url, headers=headers), timeout=timeout_s)  # noqa: S310
 
 
 def _take(answer: Any, partial: Path, have: int, means: Means, progress: Progress) -> None:
