@@ -48,7 +48,7 @@ JOB_KEYS = (
     Key("end", "table", REQUIRED, "The last line of a whole job file is [end]"),
 )
 
-ORDERS = ("hold", "release", "cancel", "rerun", "keep", "rebuild")  # about a process
+ORDERS = ("hold", "release", "cancel", "rerun", "keep", "rebuild", "delete")  # about a process
 NODE_ORDERS = ("drain", "undrain", "sweep")  # about the node, and about all that is to be deleted
 ORDER_KEYS = (
     Key("order", "text", REQUIRED, "What to do", choices=ORDERS + NODE_ORDERS),

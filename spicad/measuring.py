@@ -51,6 +51,8 @@ class Measuring:
         runs = {process: run.owner.user for process, run in self.workshop.runs.items()}
         self.due |= {owner for process, owner in self.of_runs.items() if process not in runs}
         self.of_runs = runs
+        self.due |= self.workshop.cleared
+        self.workshop.cleared.clear()
         self._measure_all_now_and_then()
         self._measure_next()
         running = self.workshop.bench.running
@@ -194,6 +196,7 @@ def _warn(settings: Settings, folder: Path, standing: Standing, percent: int, no
         "What you can do\n"
         "  spica quota                            shows what is used\n"
         "  spica results PROCESSID --fetch DIR    copies products to DIR\n"
+        "  spica delete PROCESSID                 deletes them; the recipe stays\n"
     )
     if settings.web.address:
         text += f"  {settings.web.address.rstrip('/')}/processes   shows your processes, on the site\n"

@@ -35,6 +35,8 @@ def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
         return _drain(order, actor, workshop)
     if order.order == "keep":
         return _keep(order, actor, workshop, now)
+    if order.order == "delete":
+        return _delete(order, actor, workshop, now)
     if order.order == "rebuild":
         return _rebuild(order, actor, workshop, now)
     phase = workshop.floor.spool.phase_of(order.process)
@@ -73,6 +75,23 @@ def _keep(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
     phase = workshop.floor.spool.phase_of(order.process) or Phase.COMPLETED
     workshop.floor.ledger.event(order.process, phase, actor.user, words, now)
     workshop.floor.ledger.process_values(order.process, expires=until)
+    log.info("process %d: %s", order.process, words)
+    return ""
+
+
+def _delete(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
+    """The products go at once, by the wish of whom they belong to; what takes long is done in a thread."""
+    folder = _ended_folder(order, actor, workshop)
+    if folder is None:
+        return f"there is no process {order.process} that has run."
+    kept, why = sweeping.let_go_now(workshop.results, folder, workshop.floor.spool, now)
+    if kept is None:
+        return why
+    workshop.floor.background.do(
+        sweeping.clear, workshop.results, kept, then=lambda _: workshop.cleared.add(kept.owner), process=order.process
+    )
+    words = f"its products were deleted by {actor.user}" + (f": {order.why}" if order.why else "")
+    workshop.floor.ledger.phase(order.process, kept.phase, Phase.ARCHIVED, actor.user, words, now, expires=None)
     log.info("process %d: %s", order.process, words)
     return ""
 

@@ -62,7 +62,7 @@ def refusal(standing: Standing, pending: int, forecast: int) -> str:
     return (
         f"the quota of {standing.whose} is {gigabytes(standing.most)}: {gigabytes(standing.used)} are used, "
         f"{gigabytes(pending)} are forecast for what is queued and runs, and {gigabytes(forecast)} for this process. "
-        f"Fetch and delete products, wait for those that run, split the job, or ask an administrator. "
+        f"Fetch and delete products (spica delete), wait for those that run, split the job, or ask an administrator. "
         f"spica quota shows what is used."
     )
 
@@ -70,7 +70,8 @@ def refusal(standing: Standing, pending: int, forecast: int) -> str:
 def stopped_words(standing: Standing) -> str:
     return (
         f"it was stopped: {standing.whose} has used {gigabytes(standing.used)} of a quota of "
-        f"{gigabytes(standing.most)}. Fetch and delete products, or ask an administrator; then run it again."
+        f"{gigabytes(standing.most)}. Fetch and delete products (spica delete), or ask an administrator; then run it "
+        f"again."
     )
 
 

@@ -314,6 +314,27 @@ def _let_it_go(results: Path, spool: Spool, run: Path, terms: Terms, now: float,
         log.error("%s: its products cannot be deleted: %s. Tried again at the next sweep.", run, error)
 
 
+def let_go_now(results: Path, folder: Path, spool: Spool, now: float) -> tuple[Kept | None, str]:
+    """The wish of whom it belongs to: from now on the products count as gone; `clear` is to follow. Or why not."""
+    with _ONE_AT_A_TIME:
+        run, kept = kept_of(folder, spool) or (folder, None)
+        if kept is None or kept.is_busy:
+            return None, "its last run is not over: its products cannot be deleted yet."
+        if kept.record.archived:
+            return None, f"the products of process {kept.process} are gone already."
+        _put_aside(results, kept)
+        write_record(run, replace(kept.record, archived=now))
+    return kept, ""
+
+
+def clear(results: Path, kept: Kept) -> None:
+    """What was put aside is deleted; when it is cut short, the next sweep goes on."""
+    try:
+        _delete(results, kept)
+    except OSError as error:
+        log.error("process %d: its products cannot be deleted: %s. Tried again later.", kept.process, error)
+
+
 def _put_aside(results: Path, kept: Kept) -> None:
     """The decision: from this rename on the products count as gone."""
     with _opened(results, kept.owner, _folder_name(kept)) as process:

@@ -63,6 +63,7 @@ class Workshop:
         self.starting: dict[int, Waiting] = {}  # queued processes whose plan is being made
         self.vetted: dict[int, Vetted] = {}
         self.ending: set[int] = set()  # runs whose end is being written
+        self.cleared: set[str] = set()  # owners of whom products were deleted
         self.is_draining = False
         floor.background.failed = self.set_aside
 

@@ -126,11 +126,12 @@ def test_a_tool_that_leaves_thousands_of_folders_in_each_other_is_measured_and_c
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_after_any_sequence_use_equals_du_and_nothing_went_early(tmp_path: Path, seed: int) -> None:
-    """Runs, reruns with shared products, wishes to keep, dead relays, days that go by, clocks that jump, reboots."""
+    """Runs with shared products, wishes to keep and to delete, dead relays, days, clocks that jump."""
     dice = random.Random(seed)
     at = keeping(tmp_path, "most_share = 1\nfailed_days = 8\nwarn_days = [3, 1]\ndays = 10\nkeep_longer_days = 10")
     terms = Terms.of(at.settings)
     promised: dict[Path, float] = {}  # the last run of a process -> not before this moment
+    deleted: set[Path] = set()
     gone = 0
 
     def begin() -> None:
@@ -148,6 +149,13 @@ def test_after_any_sequence_use_equals_du_and_nothing_went_early(tmp_path: Path,
         until, _ = sweeping.keep(run.parent, at.spool, terms, dice.randrange(1, 20), at.wall, is_limited=True)
         promised[run] = max(promised[run], until)
 
+    def delete() -> None:
+        run = dice.choice(list(promised))
+        kept, _ = sweeping.let_go_now(at.results, run.parent, at.spool, at.wall)
+        if kept:
+            deleted.add(run)
+            sweeping.clear(at.results, kept)
+
     def jump() -> None:
         at.wall += dice.choice([-3, 4]) * DAY_S
         at.sweep()
@@ -156,13 +164,15 @@ def test_after_any_sequence_use_equals_du_and_nothing_went_early(tmp_path: Path,
 
     begun = at.wall - at.boottime
     for _ in range(60):
-        dice.choice([begin, begin, wish, jump, lambda: None, lambda: None])() if promised else begin()
+        dice.choice([begin, begin, wish, jump, delete, lambda: None, lambda: None])() if promised else begin()
         at.later(dice.choice([0.3, 1.0, 1.0]))
         at.sweep()
         if dice.random() < 0.8:
             at.relay_takes()
         for run, moment in promised.items():
-            if not (run / "products").exists():
+            if run in deleted:
+                assert not (run / "products").exists()
+            elif not (run / "products").exists():
                 accepted = sweeping.read_record(run).warned["1"].accepted
                 assert at.wall >= moment, f"{run}: too early"
                 assert sweeping.read_record(run).archived >= max(moment, accepted + DAY_S)
@@ -172,8 +182,9 @@ def test_after_any_sequence_use_equals_du_and_nothing_went_early(tmp_path: Path,
         for owner in ("alice", "bob"):
             if (at.results / owner).exists():
                 assert sum(quota.measure(at.results / owner).values()) == du(at.results / owner)
-        gone = sum(not (run / "products").exists() for run in promised)
-    assert 0 < gone < len(promised)
+        gone = sum(not (run / "products").exists() for run in promised.keys() - deleted)
+    assert deleted
+    assert 0 < gone < len(promised) - len(deleted)
 
 
 # ---------------------------------------------------------------------- with a daemon

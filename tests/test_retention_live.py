@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from life import Life, drop, job_text, made_ready, order_text, rows, users, why
 
-from spicad import sweeping
+from spicad import quota, sweeping
 from spicad.retention import DAY_S, Moment
 from spicad.tables import Event, Process
 
@@ -118,6 +118,38 @@ def test_another_user_may_not_keep_what_is_not_his(life: Life) -> None:
     assert "there is no process 1" in why(life.spica, "keep.spica")
     assert "there is no process 1" in why(life.spica, "rebuild.spica")
     assert "only administrators" in why(life.spica, "sweep.spica")
+
+
+def test_products_are_deleted_at_once_by_whom_they_belong_to(life: Life) -> None:
+    completed(life)
+    life.until(lambda: quota.standings(), "the use to be measured")
+    refused = life.spica.spica("delete", "1", status=2).stderr
+    assert "--yes" in refused
+
+    drop(life.spica, "delete.spica", order_text("delete", 1, 'why = "no room"'))
+    life.until(archived(life), "the row to say so")
+    folder = next(life.spica.results.iterdir())
+    life.until(lambda: not list(folder.glob("*/run-1/products*")), "the products to go")
+    size = sum(quota.measure(folder).values())
+    life.until(lambda: quota.standing_of(quota.USER, folder.name).used == size, "the use to be measured")
+
+    assert list(folder.glob("*/run-1/job.spica"))
+    assert Event.select().order_by(Event.id.desc()).get().why.endswith("no room")
+    drop(life.spica, "delete.spica", order_text("delete", 1))
+    life.until_quiet()
+    assert "are gone already" in why(life.spica, "delete.spica")
+
+
+def test_what_is_not_over_is_not_deleted(life: Life) -> None:
+    drop(life.spica, "try.spica", job_text(life.spica, "idle"))
+    life.until(lambda: rows().get(1) == "EXECUTING", "the process to begin")
+
+    drop(life.spica, "delete.spica", order_text("delete", 1))
+    life.until_quiet()
+
+    assert "is not over" in why(life.spica, "delete.spica")
+    drop(life.spica, "cancel.spica", order_text("cancel", 1))
+    life.until_over(1)
 
 
 def test_a_lost_database_changes_nothing_for_what_is_gone(tmp_path: Path, life: Life) -> None:

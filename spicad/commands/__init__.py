@@ -35,6 +35,7 @@ COMMANDS = {
     "cancel": "end a process",
     "rerun": "run a process again that is over",
     "rebuild": "make the products of an archived process again, from its recipe",
+    "delete": "delete the products of processes; their recipes stay",
     "keep": "keep the products of a process longer",
     "quota": "show what users and groups have on the disk, and may have",
     "retention": "show what is deleted when, or let a stopped deletion go on",
