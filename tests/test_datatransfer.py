@@ -267,7 +267,7 @@ def test_a_disk_that_fills_up_meanwhile_pauses_too(tmp_path: Path, small_disk: P
         (small_disk / "ballast").write_bytes(b"\0" * (4 * MIB - 100_000))
         with monkeypatch.context() as patched:  # nobody looked at the disk in time
             patched.setattr(datatransfer, "free_on", lambda roots, means: dict.fromkeys(roots, MIB * 100))
-            patched.setattr(carrying, "_require_room", lambda *values: None)
+            patched.setattr(carrying, "require_room", lambda *values: None)
             stand.take()
         (row,) = Transfer.select()
         assert (row.state, "The disk is full" in row.why) == ("paused", True)
@@ -373,6 +373,21 @@ def test_files_come_by_rsync_resumed_and_verified(tmp_path: Path, node: Node, ov
 
 
 @pytest.mark.slow
+def test_a_fetch_by_rsync_leaves_so_many_bytes_free(tmp_path: Path, node: Node, over_ssh: Means, small_disk: Path):
+    random_file(tmp_path / "a", 3 * MIB)
+    wanted = errand(f"{Node.name}:{tmp_path}/a", small_disk / "b", keep_free=MIB + 1)
+
+    with pytest.raises(Full, match=f"{3 * MIB} more bytes are to come"):
+        carry(wanted, over_ssh, Progress())
+    with pytest.raises(Full, match="must stay free"):  # its size was told wrong, or others write meanwhile
+        carry(errand(wanted.source, wanted.target, keep_free=4 * MIB), over_ssh, Progress(bytes=-1))
+
+    assert not (small_disk / "b").exists()
+    carry(errand(wanted.source, wanted.target, keep_free=MIB // 2), over_ssh, Progress())
+    assert (small_disk / "b").stat().st_size == 3 * MIB
+
+
+@pytest.mark.slow
 def test_nothing_is_overwritten_on_another_node(tmp_path: Path, node: Node, over_ssh: Means):
     random_file(tmp_path / "a")
     (tmp_path / "b").write_bytes(b"mine")
@@ -466,6 +481,31 @@ def test_a_redirect_is_followed_by_http_alone_and_any_other_is_final(tmp_path: P
     stand.look()
     row = Transfer.get_by_id(number)
     assert (row.state, "leads to gopher://h/1" in row.why) == ("failed", True)
+
+
+def test_a_download_asks_for_room_once_its_size_is_known_and_again_while_it_is_written(
+    tmp_path: Path, web: Web, small_disk: Path
+):
+    content = web.files["1p.fits"] = random_file(tmp_path / "a", 2 * MIB)
+    wanted = errand(f"{web.address}/1p.fits", small_disk / "b", keep_free=2 * MIB + 1)
+    with pytest.raises(Full, match=f"{2 * MIB} more bytes are to come.*must stay free"):
+        carry(wanted, HERE, Progress())
+    assert hidden(small_disk) == []
+
+    def others_write(count: int, stop: object) -> None:
+        (small_disk / "ballast").write_bytes(b"\0" * MIB)
+
+    rate = Rate(0)
+    rate.take = others_write  # type: ignore[method-assign]
+    progress = Progress()
+    wanted = errand(wanted.source, wanted.target, keep_free=MIB + 1)
+    with pytest.raises(Full, match="must stay free"):
+        carry(wanted, Means(rate, timeout_s=5), progress)
+    assert (small_disk / ".spica-7.part").stat().st_size == MIB
+
+    (small_disk / "ballast").unlink()
+    carry(errand(wanted.source, wanted.target, keep_free=MIB, validator=progress.validator), HERE, Progress())
+    assert (small_disk / "b").read_bytes() == content
 
 
 def test_a_list_of_names_and_digests_is_a_source(tmp_path: Path, web: Web):

@@ -11,7 +11,7 @@ import re
 import select
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from spicad.archive.errands import (
     Means,
     Occupied,
     Progress,
+    require_room,
     write_all,
 )
 from spicad.archive.wholeness import NotWhole, digests_of
@@ -79,9 +80,11 @@ def _bring(errand: Errand, means: Means, progress: Progress) -> Carried:
     expected, mtime_ns = errand.digest, 0
     if REMOTE.fullmatch(errand.source):
         expected = expected or f"sha256:{remote_sha256(errand.source, means)}"
-        _rsync(errand.source, str(partial), means, progress)
+        progress.bytes = progress.bytes or _remote_size(errand.source, means)
+        require_room(errand, target.parent, progress.bytes - _size(partial))
+        _rsync(errand.source, str(partial), means, progress, lambda: require_room(errand, target.parent, 1))
     elif errand.source.startswith(("http://", "https://")):
-        _require_room(errand, target.parent, progress.bytes - _size(partial))
+        require_room(errand, target.parent, progress.bytes - _size(partial))
         download(errand, partial, means, progress)
     else:
         expected, mtime_ns = _copy(errand, partial, means, progress)
@@ -101,7 +104,7 @@ def _copy(errand: Errand, partial: Path, means: Means, progress: Progress) -> tu
         if have > status.st_size:
             partial.unlink()
             have = 0
-        _require_room(errand, partial.parent, status.st_size - have)
+        require_room(errand, partial.parent, status.st_size - have)
         progress.bytes, progress.bytes_done = status.st_size, have
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "wb", 0) as out:
             while piece := os.pread(source, CHUNK, progress.bytes_done):
@@ -201,16 +204,6 @@ def _make_folders(folder: Path) -> None:
         sync_folder(each.parent)
 
 
-def _require_room(errand: Errand, folder: Path, size: int) -> None:
-    room = os.statvfs(folder)
-    free = room.f_bavail * room.f_frsize
-    if size > 0 and free - size < errand.keep_free:
-        raise Full(
-            f"The disk of {folder} is full: {size} bytes are to come, {free >> 20} MiB are free, "
-            f"{errand.keep_free >> 20} MiB must stay free."
-        )
-
-
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -277,6 +270,14 @@ def remote_sha256(place: str, means: Means) -> str:
     return digest
 
 
+def _remote_size(place: str, means: Means) -> int:
+    """0 when it is not there, or what is told is no number."""
+    found = REMOTE.fullmatch(place)
+    assert found
+    answer = on_host(means, found["host"], ["stat", "-L", "-c", "%s", "--", found["path"]], may_fail=NOT_THERE).strip()
+    return int(answer) if answer.isdecimal() else 0
+
+
 def _remote_digest(host: str, path: str, means: Means) -> str:
     """'' when it is not there."""
     answer = on_host(means, host, ["sha256sum", "-z", "--", path], may_fail=NOT_THERE)
@@ -322,8 +323,10 @@ def _failure(who: str, status: int, words: str) -> SpicaError:
     return Lost(f"{who}: {last or 'its root is not there'}")
 
 
-def _rsync(source: str, target: str, means: Means, progress: Progress) -> None:
-    """`source` or `target` is HOST:/PATH. What an earlier try left at the target is used."""
+def _rsync(
+    source: str, target: str, means: Means, progress: Progress, watch: Callable[[], None] = lambda: None
+) -> None:
+    """`source` or `target` is HOST:/PATH. What an earlier try left at the target is used. `watch` may raise."""
     command = ["rsync", "-s", "--times", "--inplace", "--partial", "--no-whole-file", "--no-human-readable"]
     command += [
         "--info=progress2",
@@ -338,7 +341,7 @@ def _rsync(source: str, target: str, means: Means, progress: Progress) -> None:
         [*command, "--", source, target], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
-        words = _followed(child, progress)
+        words = _followed(child, progress, watch)
     except BaseException:
         child.terminate()
         raise
@@ -353,7 +356,7 @@ def _rsync(source: str, target: str, means: Means, progress: Progress) -> None:
         raise _failure("rsync", status, words)
 
 
-def _followed(child: subprocess.Popen[bytes], progress: Progress) -> str:
+def _followed(child: subprocess.Popen[bytes], progress: Progress, watch: Callable[[], None]) -> str:
     """What it says on standard error; its progress is noted on the way."""
     assert child.stdout
     assert child.stderr
@@ -361,6 +364,7 @@ def _followed(child: subprocess.Popen[bytes], progress: Progress) -> str:
     out, left = child.stdout.fileno(), list(streams)
     while left:
         progress.require_going_on()
+        watch()
         for handle in select.select(left, [], [], POLL_S)[0]:
             piece = os.read(handle, 65536)
             if not piece:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 from spicad import __version__
-from spicad.archive.errands import CHUNK, Errand, Gone, Lost, Means, Progress, write_all
+from spicad.archive.errands import CHUNK, Errand, Gone, Lost, Means, Progress, require_room, write_all
 from spicad.words import visible
 
 LARGEST_LIST = 64 << 20
@@ -55,7 +55,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def download(errand: Errand, partial: Path, means: Means, progress: Progress) -> None:
-    """Into `partial`. Raises Lost when it broke off: what came is kept."""
+    """Into `partial`. Raises Lost when it broke off, Full when there is no room: what came is kept."""
     progress.validator = errand.validator
     have = partial.stat().st_size if partial.exists() else 0
     headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
@@ -63,7 +63,7 @@ def download(errand: Errand, partial: Path, means: Means, progress: Progress) ->
         headers |= {"Range": f"bytes={have}-", "If-Range": errand.validator}
     try:
         with _opened(errand.source, headers, means.timeout_s) as answer:
-            _take(answer, partial, have, means, progress)
+            _take(answer, errand, partial, have, means, progress)
     except urllib.error.HTTPError as error:
         if error.code == 416:
             partial.unlink(missing_ok=True)
@@ -81,17 +81,21 @@ def _opened(url: str, headers: dict[str, str], timeout_s: float) -> Any:
     return _opener().open(urllib.request.Request(url, headers=headers), timeout=timeout_s)  # noqa: S310
 
 
-def _take(answer: Any, partial: Path, have: int, means: Means, progress: Progress) -> None:
+def _take(answer: Any, errand: Errand, partial: Path, have: int, means: Means, progress: Progress) -> None:
     at = _start(answer, have)
     length = answer.headers.get("Content-Length", "")
     progress.bytes = at + int(length) if length.isdigit() else 0
     progress.bytes_done = at
     progress.validator = _validator(answer)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if at else os.O_TRUNC)
+    if not at:
+        partial.unlink(missing_ok=True)
+    require_room(errand, partial.parent, progress.bytes - at)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_APPEND
     descriptor = os.open(partial, flags, 0o600)
     try:
         while piece := answer.read(CHUNK if not means.rate.bytes_per_s else CHUNK // 16):
             progress.require_going_on()
+            require_room(errand, partial.parent, len(piece))
             means.rate.take(len(piece), progress.stop)
             write_all(descriptor, piece)
             progress.bytes_done += len(piece)

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from spicad.words import SpicaError
 
@@ -105,6 +106,17 @@ class Means:
     @property
     def ssh(self) -> list[str]:
         return ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, int(self.timeout_s))}", *self.ssh_options]
+
+
+def require_room(errand: Errand, folder: Path, size: int) -> None:
+    """For `size` more bytes in `folder`. Raises Full."""
+    room = os.statvfs(folder)
+    free = room.f_bavail * room.f_frsize
+    if size > 0 and free - size < errand.keep_free:
+        raise Full(
+            f"The disk of {folder} is full: {size} more bytes are to come, {free >> 20} MiB are free, "
+            f"{errand.keep_free >> 20} MiB must stay free."
+        )
 
 
 def write_all(descriptor: int, piece: bytes) -> None:
