@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 ORDER = 8
 SIDE = 1 << ORDER  # cells along a face
@@ -42,6 +43,10 @@ def _spread(number: int) -> int:
 
 
 SPREAD = tuple(_spread(number) for number in range(PARTS_SIDE))
+GATHERED = {SPREAD[x] + 2 * SPREAD[y]: (x, y) for x in range(16) for y in range(16)}  # what SPREAD has spread
+PLACES_OF_PARTS = tuple((1 << SPREAD[i] + 2 * SPREAD[j], i - 1.5, j - 1.5) for i in range(4) for j in range(4))
+POLAR = 0.35  # faces from a pole; BENT holds down to there
+BENT = 5e-5  # radians; by which a part leaves its place in the parallelogram of its cell, at most 4e-5 at POLAR
 
 
 def vector(ra: float, dec: float) -> Vector:
@@ -95,8 +100,10 @@ def _on_sky(face: int, x: float, y: float) -> Vector:
 def _place(cell: int, order: int = ORDER) -> tuple[int, int, int]:
     """Face and column and row on it."""
     face, rest = divmod(cell, 1 << 2 * order)
-    ix = sum(((rest >> 2 * bit) & 1) << bit for bit in range(order))
-    iy = sum(((rest >> 2 * bit + 1) & 1) << bit for bit in range(order))
+    ix = iy = 0
+    for shift in range(0, order, 4):
+        x, y = GATHERED[rest >> 2 * shift & 0xFF]
+        ix, iy = ix | x << shift, iy | y << shift
     return face, ix, iy
 
 
@@ -145,10 +152,10 @@ def _radius_of_cells(order: int) -> float:
     return angle(one, (math.sqrt(1 - z * z), 0.0, z))
 
 
-def runs_of_caps(caps: Sequence[Cap], spare: float = 0.0, finest: int = ORDER) -> list[Run]:
-    """The cells of that order that touch what all caps have in common (and a few near it), as few runs as can be."""
+def runs_of_caps(caps: Sequence[Cap], spare: float = 0.0) -> list[Run]:
+    """The cells that touch what all caps have in common (and a few near it), as few runs as can be."""
     found: list[Run] = []
-    limits = [[_limits(cap, order, spare) for cap in caps] for order in range(finest + 1)]
+    limits = [[_limits(cap, order, spare) for cap in caps] for order in range(ORDER + 1)]
     todo = [(0, face, 0, 0, 0) for face in range(11, -1, -1)]
     while todo:
         order, face, ix, iy, number = todo.pop()
@@ -161,9 +168,9 @@ def runs_of_caps(caps: Sequence[Cap], spare: float = 0.0, finest: int = ORDER) -
                 break
             is_inside = is_inside and closeness >= holds
         else:
-            if is_inside or order == finest:
-                shift = 2 * (finest - order)
-                first = (face << 2 * finest) + (number << shift)
+            if is_inside or order == ORDER:
+                shift = 2 * (ORDER - order)
+                first = (face << 2 * ORDER) + (number << shift)
                 _append(found, Run(first, first + (1 << shift) - 1, is_inside))
             else:
                 ix, iy, number = 2 * ix, 2 * iy, 4 * number
@@ -227,8 +234,7 @@ def caps_of_box(west: float, east: float, south: float, north: float) -> list[li
 # Covers: which footprints may touch a region
 
 
-@dataclass(frozen=True)
-class Near:
+class Near(NamedTuple):
     """Parts of a cell, as bits: a footprint in none of `touched` lies outside, one in some of `held` touches."""
 
     touched: int
@@ -248,27 +254,53 @@ def cover_of_caps(pieces: Iterable[Sequence[Cap]]) -> Cover:
     inside: list[tuple[int, int]] = []
     rim: dict[int, Near] = {}
     for caps in pieces:
-        for run in runs_of_caps(caps, math.radians(SPARE_DEG), PART_ORDER):
-            first, last = run.first, run.last
-            if run.is_inside and -(-first // 16) <= (last + 1) // 16 - 1:
-                whole = (-(-first // 16), (last + 1) // 16 - 1)
-                inside.append(whole)
-                _mark(rim, first, 16 * whole[0] - 1, True)
-                first = 16 * (whole[1] + 1)
-            _mark(rim, first, last, run.is_inside)
+        for run in runs_of_caps(caps, math.radians(SPARE_DEG)):
+            if run.is_inside:
+                inside.append((run.first, run.last))
+                continue
+            for cell in range(run.first, run.last + 1):
+                near, known = _near(cell, caps), rim.get(cell)
+                rim[cell] = Near(known.touched | near.touched, known.held | near.held) if known else near
     return Cover(inside, rim)
 
 
-def _mark(rim: dict[int, Near], first: int, last: int, is_held: bool) -> None:
-    """Parts from `first` to `last`, which may be none."""
-    while first <= last:
-        cell, start = divmod(first, 16)
-        end = min(last - 16 * cell, 15)
-        bits = (2 << end) - (1 << start)
-        known = rim.get(cell)
-        touched, held = (known.touched, known.held) if known else (0, 0)
-        rim[cell] = Near(touched | bits, held | bits if is_held else held)
-        first = 16 * (cell + 1)
+def _near(cell: int, caps: Sequence[Cap]) -> Near:
+    """The parts taken for equal parallelograms, which they are but for BENT; nearer to a pole nothing is told."""
+    face, ix, iy = _place(cell)
+    row = ROW_OF_FACE[face] - (ix + iy + 1) / SIDE
+    if not POLAR < row < 4 - POLAR or min(abs(row - 1), abs(row - 3)) < 2 / SIDE:
+        return Near(ALL_PARTS, 0)
+    west, east, south, north = ix / SIDE, (ix + 1) / SIDE, iy / SIDE, (iy + 1) / SIDE
+    a, b, c = _on_sky(face, west, south), _on_sky(face, east, south), _on_sky(face, east, north)
+    d = _on_sky(face, west, north)
+    middle = (a[0] + b[0] + c[0] + d[0]) / 4, (a[1] + b[1] + c[1] + d[1]) / 4, (a[2] + b[2] + c[2] + d[2]) / 4
+    across = (b[0] + c[0] - a[0] - d[0]) / 8, (b[1] + c[1] - a[1] - d[1]) / 8, (b[2] + c[2] - a[2] - d[2]) / 8
+    along = (c[0] + d[0] - a[0] - b[0]) / 8, (c[1] + d[1] - a[1] - b[1]) / 8, (c[2] + d[2] - a[2] - b[2]) / 8
+    touched = held = ALL_PARTS
+    for cap in caps:
+        some_touched, some_held = _near_cap(cap, middle, across, along)
+        touched, held = touched & some_touched, held & some_held
+    return Near(touched, held)
+
+
+def _near_cap(cap: Cap, middle: Vector, across: Vector, along: Vector) -> tuple[int, int]:
+    """Parts touched and parts held, by chords from the cap's centre to the middles of parts, `across` and `along`."""
+    (ux, uy, uz), (wx, wy, wz) = across, along
+    dx, dy, dz = middle[0] - cap.centre[0], middle[1] - cap.centre[1], middle[2] - cap.centre[2]
+    uu, ww, uw = ux * ux + uy * uy + uz * uz, wx * wx + wy * wy + wz * wz, ux * wx + uy * wy + uz * wz
+    du, dw, dd = dx * ux + dy * uy + dz * uz, dx * wx + dy * wy + dz * wz, dx * dx + dy * dy + dz * dz
+    reach = math.sqrt(uu + ww + 2 * abs(uw)) / 2 + BENT  # from a part's centre to its farthest corner
+    size = 2 * math.sin(min(cap.radius, math.pi) / 2)
+    farthest = (size + reach) ** 2
+    nearest = max(size - reach - math.radians(SPARE_DEG), 0.0) ** 2
+    touched = held = 0
+    for bit, i, j in PLACES_OF_PARTS:
+        chord = dd + i * (i * uu + 2 * du) + j * (j * ww + 2 * (dw + i * uw))
+        if chord <= farthest:
+            touched |= bit
+            if chord < nearest:
+                held |= bit
+    return touched, held
 
 
 # Footprints
