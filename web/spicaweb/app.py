@@ -81,6 +81,7 @@ SITE_MAP: tuple[tuple[str, str, str, str], ...] = (
     ("GET", "/process/<number>/run/<run>/configuration/<task>", "files.configuration", USER),
     ("GET", "/process/<number>/run/<run>/recipe/<which>", "files.recipe", USER),
     ("GET", "/process/<number>/run/<run>/all.tar", "files.everything", USER),
+    ("GET", "/process/<number>/delete", "process.delete_form", USER),
     ("POST", "/process/<number>/<verb>", "process.order", USER),
     ("GET", "/difference", "process.differences", USER),
     ("GET", "/daemon", "daemon.page", USER),

@@ -29,6 +29,7 @@ ORDERS = {  # verb: phases in which it makes sense, what the button says
     "cancel": ((Phase.QUEUED, Phase.EXECUTING, Phase.HELD), "Cancel"),
     "rerun": ((Phase.COMPLETED, Phase.ERROR, Phase.ABORTED), "Run again"),
     "keep": ((Phase.COMPLETED, Phase.ERROR, Phase.ABORTED), "Keep longer"),  # as long as may be
+    "delete": ((Phase.COMPLETED, Phase.ERROR, Phase.ABORTED), "Delete results"),  # of what has a capsule
     "rebuild": ((Phase.ARCHIVED,), "Make the products again"),
 }
 
@@ -93,7 +94,10 @@ def _page(visit: Visit, row: Process, capsule: Capsule | None) -> Answer:
         orders=[
             (verb, words)
             for verb, (phases, words) in ORDERS.items()
-            if row.phase in phases and visit.may_process(verb, row) and (verb != "keep" or row.expires)
+            if row.phase in phases
+            and visit.may_process(verb, row)
+            and (verb != "keep" or row.expires)
+            and (verb != "delete" or capsule)
         ],
         most_steps=MOST_STEPS,
         most_listed=MOST_LISTED,
@@ -163,7 +167,7 @@ def step(visit: Visit, number: str, run: str, step: str) -> Answer:
 
 
 def order(visit: Visit, number: str, verb: str) -> Answer:
-    """hold, release, cancel, rerun: dropped for the daemon, which judges once more."""
+    """Dropped for the daemon, which judges once more. What cannot be taken back is asked for twice."""
     if verb not in ORDERS:
         raise NotThere
     row = found(visit, number)
@@ -173,8 +177,29 @@ def order(visit: Visit, number: str, verb: str) -> Answer:
         raise Refusal(
             409, "Too late", f"Process {row.id} is {row.phase} by now: {ORDERS[verb][1].lower()} does not fit."
         )
+    if verb == "delete" and visit.form("sure") != "yes":
+        return _sure(visit, row)
     token = handing.order(visit, verb, row.id, visit.form("why", 200), is_fresh=visit.form("fresh") == "yes")
     return visit.see_other(f"/process/{row.id}", order=token)
+
+
+def delete_form(visit: Visit, number: str) -> Answer:
+    row = found(visit, number)
+    if not visit.may_process("delete", row):
+        raise NotThere
+    if row.phase not in ORDERS["delete"][0]:
+        return visit.see_other(f"/process/{row.id}")
+    return _sure(visit, row)
+
+
+def _sure(visit: Visit, row: Process) -> Answer:
+    capsule = capsule_of(row, visit.settings.paths.results)
+    products = results.products_of(capsule) if capsule else []
+    return draw(
+        visit, "delete", f"Delete the results of {row.name}", rows=[row], action=f"/process/{row.id}/delete",
+        back=f"/process/{row.id}", files=len(products), bytes_=sum(each.bytes for each in products),
+        runs=len(capsule.runs) if capsule else 0,
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------- differences

@@ -14,7 +14,8 @@ from spicaweb.processes import Viewer, Wish
 from spicaweb.visit import Visit
 
 MOST_AT_ONCE = 200
-BULK = {"cancel": "cancelled", "hold": "held", "release": "released"}
+BULK = {"cancel": "cancelled", "hold": "held", "release": "released", "delete": "cleared of their products"}
+WORDS = {"delete": "delete the results of"}
 
 
 def listing(visit: Visit) -> Answer:
@@ -24,7 +25,7 @@ def listing(visit: Visit) -> Answer:
     own_drafts = drafts.all_of(visit.own_account.id) if page.wish.whose == "mine" else []
     return draw(
         visit, "processes", "Processes", page=page, wish=page.wish, viewer=viewer, phases=tuple(processes.PHASES),
-        bulk=BULK, drafts=own_drafts, told=_told(visit),
+        bulk={verb: WORDS.get(verb, verb) for verb in BULK}, drafts=own_drafts, told=_told(visit),
     )  # fmt: skip
 
 
@@ -34,16 +35,28 @@ def many(visit: Visit) -> Answer:
     numbers = [int(each) for each in visit.chosen("process", MOST_AT_ONCE) if each.isascii() and each.isdecimal()]
     if verb not in BULK or not numbers:
         return visit.see_other("/processes", told="none")
-    rows = list(Process.select().where(Process.id.in_([each for each in numbers if each <= processes.LARGEST])))
+    query = Process.select().where(Process.id.in_([each for each in numbers if each <= processes.LARGEST]))
+    rows = [row for row in query.order_by(Process.id) if visit.may_process(verb, row) and _fits(verb, row)]
+    if verb == "delete" and rows and visit.form("sure") != "yes":
+        return draw(
+            visit, "delete", "Delete results", rows=rows, action="/processes", back="/processes", files=0, bytes_=0,
+            runs=0,
+        )  # fmt: skip
     given = 0
     for row in rows:
-        if visit.may_process(verb, row) and not Phase(row.phase).is_over:
-            try:
-                handing.order(visit, verb, row.id)
-                given += 1
-            except SpicaError:
-                return visit.see_other("/processes", told="spool")
+        try:
+            handing.order(visit, verb, row.id)
+            given += 1
+        except SpicaError:
+            return visit.see_other("/processes", told="spool")
     return visit.see_other("/processes", told=verb, of=given, whose=visit.form("whose", 10))
+
+
+def _fits(verb: str, row: Process) -> bool:
+    phase = Phase(row.phase)
+    if verb == "delete":
+        return phase.is_over and phase is not Phase.ARCHIVED and bool(row.capsule)
+    return not phase.is_over
 
 
 def _told(visit: Visit) -> str:

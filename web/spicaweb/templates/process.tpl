@@ -6,10 +6,14 @@
   <h1>{{row.name}}</h1>
   <div class="actions">
     % for verb, words in orders:
+    % if verb == 'delete':
+    <a class="button danger" href="{{visit.link('/process/%d/delete' % row.id)}}">{{words}}</a>
+    % else:
     <form method="post" action="{{visit.link('/process/%d/%s' % (row.id, verb))}}">
       <input type="hidden" name="csrf" value="{{visit.csrf}}">
       <button class="{{'danger' if verb == 'cancel' else 'quiet'}}">{{words}}</button>
     </form>
+    % end
     % end
     % if capsule:
     <a class="button quiet" href="{{visit.link('/new', copy='%d.%d' % (row.id, capsule.number))}}">Change and run again</a>

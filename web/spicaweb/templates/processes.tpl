@@ -73,8 +73,8 @@
 <div class="row below">
   <p><label for="verb" class="hidden">With those chosen</label>
   <select id="verb" name="verb">
-    % for verb in bulk:
-    <option value="{{verb}}">{{verb}} those chosen</option>
+    % for verb, words in bulk.items():
+    <option value="{{verb}}">{{words}} those chosen</option>
     % end
   </select></p>
   <p><button class="quiet">Do it</button></p>
