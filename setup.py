@@ -68,7 +68,7 @@ setup(
             "spica = spicad.commands:main",
             "spicad = spicad.service:main",
             "snooppix = spicad.snooping:main",
-            "photometrix = spicad.reduction.photometrix:main",
+            "photometrix = spicad.reduction.photometrix.__main__:main",
             "astrometrix = spicad.reduction.astrometrix.__main__:main",
         ]
     },

@@ -34,7 +34,9 @@ LAYERS = {
     "applications, exposures, engines": (
         "spicad.applications.*", "spicad.archive.*", "spicad.backends.*", "spicad.rules",
     ),
-    "our own science programs": ("spicad.reduction", "spicad.reduction.*", "spicad.reduction.astrometrix.*"),
+    "our own science programs": (
+        "spicad.reduction", "spicad.reduction.*", "spicad.reduction.astrometrix.*", "spicad.reduction.photometrix.*",
+    ),
     "mail": ("spicad.sending", "spicad.outbox", "spicad.report", "spicad.letters"),
     "jobs and decisions": ("spicad.jobfile", "spicad.picking", "spicad.plan", "spicad.desk"),
     "the spool and the runs": (

@@ -23,8 +23,8 @@ from astropy.io import fits
 from conftest import ROOT, SpicaWithTools
 
 from spicad.reduction import heads, ldac
-from spicad.reduction.photometrix import main
-from spicad.reduction.photometrix_options import KEYWORDS
+from spicad.reduction.photometrix.__main__ import main
+from spicad.reduction.photometrix.settings import KEYWORDS
 from spicad.reduction.sky import SkyMade, make_sky
 from spicad.reduction.sky_options import SkyOptions
 
@@ -450,9 +450,11 @@ def test_the_manual_tells_every_keyword_with_its_default():
 
 
 def test_the_command_answers_without_numpy():
-    program = "import sys; from spicad.reduction.photometrix import main; main(['-dd']); print('numpy' in sys.modules)"
+    program = "import sys; from spicad.reduction.photometrix.__main__ import main; main(['-dd']);"
 
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program + "print('numpy' in sys.modules)"], cwd=ROOT, capture_output=True, text=True
+    )
 
     assert done.stdout.splitlines()[-1] == "False"
     assert subprocess.run([ROOT / "bin/photometrix", "-v"], capture_output=True, check=False).returncode == 0

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from spicad.reduction.photometrix_apertures import Profile, profile_of
-from spicad.reduction.photometrix_clouds import extinguished, recognised
-from spicad.reduction.photometrix_match import common_stars, groups_of, matched
-from spicad.reduction.photometrix_solve import Measures, Reference, Solution, Wish, solve
+from spicad.reduction.photometrix.apertures import Profile, profile_of
+from spicad.reduction.photometrix.clouds import extinguished, recognised
+from spicad.reduction.photometrix.match import common_stars, groups_of, matched
+from spicad.reduction.photometrix.solve import Measures, Reference, Solution, Wish, solve
 from spicad.reduction.tangent import vectors
 
 EXACT = Wish(accuracy=0.0)

@@ -1,6 +1,6 @@
 """From exposures and their sources to zero points: matches, solves each instrument, recognises clouds, sets the zero.
 
-Pure: records and arrays in, records out. Reading is photometrix_set's, writing photometrix_report's.
+Pure: records and arrays in, records out. Reading is set.py's, writing report.py's.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spicad.reduction.photometrix_clouds import Clouds, extinguished, recognised
-from spicad.reduction.photometrix_match import matched, nearest
-from spicad.reduction.photometrix_set import Exposure, Sources
-from spicad.reduction.photometrix_solve import Measures, Reference, Solution, Wish, solve
+from spicad.reduction.photometrix.clouds import Clouds, extinguished, recognised
+from spicad.reduction.photometrix.match import matched, nearest
+from spicad.reduction.photometrix.set import Exposure, Sources
+from spicad.reduction.photometrix.solve import Measures, Reference, Solution, Wish, solve
 from spicad.words import BadInput, Problem, SpicaError
 
 Array = NDArray[np.float64]

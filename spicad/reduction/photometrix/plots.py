@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from spicad.reduction.photometrix_report import CELLS, CellRow, Report
+from spicad.reduction.photometrix.report import CELLS, CellRow, Report
 
 WIDTH, HEIGHT = 720, 360
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 34, 46

@@ -1,6 +1,6 @@
 """What photometrix can be told: its keywords, with the defaults of TERAPIX's program where they are recorded.
 
-Light to import, so that `photometrix -dd` answers at once. What the keywords do is in the other photometrix_* modules.
+Light to import, so that `photometrix -dd` answers at once. What the keywords do is in the other modules.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spicad.fits import FitsProblem, Value
 from spicad.reduction import heads, ldac
 from spicad.reduction.heads import Head
-from spicad.reduction.photometrix_apertures import Profile, profile_of
+from spicad.reduction.photometrix.apertures import Profile, profile_of
 from spicad.reduction.tangent import NoWcs, tangent_of, vectors
 from spicad.words import BadInput, Problem, nearest
 

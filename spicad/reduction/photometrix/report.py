@@ -1,6 +1,6 @@
 """What photometrix leaves: .head files with FLXSCALE, a JSON of figures, tables as CSV, and what it says at the end.
 
-All figures are made once, in Report.of; plots are drawn from it by photometrix_plots.py.
+All figures are made once, in Report.of; plots are drawn from it by plots.py.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from spicad import __version__
 from spicad.reduction import heads
 from spicad.reduction.heads import Card
-from spicad.reduction.photometrix_result import BRIGHT_SIGNAL_TO_NOISE, OfInstrument, Result
-from spicad.reduction.photometrix_set import Exposure
+from spicad.reduction.photometrix.result import BRIGHT_SIGNAL_TO_NOISE, OfInstrument, Result
+from spicad.reduction.photometrix.set import Exposure
 
 Array = NDArray[np.float64]
 

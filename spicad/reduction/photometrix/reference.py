@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from spicad.fits import FitsProblem
 from spicad.reduction import references
-from spicad.reduction.photometrix_result import KnownStars
+from spicad.reduction.photometrix.result import KnownStars
 from spicad.reduction.tangent import vectors
 from spicad.words import BadInput, Problem
 

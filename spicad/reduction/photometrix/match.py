@@ -1,6 +1,6 @@
 """Finds the stars that several exposures have in common, and which exposures hang together by them.
 
-Sources come as plain arrays; whose they are, and what their magnitudes say, is the affair of photometrix_solve.py.
+Sources come as plain arrays; whose they are, and what their magnitudes say, is the affair of solve.py.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 from scipy.sparse import csr_array
 
-from spicad.reduction.photometrix_match import common_stars, groups_of
+from spicad.reduction.photometrix.match import common_stars, groups_of
 
 Array = NDArray[np.float64]
 Numbers = NDArray[np.int64]

@@ -1,7 +1,7 @@
 """The command photometrix: sets relative photometry in a set of exposures that overlap, and writes .head files.
 
 `python -m spicad.reduction.photometrix CATALOGUE ... [-c FILE] [-KEYWORD VALUE] ...`. Here is the order of things;
-reading, matching, solving, reporting and drawing are in the photometrix_* modules. See photometrix(1).
+reading, matching, solving, reporting and drawing are in the other modules of this folder. See photometrix(1).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spicad.reduction.keywords import Orders, fail, read_orders
-from spicad.reduction.photometrix_options import PHOTOMETRIX
+from spicad.reduction.photometrix.settings import PHOTOMETRIX
 from spicad.words import BadInput, Problem, SpicaError
 
 
@@ -41,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(orders: Orders) -> list[str]:
     """Solves the set and writes everything; returns what is said about it, a line each."""
-    from spicad.reduction.photometrix_plots import write_plots
-    from spicad.reduction.photometrix_report import Report, said
-    from spicad.reduction.photometrix_result import photometry
-    from spicad.reduction.photometrix_set import read_set
+    from spicad.reduction.photometrix.plots import write_plots
+    from spicad.reduction.photometrix.report import Report, said
+    from spicad.reduction.photometrix.result import photometry
+    from spicad.reduction.photometrix.set import read_set
 
     values = orders.values
     _check_together(values)
@@ -77,7 +77,7 @@ def _check_together(values: Mapping[str, Any]) -> None:
 def _known_stars(values: Mapping[str, Any]) -> Any:
     if not values["REFERENCE_NAME"]:
         return None
-    from spicad.reduction.photometrix_reference import read_known_stars
+    from spicad.reduction.photometrix.reference import read_known_stars
 
     return read_known_stars(Path(values["REFERENCE_NAME"]), values)
 
