@@ -20,8 +20,9 @@ from astropy.wcs import WCS
 from made_catalogues import MadeSet, Rough, make, miss_of_true_stars, write_csv_reference
 
 from spicad.reduction import heads, ldac, references
-from spicad.reduction.astrometrix import settings
 from spicad.reduction.astrometrix.__main__ import main
+from spicad.reduction.astrometrix.settings import ASTROMETRIX, KEYWORDS
+from spicad.reduction.keywords import read_orders
 from spicad.reduction.sky_options import SkyOptions
 from spicad.words import BadInput
 
@@ -322,7 +323,12 @@ def test_the_command_lists_its_keywords_and_refuses_others(tmp_path):
     refused = subprocess.run([*command, "a.cat", "-CROSSID_RADUS", "2"], capture_output=True, text=True, cwd=tmp_path)
 
     (tmp_path / "a.conf").write_text(listed.stdout)
-    assert settings.settings_from(tmp_path / "a.conf", {}) == settings.defaults()
+    read, plain = (
+        read_orders(ASTROMETRIX, ["a.cat", "-c", str(tmp_path / "a.conf")]),
+        read_orders(ASTROMETRIX, ["a.cat"]),
+    )
+    assert read == plain
+    assert read is not None
     assert refused.returncode == 2
     assert 'Did you mean "CROSSID_RADIUS"?' in refused.stderr
 
@@ -331,9 +337,67 @@ def test_a_wrong_value_names_its_line(tmp_path):
     (tmp_path / "a.conf").write_text("# mine\nDISTORT_DEGREE 9\nMATCH_FLIPPED maybe\n")
 
     with pytest.raises(BadInput) as caught:
-        settings.settings_from(tmp_path / "a.conf", {})
+        read_orders(ASTROMETRIX, ["a.cat", "-c", str(tmp_path / "a.conf")])
 
-    assert [problem.line for problem in caught.value.problems] == [2, 3]
+    assert sorted(problem.line for problem in caught.value.problems) == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("-HEADER_SUFFIX", ".cat"), "this is a FITS file, and a .head file would replace it."),
+        (("-HEADER_SUFFIX", ""), "HEADER_SUFFIX is empty."),
+        (("-XML_NAME", ""), "XML_NAME is empty."),
+        (("-CENTROID_KEYS", "XWIN_IMAGE"), "CENTROID_KEYS is XWIN_IMAGE but needs 2 items"),
+        (("-ASTREFCAT_NAME", "nowhere.cat"), "nowhere.cat: cannot be read"),
+        (("-ASTREFMAG_KEY", "NOSUCH"), "has no column NOSUCH. It has "),
+        (("-ASTREFOBSDATE_KEY", "NOSUCH"), "has no column NOSUCH. It has "),
+        (("-OUTPUT_DIR", "/dev/null/x"), "/dev/null/x: Not a directory."),
+        (("{catalogue}",), "two catalogues have this name"),
+    ],
+)
+def test_a_wrong_wish_is_named_and_nothing_is_touched(options, words, made, tmp_path, capsys):
+    catalogue = tmp_path / "a.cat"
+    catalogue.write_bytes(made.catalogues[0].read_bytes())
+    (tmp_path / "a.head").write_text("CRVAL1  = 1.0\nEND\n")
+    before = catalogue.read_bytes()
+
+    status = main(
+        [str(catalogue), "-ASTREFCAT_NAME", str(made.reference), *(o.format(catalogue=catalogue) for o in options)]
+    )
+
+    assert status == 2
+    assert words in capsys.readouterr().err
+    assert catalogue.read_bytes() == before
+
+
+def test_columns_of_several_numbers_are_refused_by_name(made, tmp_path):
+    catalogue = tmp_path / "vectors.cat"
+    ccds = []
+    for ccd in ldac.read(made.catalogues[0]):
+        wide = np.empty(
+            len(ccd.table), [*((n, ccd.table.dtype[n]) for n in ccd.table.dtype.names), ("APER", "f4", (3,))]
+        )
+        for name in ccd.table.dtype.names:
+            wide[name] = ccd.table[name]
+        wide["APER"] = 1
+        ccds.append(dataclasses.replace(ccd, table=wide))
+    ldac.write(catalogue, ccds)
+
+    status, told = run(dataclasses.replace(made, catalogues=(catalogue,)), tmp_path, *QUICK, "-PHOTFLUX_KEY", "APER")
+
+    assert status == 1
+    assert refusals(told) == {"vectors": "unreadable"}
+    assert "column APER is not one number for each source. Name another" in told["blamed"][0]["why"]
+
+
+def test_what_cannot_be_written_after_solving_is_named(made, tmp_path, capsys):
+    words = ["-ASTREFCAT_NAME", str(made.reference), "-OUTPUT_DIR", str(tmp_path), *QUICK, "-METRICS_NAME", "no/m.json"]
+
+    status = main([str(made.catalogues[0]), *words])
+
+    assert status == 1
+    assert "No such file or directory" in capsys.readouterr().err
 
 
 # Reference catalogues
@@ -388,7 +452,7 @@ def test_the_manual_tells_every_keyword_with_its_default():
 
     told = dict(re.findall(r"^\.It Ic (\w+) Ns \\ =(.*)$", text, re.MULTILINE))
 
-    assert told == {keyword.name: keyword.default for keyword in settings.KEYWORDS}
+    assert told == {keyword.name: keyword.default for keyword in KEYWORDS}
 
 
 def test_the_command_answers_without_numpy():

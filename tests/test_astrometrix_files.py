@@ -5,6 +5,8 @@ Solving is tested in test_astrometrix.py.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -58,6 +60,15 @@ def test_astropy_reads_a_written_catalogue(tmp_path):
         assert [hdu.name for hdu in hdus] == ["PRIMARY", "LDAC_IMHEAD", "LDAC_OBJECTS"]
         assert hdus[2].data["FLUX_APER"][2].tolist() == [2.5, 3.5, 4.5]
         assert hdus[2].columns["XWIN_IMAGE"].unit == "pixel"
+
+
+def test_a_ccd_without_a_size_is_as_large_as_its_sources_tell():
+    plain = dataclasses.replace(catalogue(5), cards=())
+    nothing = dataclasses.replace(plain, table=plain.table.copy())
+    nothing.table["XWIN_IMAGE"] = np.nan
+
+    assert plain.size == (6, 1)
+    assert nothing.size == (1, 1)
 
 
 def test_only_the_columns_asked_for_are_read(tmp_path):

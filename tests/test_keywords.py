@@ -28,6 +28,8 @@ PROGRAM = Program(
         Keyword("PLOTS", "Y", "yes or no", "Whether to draw"),
         Keyword("KEYS", "FILTER,RUNID", "list of texts", "Cards"),
         Keyword("SUFFIX", ".head", "text", "Suffix"),
+        Keyword("MASK", "252", "integer", "Bits"),
+        Keyword("LIMITS", "1,2", "list of numbers", "From, to", count=2),
     ),
 )
 
@@ -53,6 +55,7 @@ def test_the_command_line_beats_the_file_and_the_file_the_defaults(tmp_path: Pat
     assert read.files == (Path("a.ldac"), Path("b.ldac"))
     assert read.values == {
         "RADIUS": 3.0, "ROUNDS": 7, "ANCHOR": "MEAN", "PLOTS": True, "KEYS": ("RUNID", "OBJECT"), "SUFFIX": ".head",
+        "MASK": 252, "LIMITS": (1.0, 2.0),
     }  # fmt: skip
 
 
@@ -60,6 +63,10 @@ def test_a_list_names_files(tmp_path: Path):
     (tmp_path / "all.list").write_text("one.ldac\n# not this\ntwo.ldac\n")
 
     assert orders(f"@{tmp_path}/all.list").files == (Path("one.ldac"), Path("two.ldac"))
+
+
+def test_a_mask_may_be_hexadecimal():
+    assert orders("a.ldac", "-MASK", "0xfc").values["MASK"] == 252
 
 
 def test_every_mistake_is_named_with_its_place_and_the_mend(tmp_path: Path):
@@ -82,6 +89,7 @@ def test_every_mistake_is_named_with_its_place_and_the_mend(tmp_path: Path):
         (("a.ldac", "-RADIUS"), "-RADIUS: this needs a value."),
         (("a.ldac", "-RADIUS", "61"), "must be at most 60"),
         (("a.ldac", "-RADIUS", "0"), "must be at least 0.01"),
+        (("a.ldac", "-LIMITS", "1"), "LIMITS is 1 but needs 2 items"),
         (("a.ldac", "-c", "nowhere.conf"), "nowhere.conf: the configuration cannot be read"),
         (("@nowhere.list",), "@nowhere.list: the list cannot be read"),
     ],
@@ -95,7 +103,7 @@ def test_spica_understands_the_list_of_keywords():
 
     assert [(each.name, each.kind) for each in read.values()] == [
         ("RADIUS", "number"), ("ROUNDS", "number"), ("ANCHOR", "choice"), ("PLOTS", "yes or no"),
-        ("KEYS", "text"), ("SUFFIX", "text"),
+        ("KEYS", "text"), ("SUFFIX", "text"), ("MASK", "number"), ("LIMITS", "number"),
     ]  # fmt: skip
     assert read["ANCHOR"].allowed == ("MEAN", "REFERENCE")
     assert orders("a.ldac").values["RADIUS"] == float(read["RADIUS"].default)

@@ -342,12 +342,14 @@ def test_a_catalogue_that_cannot_be_used_is_named_with_the_reason(
         (("-PHOTFLUX_KEY", "FLUX_APER(4)"), "FLUX_APER has 3 apertures, and number 4 is asked for."),
         (("-APERTURES", "5,10"), "2 diameters are given, and FLUX_APER of exp00.ldac has 3 apertures."),
         (("-APERTURES", "50,100,200"), "Give the diameters of SExtractor's PHOT_APERTURES, or nothing."),
-        (("-CENTROID_KEYS", "XWIN_IMAGE"), "CENTROID_KEYS: this must name two columns."),
+        (("-CENTROID_KEYS", "XWIN_IMAGE"), "CENTROID_KEYS is XWIN_IMAGE but needs 2 items"),
         (("-ANCHOR", "REFERENCE"), "ANCHOR: REFERENCE needs a catalogue."),
         (("-COLOUR_TERMS", "CCD"), "COLOUR_TERMS: CCD needs the colours of stars."),
         (("-REFERENCE_NAME", "nowhere.cat"), "nowhere.cat"),
-        (("-REFERENCE_NAME", "{folder}/refcat.cat", "-REFMAG_KEYS", "MAG_X"), "has no numbers in a column MAG_X."),
+        (("-REFERENCE_NAME", "{folder}/refcat.cat", "-REFMAG_KEYS", "MAG_X"), "has no column MAG_X."),
         (("-OUTPUT_DIR", "nowhere"), "nowhere: there is no such folder."),
+        (("-HEADER_SUFFIX", ".ldac"), "this is a FITS file, and a .head file would replace it."),
+        (("-HEADER_SUFFIX", ""), "a .head file cannot end in nothing."),
     ],
 )
 def test_a_wrong_wish_is_named_with_the_mend(

@@ -55,6 +55,22 @@ class Head:
         return Head((*kept, *by_key.values()))
 
 
+def head_path(catalogue: Path, suffix: str, folder: Path | None = None) -> Path:
+    """Where the .head file of a catalogue is: beside it, or in `folder`.
+
+    Raises BadInput when a FITS file is there, as an image or the catalogue itself: no .head may take its place.
+    """
+    mend = "HEADER_SUFFIX is what .head files end in: .head."
+    if not suffix.strip(".") or "/" in suffix:
+        raise BadInput(Problem(str(catalogue), f"a .head file cannot end in {suffix or 'nothing'}.", mend))
+    path = (folder or catalogue.parent) / f"{catalogue.stem}{suffix}"
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(9) == b"SIMPLE  =":
+                raise BadInput(Problem(str(path), "this is a FITS file, and a .head file would replace it.", mend))
+    return path
+
+
 def read(path: Path) -> list[Head]:
     """One head for each CCD. Raises BadInput when the file is no .head file or cut short."""
     try:

@@ -21,7 +21,7 @@ KINDS = ("number", "integer", "yes or no", "choice", "text", "list of texts", "l
 
 @dataclass(frozen=True)
 class Keyword:
-    """One keyword of a configuration. `kind` is one of KINDS; choices are written in capitals."""
+    """One keyword of a configuration. `kind` is one of KINDS; choices are in capitals; a list has `count` items."""
 
     name: str
     default: str
@@ -30,6 +30,7 @@ class Keyword:
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
+    count: int | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,8 @@ def _read_configuration(program: Program, path: Path, problems: list[Problem]) -
 def _value(keyword: Keyword, text: str) -> Any:
     """The value in its type; ValueError says what is wrong with it."""
     items = [item for item in re.split(r"[,\s]+", text) if item]
+    if keyword.count is not None and len(items) != keyword.count:
+        raise ValueError(f"is {text or 'empty'} but needs {keyword.count} items, commas between them")
     if keyword.kind == "list of texts":
         return tuple(items)
     if keyword.kind == "list of numbers":
@@ -196,7 +199,7 @@ def _value(keyword: Keyword, text: str) -> Any:
 
 def _number(keyword: Keyword, text: str) -> float:
     try:
-        number = float(text)
+        number = float(int(text, 16) if keyword.kind == "integer" and text.lower().startswith("0x") else float(text))
     except ValueError:
         raise ValueError(f"is {text or 'empty'} but must be a number") from None
     if not abs(number) <= 1e30:

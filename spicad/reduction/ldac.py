@@ -53,7 +53,9 @@ class CcdCatalogue:
 
 def _extent(table: Table, axis: str) -> int:
     names = [name for name in (f"{axis}WIN_IMAGE", f"{axis}_IMAGE") if name in (table.dtype.names or ())]
-    return int(np.nanmax(table[names[0]])) + 1 if names and len(table) else 1
+    places = table[names[0]] if names else np.empty(0)
+    places = places[np.isfinite(places)]
+    return max(int(places.max()) + 1, 1) if len(places) else 1
 
 
 def header_of(cards: Sequence[bytes]) -> dict[str, Value]:

@@ -219,9 +219,9 @@ def _understood(path: Path, columns: Columns, units: Mapping[str, str], keys: Ke
     ra, dec = (columns[name] for name in pair)
     error = _errors(path, columns, units, keys)
     motion_ra, motion_dec, motion_error = _motions(path, columns, units, keys)
-    mag_name = [keys.mag] if keys.mag else list(MAGNITUDES)
+    mag_name = _asked(path, columns, [keys.mag] if keys.mag else [], 1) or MAGNITUDES
     mag = next((columns[name] for name in mag_name if name in columns), np.full(len(ra), np.nan))
-    found = References(ra, dec, error, motion_ra, motion_dec, motion_error, _epochs(columns, pair[0], keys), mag)
+    found = References(ra, dec, error, motion_ra, motion_dec, motion_error, _epochs(path, columns, pair[0], keys), mag)
     good = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90) & (ra >= -360) & (ra <= 720)
     if not good.any():
         raise BadInput(Problem(str(path), f"has no star with a position in {'/'.join(pair)} (degrees)."))
@@ -296,10 +296,11 @@ def _motions(path: Path, columns: Columns, units: Mapping[str, str], keys: Keys)
     return ra, dec, np.sqrt(np.mean(squares, axis=0))
 
 
-def _epochs(columns: Columns, position: str, keys: Keys) -> Array:
+def _epochs(path: Path, columns: Columns, position: str, keys: Keys) -> Array:
     count = len(columns[position])
     if keys.fixed_epoch:
         return np.full(count, keys.fixed_epoch)
+    _asked(path, columns, [keys.epoch] if keys.epoch else [], 1)
     name = keys.epoch or next((name for name in EPOCHS if name in columns), "")
     if name not in columns:
         return np.full(count, EPOCH_OF.get(position, J2000))

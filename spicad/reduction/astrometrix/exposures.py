@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,12 +103,19 @@ class Set:
     refused: tuple[Refused, ...]
 
 
-def load(paths: Sequence[Path], settings: Settings) -> Set:
-    """Raises BadInput when two catalogues would share one .head; what is wrong with one of them refuses that only."""
-    stems = [path.stem for path in paths]
-    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+def check_names(paths: Sequence[Path]) -> None:
+    """Raises BadInput when there is no catalogue, or two would share one .head."""
+    if not paths:
+        raise BadInput(Problem("astrometrix", "no catalogue is given.", "Give SExtractor's LDAC catalogues."))
+    count = Counter(path.stem for path in paths)
+    what = "two catalogues have this name: their .head files would be one."
+    twice = [Problem(stem, what, "Give each once, or rename one.") for stem, times in count.items() if times > 1]
     if twice:
-        raise BadInput(Problem(", ".join(twice), "two catalogues have this name: their .head files would be one."))
+        raise BadInput(twice)
+
+
+def load(paths: Sequence[Path], settings: Settings) -> Set:
+    """What is wrong with one catalogue refuses that one only."""
     exposures: list[Exposure] = []
     parts: list[list[Array]] = []
     refused: list[Refused] = []
@@ -116,7 +124,7 @@ def load(paths: Sequence[Path], settings: Settings) -> Set:
         try:
             exposure, found = _loaded(path, len(exposures), first, settings)
         except (SpicaError, OSError) as error:
-            refused.append(Refused(path.stem, "unreadable", f"{path.name}: {error}"))
+            refused.append(Refused(path.stem, "unreadable", str(error)))
             continue
         except _NoPlace as error:
             refused.append(Refused(path.stem, "no WCS", str(error)))
@@ -175,16 +183,23 @@ def _columns_wanted(settings: Settings) -> list[str]:
 
 def _check_columns(path: Path, catalogue: ldac.CcdCatalogue, settings: Settings) -> None:
     needed = [*settings.words("CENTROID_KEYS"), settings.word("PHOTFLUX_KEY"), settings.word("PHOTFLUXERR_KEY")]
-    lacking = [name for name in needed if name not in (catalogue.table.dtype.names or ())]
+    kinds = catalogue.table.dtype
+    names = kinds.names or ()
+    lacking = [name for name in needed if name not in names]
     if lacking:
         raise FitsProblem(path, f"has no column {', '.join(lacking)}.", "Add it to SExtractor's PARAMETERS_NAME.")
+    used = [*needed, *settings.words("CENTROIDERR_KEYS")]
+    several = [name for name in used if name in names and (kinds[name].shape or kinds[name].kind not in "fiu")]
+    if several:
+        what = f"column {', '.join(several)} is not one number for each source."
+        raise FitsProblem(path, what, "Name another column, as FLUX_AUTO or XWIN_IMAGE.")
 
 
 def _usable(catalogue: ldac.CcdCatalogue, settings: Settings) -> list[Array]:
     """Columns of Detections for the sources of one CCD that are worth keeping."""
     table = catalogue.table
     names = table.dtype.names or ()
-    x_key, y_key = settings.words("CENTROID_KEYS")[:2]
+    x_key, y_key = settings.words("CENTROID_KEYS")
     x, y = table[x_key].astype(float), table[y_key].astype(float)
     flux, flux_error = table[settings.word("PHOTFLUX_KEY")], table[settings.word("PHOTFLUXERR_KEY")]
     with np.errstate(all="ignore"):

@@ -15,6 +15,7 @@ import numpy as np
 
 from spicad.reduction.astrometrix.exposures import Exposure
 from spicad.reduction.astrometrix.model import Camera
+from spicad.reduction.astrometrix.products import folder
 from spicad.reduction.astrometrix.settings import Settings
 from spicad.reduction.astrometrix.solve import Solved
 from spicad.reduction.astrometrix.verdict import internal_residuals
@@ -29,7 +30,7 @@ def write(solved: Solved, settings: Settings) -> list[Path]:
     """Four pictures for each camera. Returns their paths."""
     if solved.problem is None or not settings.is_set("WRITE_PLOTS"):
         return []
-    folder = Path(".") if settings.word("OUTPUT_DIR") == "AUTO" else Path(settings.word("OUTPUT_DIR"))
+    here = folder(settings) or Path(".")
     written = []
     for index, camera in enumerate(solved.problem.model.cameras):
         number = f"-{index + 1}" if len(solved.problem.model.cameras) > 1 else ""
@@ -40,7 +41,7 @@ def write(solved: Solved, settings: Settings) -> list[Path]:
             "distortion": _distortion(camera),
         }
         for name, picture in pictures.items():
-            path = folder / f"{settings.word('PLOT_NAME')}{number}-{name}.svg"
+            path = here / f"{settings.word('PLOT_NAME')}{number}-{name}.svg"
             path.write_text(picture, encoding="utf-8")
             written.append(path)
     return written

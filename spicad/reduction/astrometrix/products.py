@@ -32,12 +32,18 @@ SIP_WORST_PIXELS = 1e-3
 Row = dict[str, Any]
 
 
+def folder(settings: Settings) -> Path | None:
+    """OUTPUT_DIR, made when it is not there; None when everything goes where it goes by itself."""
+    if settings.word("OUTPUT_DIR") == "AUTO":
+        return None
+    path = Path(settings.word("OUTPUT_DIR"))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def write(solved: Solved, settings: Settings) -> list[Path]:
     """All products that the settings ask for. Returns the paths of the .head files."""
-    folder = settings.word("OUTPUT_DIR")
-    here = Path(".") if folder == "AUTO" else Path(folder)
-    if folder != "AUTO":
-        here.mkdir(parents=True, exist_ok=True)
+    here = folder(settings) or Path(".")
     written = _write_heads(solved, settings)
     if settings.word("METRICS_NAME") != "NONE":
         _write_text(here / settings.word("METRICS_NAME"), json.dumps(_finite(metrics(solved)), indent=1) + "\n")
@@ -61,9 +67,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def head_path(catalogue: Path, settings: Settings) -> Path:
-    folder = settings.word("OUTPUT_DIR")
-    beside = catalogue.parent if folder == "AUTO" else Path(folder)
-    return beside / f"{catalogue.stem}{settings.word('HEADER_SUFFIX')}"
+    return heads.head_path(catalogue, settings.word("HEADER_SUFFIX"), folder(settings))
 
 
 def _write_heads(solved: Solved, settings: Settings) -> list[Path]:

@@ -19,9 +19,10 @@ from spicad.words import BadInput, Problem, SpicaError
 def main(argv: Sequence[str] | None = None) -> int:
     """0: solved. 1: the set has no relative photometry. 2: what was asked for, or a catalogue, cannot be taken."""
     try:
-        orders = read_orders(PHOTOMETRIX, sys.argv[1:] if argv is None else argv)
+        words = sys.argv[1:] if argv is None else argv
+        orders = read_orders(PHOTOMETRIX, words)
         if orders is None:
-            return 0
+            return 0 if words else 2
         for line in run(orders):
             print(line)
     except BadInput as error:

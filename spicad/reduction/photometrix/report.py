@@ -145,6 +145,7 @@ class Report:
 
     def write_heads(self, folder: Path, suffix: str) -> None:
         """A .head for each exposure, the cards it came with and FLXSCALE of each CCD."""
+        paths = [heads.head_path(exposure.path, suffix, folder) for exposure in self.exposures]
         terms = {int(n): found for found in self.result.instruments for n in found.exposures}
         for number, (exposure, row) in enumerate(zip(self.exposures, self.rows, strict=True)):
             found = terms[number]
@@ -153,7 +154,7 @@ class Report:
                 term = float(found.ccd[ccd])
                 scale = flxscale(row.zero_point_mag + term, exposure.exptime_s, self.magzero_out)
                 made.append(head.with_cards(_cards(scale, row, term, self.magzero_out)))
-            heads.write(folder / f"{exposure.name}{suffix}", made)
+            heads.write(paths[number], made)
 
     def write_json(self, path: Path) -> None:
         content = {

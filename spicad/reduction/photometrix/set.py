@@ -233,8 +233,6 @@ def _column(key: str) -> tuple[str, int]:
 def _require_columns(
     path: Path, ccds: Sequence[ldac.CcdCatalogue], vectors_: Sequence[tuple[str, int]], centroids: Sequence[str]
 ) -> None:
-    if len(centroids) != 2:
-        raise BadInput(Problem("CENTROID_KEYS", "this must name two columns.", "Example: XWIN_IMAGE,YWIN_IMAGE."))
     for ccd, catalogue in enumerate(ccds, 1):
         names = catalogue.table.dtype.names or ()
         for name in (*centroids, *(name for name, _ in vectors_)):
@@ -307,7 +305,7 @@ def _too_few(
 
 def _heads_of(path: Path, suffix: str, ccds: int) -> list[Head]:
     """The heads beside a catalogue, one a CCD; without cards when there is no such file."""
-    beside = path.with_suffix(suffix)
+    beside = heads.head_path(path, suffix)
     if not beside.exists():
         return [Head(())] * ccds
     found = heads.read(beside)

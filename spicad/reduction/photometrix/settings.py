@@ -10,7 +10,7 @@ from spicad.reduction.keywords import Keyword, Program
 KEYWORDS = (
     Keyword("HEADER_SUFFIX", ".head", "text", "Suffix of astrometric headers beside the catalogues, and of those made"),
     Keyword("OUTPUT_DIR", ".", "text", "Folder for what is made"),
-    Keyword("CENTROID_KEYS", "XWIN_IMAGE,YWIN_IMAGE", "list of texts", "Columns of positions, pixels"),
+    Keyword("CENTROID_KEYS", "XWIN_IMAGE,YWIN_IMAGE", "list of texts", "Columns of positions, pixels", count=2),
     Keyword("PHOTFLUX_KEY", "FLUX_APER(3)", "text", "Column of fluxes, with the number of the aperture"),
     Keyword("PHOTFLUXERR_KEY", "FLUXERR_APER(3)", "text", "Column of their errors"),
     Keyword(
