@@ -6,6 +6,7 @@ How files are carried is told in test_datatransfer.py, the program and the daemo
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import os
 import shutil
@@ -19,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spicad import fits, snooping
+from spicad.archive import wholeness
 from spicad.archive.landing import MOST_DEEP, companion_of, look_into
 from spicad.archive.snooppix import REFUSED, REGISTERED, WAITING
 from spicad.archive.wholeness import NotWhole, disagreeing_checksums, examine, promises_in
@@ -250,6 +252,40 @@ def test_a_digest_that_comes_after_the_file_was_found_damaged_lets_it_be_read_ag
     in_place.look()
 
     assert in_place.ended("1p.fits")[0] == REGISTERED
+
+
+def test_a_list_of_digests_is_read_once_and_again_when_it_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    one, other = "1" * 32, "2" * 32
+    read: list[str] = []
+
+    def counting(text: str, alone: str = "") -> list[tuple[str, str]]:
+        read.append(text)
+        return promises_in(text, alone)
+
+    monkeypatch.setattr(wholeness, "promises_in", counting)
+    (tmp_path / "md5sums").write_text(f"{one}  a.fits\n{one}  b.fits\n")
+    (tmp_path / "a.fits.md5").write_text(other)
+    names = ["md5sums", "a.fits.md5", "a.fits", "gone.md5"]
+    expected = {"a.fits": frozenset([one, other]), "b.fits": frozenset([one])}
+    for _ in range(3):
+        assert wholeness.read_promises(tmp_path, names) == expected
+    assert len(read) == 2
+
+    (tmp_path / "md5sums").write_text(f"{other}  b.fits\n")
+    for _ in range(3):
+        found = wholeness.read_promises(tmp_path, names)
+    assert found == {"a.fits": frozenset([other]), "b.fits": frozenset([other])}
+    assert len(read) == 3
+
+    with monkeypatch.context() as patched:  # what could not be read once is read the next time
+        (tmp_path / "md5sums").write_text(f"{one}  cc.fits\n")
+        patched.setattr(wholeness, "promises_in", fails)
+        assert "cc.fits" not in wholeness.read_promises(tmp_path, names)
+    assert wholeness.read_promises(tmp_path, names)["cc.fits"] == frozenset([one])
+
+
+def fails(*values: object) -> None:
+    raise OSError(errno.EIO, "a bad moment")
 
 
 def test_lines_of_digests_are_read_in_every_usual_form():

@@ -12,15 +12,18 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spicad import fits
+from spicad.remembered import remembered
 from spicad.words import SpicaError
 
 CHUNK = 1 << 20
 LARGEST_LIST = 64 << 20  # bytes: half a million names
+MOST_LISTS = 20_000  # that are remembered: of many folders each exposure has its own
 HEX = re.compile(r"[0-9a-fA-F]{32}(?:[0-9a-fA-F]{32})?")
 DIGEST_SUFFIXES = (".md5", ".sha256")
 LIST_NAMES = re.compile(r"(md5sums?|sha256sums?|checksums?)(\.txt)?$|.*\.(csv|md5sums?|sha256sums?)$", re.IGNORECASE)
@@ -169,26 +172,28 @@ def read_promises(folder: Path, names: Iterable[str]) -> dict[str, frozenset[str
 
     What cannot be read promises nothing.
     """
-    found: dict[str, set[str]] = {}
-    for name in names:
-        if not is_about_others(name):
-            continue
-        for about, digest in _lines_of(folder / name):
-            found.setdefault(about, set()).add(digest)
-    return {name: frozenset(digests) for name, digests in found.items()}
+    found: dict[str, frozenset[str]] = {}
+    for name in filter(is_about_others, names):
+        with suppress(OSError):
+            for about, digests in _promises_of(folder / name).items():
+                found[about] = found[about] | digests if about in found else digests
+    return found
 
 
-def _lines_of(path: Path) -> list[tuple[str, str]]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return []
+def _read_list(path: Path) -> dict[str, frozenset[str]]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return []
+            return {}
         text = os.fsdecode(file.read(LARGEST_LIST))
     alone = path.name.rpartition(".")[0] if path.name.lower().endswith(DIGEST_SUFFIXES) else ""
-    return promises_in(text, alone)
+    found: dict[str, frozenset[str]] = {}
+    for about, digest in promises_in(text, alone):
+        found[about] = found.get(about, frozenset()) | {digest}
+    return found
+
+
+_promises_of = remembered(_read_list, MOST_LISTS)
 
 
 def promises_in(text: str, alone: str = "") -> list[tuple[str, str]]:
