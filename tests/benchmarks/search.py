@@ -2,7 +2,7 @@
 
     python tests/benchmarks/search.py [--footprints 300000] [--database sqlite] [--database mariadb] [--keep FOLDER]
 
-The reference is the covering HEALPix index asked for numbers alone, with the same cells, through the bare driver: it
+The reference is the covering HEALPix index asked for numbers alone, by whole cells, through the bare driver: it
 finds also what is only near. Spica's answer is exact. The footprints are made here: squares of 0.2 degrees, evenly
 over the sky. Ten million take about twenty minutes and 8 GB for each database.
 """
