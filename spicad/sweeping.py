@@ -76,7 +76,11 @@ def sweep(settings: Settings, spool: Spool, moment: Moment, administrators: Sequ
     decision = retention.what_may_go(living, terms, moment.wall, state.let_go, paused)
     folders = {kept.key: folder for folder, kept in found}
     if not state.paused:  # by a wrong clock wrong warnings would be given
-        for warn in [*decision.warn, *_lost_warnings(spool, living, terms, moment.wall)]:
+        due = [*decision.warn, *_lost_warnings(spool, living, terms, moment.wall)]
+        if nobody := [warn.kept.process for warn in due if not to and not warn.kept.mail]:
+            words = "the products of %d processes stay, as of %d: nobody can be warned. Give [retention] administrator"
+            log.error(words, len(nobody), nobody[0])
+        for warn in due:
             swept.warned += _warn(settings, spool, folders[warn.kept.key], warn, to, moment.wall)
     if decision.asks:
         _ask(settings, spool, state, decision.asks, living, to, moment.wall)
@@ -250,9 +254,6 @@ def _warn(settings: Settings, spool: Spool, run: Path, warn: Warn, to: Sequence[
     was_refused = (folder / "failed" / f"{key}.eml").exists()
     address = (next(iter(to), "") or kept.mail) if was_refused or not kept.mail else kept.mail
     if not address:
-        log.error(
-            "process %d: nobody can be warned, so its products stay: give [retention] administrator", kept.process
-        )
         return 0
     try:
         with _ONE_AT_A_TIME:
