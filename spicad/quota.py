@@ -55,6 +55,19 @@ class Standing:
         return self.name if self.kind == USER else f"the group {self.name}"
 
 
+@dataclass(frozen=True)
+class Room:
+    """`pending` is forecast for what is queued and runs."""
+
+    standing: Standing
+    pending: int
+
+    def percent(self, forecast: int = 0) -> float:
+        """Of the quota, once all that is forecast has been made."""
+        most = self.standing.most
+        return 100.0 * (self.standing.used + self.pending + forecast) / most if most else 0.0
+
+
 def refusal(standing: Standing, pending: int, forecast: int) -> str:
     """Why a process is not queued: '' or the figures and the mend."""
     if not standing.most or standing.used + pending + forecast <= standing.most:
@@ -149,12 +162,22 @@ def used_by(kind: str, name: str) -> int:
     return int(DiskUse.select(peewee.fn.SUM(DiskUse.bytes)).where(whose == name).scalar() or 0)
 
 
+def rooms(settings: Settings, owner: str, group: str) -> list[Room]:
+    """Of the user and, when there is one, of the group, as the next process will find them."""
+    user, of_group = limits_now(settings, owner, group)
+    return [room_of(USER, owner, user), *([room_of(GROUP, group, of_group)] if group else [])]
+
+
+def room_of(kind: str, name: str, most: int) -> Room:
+    return Room(Standing(kind, name, used_by(kind, name), most), pending_bytes(kind, name))
+
+
 def refusal_for(settings: Settings, owner: str, group: str, forecast: int, also: int = 0) -> str:
     """Whether there is room for one process more; `also` is forecast and in no table yet."""
     for kind, name, most in zip((USER, GROUP), (owner, group), limits_now(settings, owner, group), strict=True):
         if most:
-            standing = Standing(kind, name, used_by(kind, name), most)
-            if why := refusal(standing, pending_bytes(kind, name) + also, forecast):
+            room = room_of(kind, name, most)
+            if why := refusal(room.standing, room.pending + also, forecast):
                 return why
     return ""
 

@@ -5,14 +5,17 @@ Who may ask for which page is in test_site_rights.py; that products go and recip
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from site_processes import furnish, with_processes
+from site_processes import ALICE, furnish, with_processes
 from site_world import KEPT, Site, people_the_world, settings_of
 
-from spicad import passwords
+from spicad import passwords, quota, rows
+from spicad.retention import DAY_S
+from spicad.tables import DiskUse, Group, Process
 
 
 @pytest.fixture
@@ -62,3 +65,53 @@ def test_results_of_many_are_deleted_where_they_are_over(site: Site, places: dic
     assert "m31" not in asked.words
     assert sent.place == "/processes?told=delete&of=1"
     assert len(drops(site)) == 1
+
+
+# ---------------------------------------------------------------------- keeping longer
+
+
+def test_the_days_of_keeping_longer_are_within_the_limit(site: Site, places: dict[str, Any]) -> None:
+    number, now = places["process"], time.time()
+    rows.update(Process, {"id": number}, ended=now, expires=now + 15 * DAY_S)
+    alice = site.logged_in("alice")
+
+    page = alice.get(f"/process/{number}")
+    refused = [alice.post(f"/process/{number}/keep", days=days) for days in ("26", "0", "soon")]
+    before = drops(site)
+    taken = alice.post(f"/process/{number}/keep", days="20")
+
+    assert "at most 24" in page.words
+    assert [each.status for each in refused] == [422] * 3
+    assert "at most 10 days longer than usual" in refused[0].words
+    assert before == []
+    assert taken.status == 303
+    assert "days = 20" in drops(site)[0]
+
+
+def test_the_list_tells_until_when_each_is_kept(site: Site, places: dict[str, Any]) -> None:
+    rows.update(Process, {"id": places["process"]}, expires=1_100_000_000.0)
+
+    page = site.logged_in("alice").get("/processes?order=kept")
+
+    assert "Kept until" in page.words
+    assert "2004-11-09" in page.words
+    assert page.words.index("m101") < page.words.index("m31")
+
+
+# ---------------------------------------------------------------------- quotas
+
+
+def test_what_does_not_fit_the_quota_is_told_on_the_account_and_on_the_groups_page(
+    site: Site, places: dict[str, Any]
+) -> None:
+    rows.insert(DiskUse, owner=ALICE, group="lensing", bytes=3 * quota.GB)
+    Group.update(quota_mb=4000, user_quota_mb=2000).where(Group.name == "lensing").execute()
+
+    own = site.logged_in("alice").get("/account").words
+    shown = {
+        name: "3 GB used" in site.logged_in(name).get("/groups/lensing").words for name in ("bob", "gina", "carol")
+    }
+
+    assert "Your disk 3 GB used, 0 GB forecast for what is queued and runs; of 2.1 GB" in own
+    assert "Disk of the group lensing 3 GB used" in own
+    assert shown == {"bob": True, "gina": True, "carol": False}

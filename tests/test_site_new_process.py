@@ -13,10 +13,10 @@ import pytest
 from conftest import RunningSpica, wait_until
 from site_world import ADDRESS, FORM, Browser, Page, Site, account
 
-from spicad import config, rows
+from spicad import config, quota, rows
 from spicad.accounts import person_of
 from spicad.jobfile import Job, parse
-from spicad.tables import Configuration, Draft, Exposure, Process
+from spicad.tables import Configuration, DiskUse, Draft, Exposure, Group, Process
 from spicad.words import BadInput
 from spicaweb import configurations, drafts
 from spicaweb.drafts import Recipe
@@ -103,6 +103,35 @@ def test_a_draft_outlives_its_session(site: Site, alice: Browser):
 
     assert "kept" in later.get("/processes").text
     assert "900002p.fits" in later.get(f"{draft}/data").text
+
+
+@pytest.fixture
+def without_room(site: Site) -> Iterator[None]:
+    """Bob has more than the group may have; the daemon measures him never, as he has run nothing."""
+    site.open()
+    seen = {"owner": "bob@web", "group": "lensing"}
+    rows.insert(DiskUse, bytes=3 * quota.GB, **seen)
+    Group.update(quota_mb=2000).where(Group.name == "lensing").execute()
+    yield
+    site.open()
+    rows.delete(DiskUse, **seen)
+    Group.update(quota_mb=0).where(Group.name == "lensing").execute()
+
+
+@pytest.mark.usefixtures("without_room")
+def test_what_does_not_fit_the_quota_is_refused_at_the_check_in_the_daemons_words(site: Site, alice: Browser):
+    draft = begun(alice, "large")
+
+    check = alice.get(f"{draft}/check")
+    again = alice.follow(alice.post(f"{draft}/run"))
+
+    site.open()
+    why = quota.refusal_for(site.settings, "alice@web", "lensing", 1)
+    assert "group lensing is 2.1 GB: 3 GB are used" in check.words
+    assert why.partition(", and ")[0][1:] in check.words
+    assert ">Run<" not in check.text
+    assert again.words == check.words
+    assert not Process.select().where(Process.name == "large").exists()
 
 
 def test_all_that_is_wrong_stands_at_the_check_and_nothing_is_handed_over(site: Site, alice: Browser):

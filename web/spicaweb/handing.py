@@ -29,9 +29,9 @@ def hand_over(visit: Visit, text: str, stem: str = "form") -> str:
     return _drop(visit, text, stem, visit.user.group)
 
 
-def order(visit: Visit, verb: str, process: int, why: str = "", is_fresh: bool = False) -> str:
-    """hold, release, cancel or rerun. The daemon judges once more who may."""
-    return _drop(visit, order_text(verb, process, why, is_fresh), f"{verb}-{process}", "")
+def order(visit: Visit, verb: str, process: int, why: str = "", is_fresh: bool = False, days: float = 0.0) -> str:
+    """About a process. The daemon judges once more who may."""
+    return _drop(visit, order_text(verb, process, why, is_fresh, days), f"{verb}-{process}", "")
 
 
 def _drop(visit: Visit, text: str, stem: str, group: str) -> str:

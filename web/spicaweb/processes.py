@@ -24,6 +24,7 @@ ORDERS = {  # word in the address: column, and whether the usual direction is do
     "phase": (Process.phase, False),
     "submitted": (Process.submitted, True),
     "ended": (Process.ended, True),
+    "kept": (Process.expires, True),
 }
 PHASES = {  # what the filter offers: phases
     "": tuple(Phase),

@@ -5,12 +5,15 @@ Other people's accounts are administration.py's affair.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import peewee
 
-from spicad import accounts, passwords
+from spicad import accounts, passwords, quota
 from spicad.outbox import address_problem
 from spicad.people import Thing
-from spicad.tables import Account, Token, private
+from spicad.quota import Room
+from spicad.tables import Account, Membership, Token, private
 from spicaweb import mails, sessions
 from spicaweb.answers import Answer, NotThere, Refusal
 from spicaweb.drawing import draw
@@ -31,12 +34,24 @@ def page(visit: Visit, problems: tuple[str, ...] = ()) -> Answer:
         status=422 if problems else 200,
         account=own,
         memberships=memberships,
+        rooms=_rooms(visit, memberships),
         titles={each.name: each.title for each in accounts.groups()},
         others=[each for each in accounts.groups() if each.name not in mine],
         sessions=sessions.sessions_of(own.id, visit.now),
         this_session=sessions.digest(visit.secret),
         problems=problems,
     )
+
+
+def _rooms(visit: Visit, memberships: Sequence[Membership]) -> list[Room]:
+    """One's own, then those of one's groups."""
+    groups = [each.group for each in memberships if each.state == accounts.MEMBER]
+    own = quota.rooms(visit.settings, visit.own_account.owner, groups[0] if groups else "")
+    return [*own, *(room_of_group(visit, group) for group in groups[1:])]
+
+
+def room_of_group(visit: Visit, group: str) -> Room:
+    return quota.room_of(quota.GROUP, group, quota.limits_now(visit.settings, "", group)[1])
 
 
 def details(visit: Visit) -> Answer:

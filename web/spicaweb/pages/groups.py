@@ -11,6 +11,7 @@ from spicad.tables import Group
 from spicad.words import SpicaError
 from spicaweb.answers import Answer, NotThere
 from spicaweb.drawing import draw
+from spicaweb.pages.account import room_of_group
 from spicaweb.visit import Visit
 
 LARGEST_MB = 10**9
@@ -51,6 +52,7 @@ def page(visit: Visit, name: str, problems: tuple[str, ...] = ()) -> Answer:
         status=422 if problems else 200,
         group=group,
         quota=_quota_words(group),
+        rooms=[room_of_group(visit, name)] if shows_members else [],
         administrators=accounts.administrators_of(name),
         members=accounts.members(name) if shows_members else [],
         shows_members=shows_members,

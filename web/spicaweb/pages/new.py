@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from spicad import sandbox
+from spicad import quota, sandbox
 from spicad.archive import search
 from spicad.archive.search import Found, Wanted
 from spicad.commands.dropping import daemon_runs
@@ -265,7 +265,14 @@ def _check(visit: Visit, kept: Kept) -> Answer:
     except SpicaError as error:
         return _drawn_check(visit, kept, None, (str(error),))
     name_problem = drafts.name_problem(kept.recipe.name, visit.user.user)
-    return _drawn_check(visit, kept, vetted, (name_problem,) if name_problem else (), text)
+    wrong = [problem for problem in (name_problem, _quota_problem(visit, vetted)) if problem]
+    return _drawn_check(visit, kept, vetted, wrong, text)
+
+
+def _quota_problem(visit: Visit, vetted: Vetted) -> str:
+    """In the daemon's words; it looks once more when it takes the job."""
+    why = quota.refusal_for(visit.settings, visit.user.user, visit.user.group, vetted.plan.forecast_bytes)
+    return why[:1].upper() + why[1:]
 
 
 def _vetted(visit: Visit, text: str, name: str) -> Vetted:
@@ -294,6 +301,7 @@ def _drawn_check(
         rank=visit.user.rank.words,
         terms=_terms(visit),
         free_bytes=_free_bytes(visit),
+        rooms=quota.rooms(visit.settings, visit.user.user, visit.user.group) if vetted else [],
         most_shown=MOST_SHOWN,
         runs=daemon_runs(visit.settings),
     )
@@ -339,8 +347,10 @@ def run(visit: Visit, number: str) -> Answer:
         return visit.see_other(f"/draft/{kept.id}/check")
     try:
         text = drafts.job_text(kept.recipe, Visible(visit.settings, visit.user))
-        _vetted(visit, text, kept.recipe.name)
+        vetted = _vetted(visit, text, kept.recipe.name)
     except SpicaError:
+        return visit.see_other(f"/draft/{kept.id}/check")
+    if _quota_problem(visit, vetted):
         return visit.see_other(f"/draft/{kept.id}/check")
     if drafts.is_claimed(kept.id, visit.now):
         try:

@@ -9,9 +9,11 @@ import json
 from collections import Counter
 from typing import Any
 
+from spicad import retention
 from spicad.commands.show import record_of
+from spicad.retention import Kept, Terms
 from spicad.tables import Process
-from spicad.words import Phase
+from spicad.words import Phase, Rank
 from spicaweb import difference, handing, results
 from spicaweb.answers import Answer, NotThere, Refusal
 from spicaweb.capsules import Capsule, capsule_of
@@ -23,12 +25,13 @@ from spicaweb.visit import Visit
 MOST_STEPS = 40  # on the page itself; all are on a page of their own
 MOST_LISTED = 60
 STEPS_PER_PAGE = 200
+MOST_DAYS = 36525  # of a wish to keep, by an Administrator
 ORDERS = {  # verb: phases in which it makes sense, what the button says
     "hold": ((Phase.QUEUED, Phase.EXECUTING), "Hold"),
     "release": ((Phase.HELD,), "Release"),
     "cancel": ((Phase.QUEUED, Phase.EXECUTING, Phase.HELD), "Cancel"),
     "rerun": ((Phase.COMPLETED, Phase.ERROR, Phase.ABORTED), "Run again"),
-    "keep": ((Phase.COMPLETED, Phase.ERROR, Phase.ABORTED), "Keep longer"),  # as long as may be
+    "keep": ((Phase.COMPLETED, Phase.ERROR, Phase.ABORTED), "Keep longer"),
     "delete": ((Phase.COMPLETED, Phase.ERROR, Phase.ABORTED), "Delete results"),  # of what has a capsule
     "rebuild": ((Phase.ARCHIVED,), "Make the products again"),
 }
@@ -99,6 +102,7 @@ def _page(visit: Visit, row: Process, capsule: Capsule | None) -> Answer:
             and (verb != "keep" or row.expires)
             and (verb != "delete" or capsule)
         ],
+        most_days=_most_days(visit, row),
         most_steps=MOST_STEPS,
         most_listed=MOST_LISTED,
     )
@@ -179,8 +183,38 @@ def order(visit: Visit, number: str, verb: str) -> Answer:
         )
     if verb == "delete" and visit.form("sure") != "yes":
         return _sure(visit, row)
-    token = handing.order(visit, verb, row.id, visit.form("why", 200), is_fresh=visit.form("fresh") == "yes")
+    days = _days_wished(visit, row) if verb == "keep" else 0.0
+    token = handing.order(visit, verb, row.id, visit.form("why", 200), visit.form("fresh") == "yes", days)
     return visit.see_other(f"/process/{row.id}", order=token)
+
+
+def _days_wished(visit: Visit, row: Process) -> float:
+    """Of the form, 0 for as long as may be. Raises Refusal with the words that the daemon would refuse it with."""
+    words = visit.form("days", 10)
+    if not words:
+        return 0.0
+    if not words.isascii() or not words.isdecimal() or not 0 < int(words) <= MOST_DAYS:
+        raise Refusal(422, "So many days", f"Give a whole number of days from now, 1 to {MOST_DAYS}.")
+    terms, is_limited = Terms.of(visit.settings), visit.user.rank < Rank.ADMINISTRATOR
+    _, why = retention.keep_until(_as_kept(row), terms, int(words), visit.now, is_limited)
+    if why:
+        raise Refusal(422, "So many days", why[0].upper() + why[1:])
+    return float(words)
+
+
+def _most_days(visit: Visit, row: Process) -> int:
+    """How many days from now the products may be kept; 0 when they are for ever, gone, or already at the limit."""
+    terms, phase = Terms.of(visit.settings), Phase(row.phase)
+    usual = retention.usual_end(phase, row.group, row.ended, terms) if row.ended and phase.is_over else None
+    if usual is None or phase is Phase.ARCHIVED or not row.expires:
+        return 0
+    if visit.user.rank >= Rank.ADMINISTRATOR:
+        return MOST_DAYS
+    return max(0, int((usual - visit.now) / retention.DAY_S + terms.keep_longer_days))
+
+
+def _as_kept(row: Process) -> Kept:
+    return Kept(row.id, row.run, row.owner, row.group, row.name, Phase(row.phase), row.ended or 0.0, 0)
 
 
 def delete_form(visit: Visit, number: str) -> Answer:

@@ -7,6 +7,12 @@
   <dt>Since</dt><dd>{{when(account.made, False)}}</dd>
 </dl>
 
+<h2>Disk</h2>
+<dl class="facts">
+% include('rooms.tpl', rooms=rooms, forecast=0, is_own=True)
+</dl>
+<p class="soft">Delete results that are not needed any more <a href="{{visit.link('/processes', phase='over')}}">in the list of processes</a>; their recipes stay.</p>
+
 <h2>Details</h2>
 <form method="post" action="{{visit.link('/account/details')}}">
   % include('csrf.tpl')

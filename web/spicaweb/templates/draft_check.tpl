@@ -30,6 +30,7 @@
   <dt>Exposures</dt><dd>{{len(plan.labels)}} kept, {{len({each.exposure for each in plan.dropped})}} left out</dd>
   <dt>Steps</dt><dd>{{len(plan.steps)}}</dd>
   <dt>Disk forecast</dt><dd>at most about {{size(plan.forecast_bytes)}}{{' of %s free' % size(free_bytes) if free_bytes else ''}}</dd>
+% include('rooms.tpl', rooms=rooms, forecast=plan.forecast_bytes, is_own=True)
   <dt>Priority</dt><dd>{{'%.0f' % sum(terms.values())}} points as a {{rank}}: {{', '.join('%s %.0f' % pair for pair in terms.items())}}; more with age</dd>
 </dl>
 % if plan.forecast_bytes > free_bytes > 0:

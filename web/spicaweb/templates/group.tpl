@@ -8,6 +8,7 @@
   <dt>Name</dt><dd><code>{{group.name}}</code></dd>
   <dt>Administrators</dt><dd>{{', '.join(each.full_name for each in administrators) or 'none of its own: the Administrators see to it'}}</dd>
   <dt>Quota</dt><dd>{{quota}}</dd>
+% include('rooms.tpl', rooms=rooms, forecast=0, is_own=False)
 </dl>
 % if not is_in:
 <p>To join it, <a href="{{visit.link('/account')}}">ask on the page of your account</a>.</p>

@@ -8,7 +8,7 @@
     % for verb, words in orders:
     % if verb == 'delete':
     <a class="button danger" href="{{visit.link('/process/%d/delete' % row.id)}}">{{words}}</a>
-    % else:
+    % elif verb != 'keep':
     <form method="post" action="{{visit.link('/process/%d/%s' % (row.id, verb))}}">
       <input type="hidden" name="csrf" value="{{visit.csrf}}">
       <button class="{{'danger' if verb == 'cancel' else 'quiet'}}">{{words}}</button>
@@ -37,6 +37,14 @@
 <p class="note">Its products are gone; the recipe is kept, and can be copied and run again.</p>
 % elif row.expires:
 <p class="soft">Its products are kept until {{when(row.expires)}}.</p>
+% if most_days and any(verb == 'keep' for verb, _ in orders):
+<form class="row keep" method="post" action="{{visit.link('/process/%d/keep' % row.id)}}">
+  <input type="hidden" name="csrf" value="{{visit.csrf}}">
+  <p><label for="days">Days from now{{' (at most %d)' % most_days if most_days < 36525 else ''}}</label>
+  <input id="days" name="days" type="number" min="1" max="{{most_days}}" value="{{min(most_days, 30)}}" inputmode="numeric"></p>
+  <p><button class="quiet">Keep longer</button></p>
+</form>
+% end
 % end
 % if capsule and not is_latest:
 <p class="note">What follows is of run {{capsule.number}}; run {{row.run}} is {{row.phase}}.</p>

@@ -48,7 +48,7 @@
   <th{{!' aria-sort="%s"' % ('descending' if wish.is_downward else 'ascending') if wish.order == order else ''}}><a href="{{visit.link('/processes')}}{{wish.ordered_by(order)}}">{{words}}</a></th>
   % end
   <th>Steps</th>
-  % for order, words in (('submitted', 'Submitted'), ('ended', 'Ended')):
+  % for order, words in (('submitted', 'Submitted'), ('ended', 'Ended'), ('kept', 'Kept until')):
   <th{{!' aria-sort="%s"' % ('descending' if wish.is_downward else 'ascending') if wish.order == order else ''}}><a href="{{visit.link('/processes')}}{{wish.ordered_by(order)}}">{{words}}</a></th>
   % end
   <th>Why</th>
@@ -64,6 +64,7 @@
   <td class="number">{{row.steps_done}}/{{row.steps_total}}</td>
   <td class="time">{{when(row.submitted)}}</td>
   <td class="time">{{when(row.ended)}}</td>
+  <td class="time">{{when(row.expires, False)}}</td>
   <td class="why">{{'' if row.why.startswith('taken from') else row.why[:160]}}</td>
 </tr>
 % end
