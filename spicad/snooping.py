@@ -45,9 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = config.load(arguments.config)
         if arguments.refused or arguments.report or arguments.retry or arguments.accept:
-            from spicad.commands.landed import answer
-
-            return answer(settings, arguments)
+            return _answer(settings, arguments)
         if not (settings.landing.folders or settings.storage.roots or settings.storage.export):
             raise SpicaError(f"{settings.source}: no folders in [landing]: there is nothing to look into.")
         require_apart(settings.landing.folders, settings.storage.roots, str(settings.source))
@@ -58,6 +56,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpicaError as error:
         print(f"snooppix: {error}", file=sys.stderr)
         return FAILED
+
+
+def _answer(settings: Settings, arguments: argparse.Namespace) -> int:
+    from spicad.commands.landed import answer
+
+    try:
+        status = answer(settings, arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,11 +10,14 @@ import errno
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from broken import BROKEN, changed_byte, table, with_sums
+from conftest import ROOT
 from flow import Stand, hidden, sky_file
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -463,6 +466,17 @@ def test_names_of_any_bytes_are_listed_in_printable_words(in_place: Stand):
         "its name is not UTF-8. Give it another one.",
         "its name holds control characters. Give it another one.",
     }
+
+
+def test_a_reader_of_the_report_who_has_heard_enough_sees_no_traceback(in_place: Stand):
+    command = [sys.executable, str(ROOT / "bin/snooppix"), "--config", str(in_place.settings.source), "--report"]
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    os.close(writing)
+
+    assert (done.returncode, done.stderr) == (snooping.FAILED, "")
 
 
 def test_the_report_and_the_list_of_refused_files_say_it_all(in_place: Stand, capsys: pytest.CaptureFixture[str]):
