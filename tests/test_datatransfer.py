@@ -373,6 +373,24 @@ def test_files_come_by_rsync_resumed_and_verified(tmp_path: Path, node: Node, ov
 
 
 @pytest.mark.slow
+def test_a_pattern_in_a_name_on_another_node_is_that_name(tmp_path: Path, node: Node, over_ssh: Means):
+    there, here = tmp_path / "there [1]*", tmp_path / "here"
+    for folder in (there, here, tmp_path / "there 1x"):
+        folder.mkdir()
+    names = ("a[1].fits", "a1.fits", "*.fits", "b?.fits", "b2.fits", "c\\d.fits")
+    for name in names:
+        random_file(tmp_path / name, 1000)
+    for name in names:  # to the other side and back
+        carry(errand(tmp_path / name, f"{Node.name}:{there}/{name}"), over_ssh, Progress())
+    for name in (each for each in names if "\\" not in each):
+        carry(errand(f"{Node.name}:{there}/{name}", here / name), over_ssh, Progress())
+        assert (here / name).read_bytes() == (tmp_path / name).read_bytes() == (there / name).read_bytes()
+
+    assert [offer.name for offer in offers(f"{Node.name}:{there}", over_ssh)] == sorted(names)
+    assert list((tmp_path / "there 1x").iterdir()) == []
+
+
+@pytest.mark.slow
 def test_a_fetch_by_rsync_leaves_so_many_bytes_free(tmp_path: Path, node: Node, over_ssh: Means, small_disk: Path):
     random_file(tmp_path / "a", 3 * MIB)
     wanted = errand(f"{Node.name}:{tmp_path}/a", small_disk / "b", keep_free=MIB + 1)

@@ -338,7 +338,10 @@ def _rsync(
     if means.rate.bytes_per_s:
         command.append(f"--bwlimit={max(1, int(means.rate.bytes_per_s / means.parallel / 1024))}")
     child = subprocess.Popen(
-        [*command, "--", source, target], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "--", _as_named(source), _as_named(target)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     try:
         words = _followed(child, progress, watch)
@@ -354,6 +357,16 @@ def _rsync(
         if status in (23, 24) and any(each in words for each in NOT_THERE):
             raise Gone(f"{source} is not there.")
         raise _failure("rsync", status, words)
+
+
+def _as_named(place: str) -> str:
+    """Of HOST:/PATH, what rsync there takes for this one name: also with -s it expands patterns, by itself. It reads a
+    backslash as an escape only beside a pattern."""
+    found = REMOTE.fullmatch(place)
+    if not found or not re.search(r"[*?[]", found["path"]):
+        return place
+    escaped = re.sub(r"([*?[\\])", r"\\\1", found["path"])
+    return f"{found['host']}:{escaped}"
 
 
 def _followed(child: subprocess.Popen[bytes], progress: Progress, watch: Callable[[], None]) -> str:
@@ -381,7 +394,7 @@ def listed(place: str, means: Means) -> list[tuple[str, int, str]]:
     command = ["rsync", "-s", "--list-only", "--no-human-readable", f"--timeout={max(1, int(means.timeout_s))}"]
     try:
         done = subprocess.run(
-            [*command, "-e", shlex.join(means.ssh), "--", place.rstrip("/") + "/"],
+            [*command, "-e", shlex.join(means.ssh), "--", _as_named(place.rstrip("/")) + "/"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=means.timeout_s * 4,
