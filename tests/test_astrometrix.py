@@ -20,6 +20,7 @@ from astropy.wcs import WCS
 from made_catalogues import MadeSet, Rough, make, miss_of_true_stars, write_csv_reference
 
 from spicad.reduction import heads, ldac, references
+from spicad.reduction.astrometrix import fit, products
 from spicad.reduction.astrometrix.__main__ import main
 from spicad.reduction.astrometrix.settings import ASTROMETRIX, KEYWORDS
 from spicad.reduction.keywords import read_orders
@@ -389,6 +390,38 @@ def test_columns_of_several_numbers_are_refused_by_name(made, tmp_path):
     assert status == 1
     assert refusals(told) == {"vectors": "unreadable"}
     assert "column APER is not one number for each source. Name another" in told["blamed"][0]["why"]
+
+
+def test_a_catalogue_without_errors_is_solved_and_said_to_be_guessed(made, tmp_path):
+    status, told = run(made, tmp_path, *QUICK, "-CENTROIDERR_KEYS", "ERRX,ERRY")
+
+    assert status == 0
+    names = ", ".join(path.stem for path in made.catalogues)
+    assert f"{names}: no column of CENTROIDERR_KEYS: errors are guessed from FWHM and S/N." in told["warnings"]
+
+
+def test_equations_without_a_solution_refuse_by_name(made, tmp_path, monkeypatch):
+    def singular(matrix, lower):
+        raise np.linalg.LinAlgError("leading minor")
+
+    monkeypatch.setattr(fit, "cho_factor", singular)
+
+    status, told = run(made, tmp_path, *QUICK)
+
+    assert status == 1
+    assert set(refusals(told).values()) == {"not converged"}
+    assert not list(tmp_path.glob("*.head"))
+
+
+def test_when_one_head_cannot_be_made_none_is_written(made, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(products, "SIP_WORST_PIXELS", -1.0)
+    words = ["-ASTREFCAT_NAME", str(made.reference), "-OUTPUT_DIR", str(tmp_path), *QUICK, "-PROJECTION_TYPE", "SIP"]
+
+    status = main([*map(str, made.catalogues), *words])
+
+    assert status == 1
+    assert "use PROJECTION_TYPE TPV" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.head"))
 
 
 def test_what_cannot_be_written_after_solving_is_named(made, tmp_path, capsys):

@@ -348,6 +348,7 @@ def test_a_catalogue_that_cannot_be_used_is_named_with_the_reason(
         (("-REFERENCE_NAME", "nowhere.cat"), "nowhere.cat"),
         (("-REFERENCE_NAME", "{folder}/refcat.cat", "-REFMAG_KEYS", "MAG_X"), "has no column MAG_X."),
         (("-OUTPUT_DIR", "nowhere"), "nowhere: there is no such folder."),
+        (("-CENTROID_KEYS", "FLUX_APER,YWIN_IMAGE"), "column FLUX_APER is not one number for each source."),
         (("-HEADER_SUFFIX", ".ldac"), "this is a FITS file, and a .head file would replace it."),
         (("-HEADER_SUFFIX", ""), "a .head file cannot end in nothing."),
     ],

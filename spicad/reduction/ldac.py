@@ -95,6 +95,12 @@ def _image_cards(path: Path, hdu: Hdu) -> tuple[bytes, ...]:
     return tuple(cards[: ends[0]] if ends else cards)
 
 
+def not_plain(table: Table, names: Iterable[str]) -> list[str]:
+    """Those of the columns that there are which do not hold one number for each source."""
+    kinds = {name: table.dtype[name] for name in names if name in (table.dtype.names or ())}
+    return [name for name, kind in kinds.items() if kind.shape or kind.kind not in "fiu"]
+
+
 def units_of(hdu: Hdu) -> dict[str, str]:
     numbers = range(1, int(str(hdu.header.get("TFIELDS", 0))) + 1)
     named = ((hdu.header.get(f"TTYPE{n}"), hdu.header.get(f"TUNIT{n}")) for n in numbers)

@@ -24,6 +24,7 @@ SOLVED, SOME_REFUSED, NOT_TRIED = 0, 1, 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: as much for every process of a node
     try:
         orders = read_orders(ASTROMETRIX, words)
         if orders is None:
@@ -57,6 +58,9 @@ def _run(paths: Sequence[Path], chosen: Settings) -> int:
         plots.write(found, chosen)
     except OSError as error:
         fail(ASTROMETRIX, f"{error.filename or 'a file'}: {error.strerror or error}.")
+        return SOME_REFUSED
+    except SpicaError as error:
+        fail(ASTROMETRIX, str(error))
         return SOME_REFUSED
     return _told(found, len(written))
 
@@ -103,5 +107,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     raise SystemExit(main())

@@ -50,6 +50,7 @@ class Exposure:
     scale: float  # arcsec a pixel
     fwhm: float  # pixels, the median; NaN when the catalogue does not tell
     bounds: tuple[int, ...]
+    has_errors: bool = True  # of positions; else they are guessed
 
     @property
     def here(self) -> slice:
@@ -166,7 +167,16 @@ def _loaded(path: Path, number: int, first: int, settings: Settings) -> tuple[Ex
     scale = float(np.median([ccd.tangent.scale_arcsec for ccd in ccds]))
     fwhm = float(np.nanmedian(widths)) if np.isfinite(widths).any() else math.nan
     exposure = Exposure(
-        number, path, path.stem, tuple(ccds), f"{instrument}\0{sizes}", epoch_of(header), scale, fwhm, tuple(bounds)
+        number,
+        path,
+        path.stem,
+        tuple(ccds),
+        f"{instrument}\0{sizes}",
+        epoch_of(header),
+        scale,
+        fwhm,
+        tuple(bounds),
+        all(_error_columns(catalogue, settings) for catalogue in catalogues),
     )
     return exposure, parts
 
@@ -183,16 +193,18 @@ def _columns_wanted(settings: Settings) -> list[str]:
 
 def _check_columns(path: Path, catalogue: ldac.CcdCatalogue, settings: Settings) -> None:
     needed = [*settings.words("CENTROID_KEYS"), settings.word("PHOTFLUX_KEY"), settings.word("PHOTFLUXERR_KEY")]
-    kinds = catalogue.table.dtype
-    names = kinds.names or ()
+    names = catalogue.table.dtype.names or ()
     lacking = [name for name in needed if name not in names]
     if lacking:
         raise FitsProblem(path, f"has no column {', '.join(lacking)}.", "Add it to SExtractor's PARAMETERS_NAME.")
-    used = [*needed, *settings.words("CENTROIDERR_KEYS")]
-    several = [name for name in used if name in names and (kinds[name].shape or kinds[name].kind not in "fiu")]
+    several = ldac.not_plain(catalogue.table, [*needed, *settings.words("CENTROIDERR_KEYS")])
     if several:
         what = f"column {', '.join(several)} is not one number for each source."
         raise FitsProblem(path, what, "Name another column, as FLUX_AUTO or XWIN_IMAGE.")
+
+
+def _error_columns(catalogue: ldac.CcdCatalogue, settings: Settings) -> list[str]:
+    return [name for name in settings.words("CENTROIDERR_KEYS") if name in (catalogue.table.dtype.names or ())]
 
 
 def _usable(catalogue: ldac.CcdCatalogue, settings: Settings) -> list[Array]:
@@ -205,7 +217,7 @@ def _usable(catalogue: ldac.CcdCatalogue, settings: Settings) -> list[Array]:
     with np.errstate(all="ignore"):
         snr = np.where(flux_error > 0, flux / flux_error, 0.0)
         mag = np.where(flux > 0, -2.5 * np.log10(np.maximum(flux, 1e-30)), np.nan)
-    axes = [table[name].astype(float) ** 2 for name in settings.words("CENTROIDERR_KEYS") if name in names]
+    axes = [table[name].astype(float) ** 2 for name in _error_columns(catalogue, settings)]
     fwhm = table["FWHM_IMAGE"] if "FWHM_IMAGE" in names else np.full(len(table), np.nan)
     # Where there is no error: that of a centroid, about FWHM / (2.35 S/N) (King 1983, PASP 95, 163).
     guess = np.where(np.isfinite(fwhm) & (fwhm > 0), fwhm, 3.0) / 2.35 / np.maximum(snr, 1.0)

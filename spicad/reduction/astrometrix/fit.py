@@ -40,6 +40,10 @@ LOOSE, TIGHT = 30.0, 1e-5
 LIKELY_OWN, LIKELY_BEND = 0.03, 0.05
 
 
+class Unsolvable(SpicaError):
+    """The equations have no one solution."""
+
+
 @dataclass
 class Problem:
     """What is fitted, and which parts are held: CCDs (camera, ccd) and exposures with too few stars."""
@@ -328,7 +332,7 @@ def solve(problem: Problem, links: Links, found: Residuals) -> Solution:
     try:
         factor = cho_factor(matrix, lower=True)
     except (np.linalg.LinAlgError, ValueError) as error:
-        raise SpicaError(f"the equations of the fit cannot be solved: {error}. Are there stars in common?") from None
+        raise Unsolvable(f"the equations of the fit cannot be solved: {error}. Are there stars in common?") from None
     change = cho_solve(factor, -right)
     _apply(problem, columns, change)
     return Solution(cho_solve(factor, np.eye(count, dtype=complex)), frames, count)

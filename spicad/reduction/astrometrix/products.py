@@ -1,6 +1,6 @@
 """Writes what a solution brings: .head files, a table of residuals, figures as JSON and as a VOTable.
 
-Only exposures that are believed get a .head; one that an earlier run left for another is removed.
+Only exposures that are believed get a .head. Those of an earlier run were removed before.
 """
 
 from __future__ import annotations
@@ -71,16 +71,16 @@ def head_path(catalogue: Path, settings: Settings) -> Path:
 
 
 def _write_heads(solved: Solved, settings: Settings) -> list[Path]:
+    """All are made before the first is written: when one cannot be made, there is none."""
     believed = {exposure.number for exposure in solved.problem.exposures} if solved.problem else set()
-    written = []
-    for exposure in solved.set.exposures:
-        path = head_path(exposure.path, settings)
-        if exposure.number not in believed:
-            path.unlink(missing_ok=True)
-            continue
-        heads.write(path, heads_of(solved, exposure, settings))
-        written.append(path)
-    return written
+    made = {
+        head_path(exposure.path, settings): heads_of(solved, exposure, settings)
+        for exposure in solved.set.exposures
+        if exposure.number in believed
+    }
+    for path, content in made.items():
+        heads.write(path, content)
+    return list(made)
 
 
 def heads_of(solved: Solved, exposure: Exposure, settings: Settings) -> list[Head]:

@@ -54,7 +54,7 @@ class Solved:
 def solved(given: Set, references: References, settings: Settings, say: Say = lambda text: None) -> Solved:
     """The solution of all exposures that can be believed."""
     refused = list(given.refused)
-    warnings: list[str] = []
+    warnings = _words_about_errors(given)
     epochs = [exposure.epoch for exposure in given.exposures if math.isfinite(exposure.epoch)]
     epoch = float(np.median(epochs)) if epochs else math.nan
     if epochs:
@@ -82,7 +82,11 @@ def solved(given: Set, references: References, settings: Settings, say: Say = la
         chosen = {number: given.exposures[number] for number in matches}
         if not chosen:
             return Solved(given, matches, (), refused, warnings)
-        everything = _together(given, chosen, references, epoch, matches, settings, refused, warnings, say)
+        try:
+            everything = _together(given, chosen, references, epoch, matches, settings, refused, warnings, say)
+        except fit.Unsolvable as error:
+            refused += [Refused(exposure.name, "not converged", str(error)) for exposure in chosen.values()]
+            return Solved(given, matches, (), refused, warnings)
         blamed = verdict.not_believed(given.exposures, everything.ccds, settings)
         if not blamed:
             return everything
@@ -232,6 +236,13 @@ def _lower_degrees(problem: Problem, links: Links) -> list[str]:
             camera.degree = degree
             camera.distortion = camera.distortion[: (degree + 1) * (degree + 2) // 2 - 3]
     return said
+
+
+def _words_about_errors(given: Set) -> list[str]:
+    names = [exposure.name for exposure in given.exposures if not exposure.has_errors]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    what = "no column of CENTROIDERR_KEYS: errors are guessed from FWHM and S/N."
+    return [f"{', '.join(names[:3])}{more}: {what}"] if names else []
 
 
 def _words_about(settled: Sequence[Settled]) -> list[str]:

@@ -241,6 +241,9 @@ def _require_columns(
                 raise BadInput(
                     Problem(str(path), what, nearest(name, names) or "Let SExtractor write it (PARAMETERS_NAME).")
                 )
+        for name in ldac.not_plain(catalogue.table, centroids):
+            mend = "CENTROID_KEYS names columns as XWIN_IMAGE."
+            raise BadInput(Problem(str(path), f"column {name} is not one number for each source.", mend))
         for name, index in vectors_:
             shape = catalogue.table.dtype[name].shape
             if index >= (shape[0] if shape else 1):
