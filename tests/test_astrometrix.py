@@ -496,3 +496,12 @@ def test_the_command_answers_without_numpy():
     )
 
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_other_columns_of_a_reference_belong_to_the_stars_that_have_a_position(tmp_path):
+    (tmp_path / "mine.csv").write_text("ra,dec,V,B\n10,1,15.5,16\n,2,16.5,17\n12,3,17.5,18\n")
+
+    stars, columns = references.read_with(tmp_path / "mine.csv", ["V", "B"])
+
+    assert stars.ra.tolist() == [10, 12]
+    assert {name: values.tolist() for name, values in columns.items()} == {"V": [15.5, 17.5], "B": [16, 18]}

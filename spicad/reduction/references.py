@@ -130,6 +130,13 @@ def read(path: Path, keys: Keys = Keys()) -> References:
     return _understood(path, columns, units, keys)
 
 
+def read_with(path: Path, names: Sequence[str]) -> tuple[References, dict[str, Array]]:
+    """The stars, and what they have in the columns of these names. Raises as `read` does."""
+    columns, units = _columns(path)
+    found = {name: _understood(path, columns, units, Keys(mag=name)).mag for name in names}
+    return _understood(path, columns, units, Keys()), found
+
+
 # The kinds of files
 
 
