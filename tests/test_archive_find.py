@@ -124,6 +124,8 @@ def test_nothing_found_is_said_with_its_own_status(spica: Command) -> None:
         (("--selection", "min"), '"mine"'),
         (("--radius", "1"), "there is no place to look round"),
         (("--box", "0", "10", "0", "10", "--radius", "1"), "there is no place to look round"),
+        (("--airmass", "2:1"), "Write 1:2."),
+        (("--airmass", "nan"), "no range"),
         (("--facets", "kind", "--csv"), "Only --json goes with --facets."),
     ],
 )
@@ -132,6 +134,18 @@ def test_what_was_typed_wrong_is_named_with_the_mend(spica: Command, arguments: 
 
     assert status == commands.WRONG
     assert words in err
+
+
+@pytest.mark.parametrize("option", ["--limit", "--offset"])
+@pytest.mark.parametrize("number", ["-3", "many"])
+def test_a_number_below_nought_is_refused_in_words(
+    spica: Command, capsys: pytest.CaptureFixture[str], option: str, number: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        spica("find", option, number)
+
+    assert ended.value.code == commands.WRONG
+    assert f"{option}: {number!r} is no count. Write a whole number from 0 up." in capsys.readouterr().err
 
 
 def test_facets_count_values(spica: Command) -> None:

@@ -6,6 +6,7 @@ The search is archive/search.py's, the formats are archive/formats.py's; this re
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from spicad.archive import coordinates, formats, moc, search, selections
 from spicad.archive.search import FACETS, KINDS, SORTS, USUAL_FACETS, Found, OfObject, Place, Range, Wanted
 from spicad.archive.skymap import skymap
 from spicad.commands import DONE, NOTHING
-from spicad.commands.printing import complain, print_json, print_table
+from spicad.commands.printing import complain, how_many, print_json, print_table
 from spicad.commands.tables import change_tables, open_tables
 from spicad.people import Person
 from spicad.rules import GRADES
@@ -34,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--sort", metavar="COLUMN", default="mjd", help=f"by one of {', '.join(SORTS)}")
     add("--reverse", action="store_true", help="with the greatest first")
-    add("--limit", metavar="N", type=int, help=f"at most so many (tables and JSON: {USUAL_LIMIT}); 0: all")
-    add("--offset", metavar="N", type=int, default=0, help="without the first so many")
+    add("--limit", metavar="N", type=how_many, help=f"at most so many (tables and JSON: {USUAL_LIMIT}); 0: all")
+    add("--offset", metavar="N", type=how_many, default=0, help="without the first so many")
     how = parser.add_mutually_exclusive_group()
     for name, words in (
         ("json", "for programs; --facets too"),
@@ -191,11 +192,17 @@ def _range(option: str, text: str | None) -> Range:
     if not text:
         return Range()
     least, colon, most = text.partition(":")
+    mend = "Write 0.5:0.9, :0.9 or 0.5: (both ends are taken)."
     try:
-        return Range(float(least) if least else None, float(most if colon else least) if most or not colon else None)
+        ends = [float(end) if end else None for end in (least, most if colon else least)]
     except ValueError:
-        mend = "Write 0.5:0.9, :0.9 or 0.5: (both ends are taken)."
         raise BadInput(Problem(option, f"{text!r} is no range.", mend)) from None
+    low, high = ends
+    if any(end is not None and not math.isfinite(end) for end in ends):
+        raise BadInput(Problem(option, f"{text!r} is no range.", mend))
+    if low is not None and high is not None and low > high:
+        raise BadInput(Problem(option, f"{text!r} begins above its end.", f"Write {most}:{least}."))
+    return Range(low, high)
 
 
 def _change(arguments: argparse.Namespace, actor: Person, found: Found) -> Found:
@@ -224,8 +231,8 @@ def _print(arguments: argparse.Namespace, found: Found) -> int:
         (print_json if arguments.json else _print_facets)(facets)
         return DONE
     usual = 0 if _writes(arguments) or arguments.svg else USUAL_LIMIT
-    limit = usual if arguments.limit is None else max(arguments.limit, 0)
-    rows = list(found.rows("-" * arguments.reverse + arguments.sort, limit, max(arguments.offset, 0)))
+    limit = usual if arguments.limit is None else arguments.limit
+    rows = list(found.rows("-" * arguments.reverse + arguments.sort, limit, arguments.offset))
     writers: dict[str, Callable[[], Iterable[str]]] = {
         "csv": lambda: formats.as_csv(rows),
         "votable": lambda: formats.as_votable(rows),
@@ -244,7 +251,7 @@ def _print(arguments: argparse.Namespace, found: Found) -> int:
         print_json([{**formats.as_record(row), "tags": tags.get(row["id"], [])} for row in rows])
     elif rows:
         _print_rows(rows)
-        if len(rows) == limit and found.count() > limit + max(arguments.offset, 0):
+        if len(rows) == limit and found.count() > limit + arguments.offset:
             complain(f"{len(rows)} of {found.count()}; more with --limit N, all with --limit 0.")
     else:
         complain("there is no such exposure.")

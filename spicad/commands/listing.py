@@ -14,7 +14,7 @@ from peewee import SQL, NodeList, Value
 
 from spicad import config
 from spicad.commands import DONE, NOTHING
-from spicad.commands.printing import clipped, complain, iso, print_json, print_table
+from spicad.commands.printing import clipped, complain, how_many, iso, print_json, print_table
 from spicad.commands.tables import open_tables
 from spicad.tables import Process
 from spicad.words import BadInput, Phase, Problem, nearest
@@ -32,14 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--mine", action="store_true", help="only your own")
     add("--name", metavar="NAME", help="only processes of this name; * stands for any characters")
     add("--since", metavar="TIME", help="only those submitted since: 3h, 2d, 2004-03-21 or 2004-03-21T18:00 (UTC)")
-    add("--limit", metavar="N", type=int, default=USUAL_LIMIT, help="at most so many; 0: all (%(default)s)")
+    add("--limit", metavar="N", type=how_many, default=USUAL_LIMIT, help="at most so many; 0: all (%(default)s)")
     add("--json", action="store_true", help="for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
     query = _query(arguments)
     with open_tables(config.load()):
-        limit = max(arguments.limit, 0)
+        limit = arguments.limit
         rows = list(query.limit(limit + 1) if limit else query)
     shown = rows[:limit] if limit else rows
     if arguments.json:

@@ -5,6 +5,7 @@ What is printed comes from tools, file names and other users, so control charact
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -26,6 +27,17 @@ COLOURS = {
     "running": CYAN,
 }
 LEAST_LAST_COLUMN = 12
+
+
+def how_many(text: str) -> int:
+    """The type of --limit and the like, for argparse."""
+    try:
+        count = int(text)
+    except ValueError:
+        count = -1
+    if count < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count. Write a whole number from 0 up.")
+    return count
 
 
 def print_json(value: Any) -> None:

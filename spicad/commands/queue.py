@@ -12,7 +12,7 @@ from typing import Any
 from spicad import config
 from spicad.commands import DONE, NOTHING
 from spicad.commands.explain import OF_WAITING, slots_in_use
-from spicad.commands.printing import clipped, clock, coloured, complain, print_json, print_table
+from spicad.commands.printing import clipped, clock, coloured, complain, how_many, print_json, print_table
 from spicad.commands.tables import open_tables
 from spicad.fair_share import recent_use
 from spicad.node import hours_limit, idle_share, limits_of, node_limit, weights_of
@@ -28,14 +28,14 @@ TERMS = ("locality", "load", "age", "fair share")  # beside the rank, which has 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--scores", action="store_true", help="each term of the score")
-    add("--limit", metavar="N", type=int, default=USUAL_LIMIT, help="at most so many; 0: all (%(default)s)")
+    add("--limit", metavar="N", type=how_many, default=USUAL_LIMIT, help="at most so many; 0: all (%(default)s)")
     add("--json", action="store_true", help="for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
     settings, now = config.load(), time.time()
     with open_tables(settings):
-        line = in_line(settings, now, max(arguments.limit, 0))
+        line = in_line(settings, now, arguments.limit)
     if arguments.json:
         print_json(line)
     elif line:

@@ -12,7 +12,7 @@ from typing import Any
 from spicad import config, sweeping
 from spicad.commands import DONE
 from spicad.commands.dropping import drop, order_text, wait_until_taken
-from spicad.commands.printing import clock, iso, print_json, print_table
+from spicad.commands.printing import clock, how_many, iso, print_json, print_table
 from spicad.commands.tables import open_tables
 from spicad.spool import Spool
 from spicad.tables import Process
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     words = "delete what was asked for, and believe the clock; for administrators"
     parser.add_argument("--go-on", action="store_true", help=words)
     words = "at most so many; 0: all (%(default)s)"
-    parser.add_argument("--limit", metavar="N", type=int, default=USUAL_LIMIT, help=words)
+    parser.add_argument("--limit", metavar="N", type=how_many, default=USUAL_LIMIT, help=words)
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
