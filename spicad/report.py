@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WIDTH = 76
 MOST_LINES = 40  # of a list; the rest is counted
 MOST_LAST_WORDS = 15
+NARROWEST_LABEL = 30  # of a key figure
 LAST_WORDS_READ = 16_000  # characters; more is never looked at
 ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours and cursor, as in ECMA-48
@@ -193,12 +194,18 @@ def _figures(figures: Sequence[Figure]) -> str:
     values = [number(figure.value) for figure in figures]
     before = max((len(value.partition(".")[0]) for value in values if _is_number(value)), default=0)
     after = max((len(value) - len(value.partition(".")[0]) for value in values if _is_number(value)), default=0)
-    lines = []
-    for label, value, figure in zip(labels, values, figures, strict=True):
+    told = []
+    for value, figure in zip(values, figures, strict=True):
         whole = len(value.partition(".")[0])
         aligned = (" " * (before - whole) + value).ljust(before + after) if _is_number(value) else value
-        lines.append(f"  {label.ljust(max(map(len, labels)))}  {aligned}  {_plain(figure.unit)}".rstrip())
-    lines = [_hanging(line) for line in lines]
+        told.append(f"{aligned}  {_plain(figure.unit)}".rstrip())
+    room = max(WIDTH - 4 - max(map(len, told)), NARROWEST_LABEL)
+    wrapped = [textwrap.wrap(label, room, subsequent_indent="  ", break_on_hyphens=False) or [""] for label in labels]
+    width = max(len(line) for label in wrapped for line in label)
+    lines = []
+    for label, words in zip(wrapped, told, strict=True):  # the number stands at the end of its name
+        *above, last = label
+        lines.append("\n".join([*(f"  {line}" for line in above), _hanging(f"  {last.ljust(width)}  {words}")]))
     return "\n".join(["Key figures", *_shortened(lines)])
 
 

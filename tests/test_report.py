@@ -86,6 +86,21 @@ def test_figures_stand_in_columns_with_their_points_below_each_other():
     ]
 
 
+def test_a_long_name_of_a_figure_is_wrapped_and_its_number_stays_in_the_column():
+    name = "Astrometry of all exposures of the run together against the reference catalogue"
+    found = lines(report.text(replace(COMPLETED, figures=(Figure(name, 0.12, "arcsec rms"), *COMPLETED.figures))))
+    block = found[found.index("Key figures") + 1 :][:6]
+
+    assert block == [
+        "  Astrometry of all exposures of the run together",
+        "    against the reference catalogue                     0.12     arcsec rms",
+        "  Sources found                                    45,678",
+        "  Astrometry, internal                                  0.02812  arcsec rms",
+        "  Astrometry, against the reference                     0.1235   arcsec rms",
+        "  Seeing                                           not measured  arcsec",
+    ]
+
+
 def test_dropped_exposures_stand_with_their_reasons():
     text = report.text(COMPLETED)
 
