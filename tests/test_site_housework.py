@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from site_processes import ALICE, furnish, with_processes
+from site_processes import ALICE, SWARP, configuration, furnish, with_processes
 from site_world import KEPT, Site, people_the_world, settings_of
 
 from spicad import passwords, quota, rows
 from spicad.retention import DAY_S
-from spicad.tables import DiskUse, Group, Process
+from spicad.tables import Configuration, DiskUse, Group, Process
 
 
 @pytest.fixture
@@ -115,3 +115,50 @@ def test_what_does_not_fit_the_quota_is_told_on_the_account_and_on_the_groups_pa
     assert "Your disk 3 GB used, 0 GB forecast for what is queued and runs; of 2.1 GB" in own
     assert "Disk of the group lensing 3 GB used" in own
     assert shown == {"bob": True, "gina": True, "carol": False}
+
+
+# ---------------------------------------------------------------------- names
+
+
+def test_a_new_name_keeps_all_versions_together(site: Site, places: dict[str, Any]) -> None:
+    own = places["own"]
+    second = configuration("deep", ALICE, "", "COMBINE_TYPE MEDIAN\n", number=2)
+    configuration("taken", ALICE, "")
+    alice = site.logged_in("alice")
+    alice.get(f"/configuration/{own}")
+
+    refused = [alice.post(f"/configuration/{own}/rename", name=name) for name in ("taken", "no/slash", "")]
+    done = alice.post(f"/configuration/{second}/rename", name="deeper")
+
+    assert [each.status for each in refused] == [422] * 3
+    assert "one called taken already" in refused[0].words
+    page = alice.follow(done)
+    assert "version 2 by alice" in page.words
+    assert f'href="/configuration/{own}"' in page.text
+    site.open()
+    assert sorted(row.name for row in Configuration.select()) == ["all", "deeper", "deeper", "taken", "wide"]
+    assert "swarp deep to deeper" in site.logged_in("dan").get("/audit").words
+
+
+def test_a_file_that_configurations_name_keeps_its_name(site: Site) -> None:
+    number = configuration("deep.param", ALICE, "", "NUMBER\n", kind="file", application="sextractor")
+    alice = site.logged_in("alice")
+
+    page = alice.get(f"/configuration/{number}")
+
+    assert "Rename" not in page.words
+    assert alice.post(f"/configuration/{number}/rename", name="other.param").status == 404
+
+
+def test_a_copy_of_a_run_finds_its_configuration_under_the_new_name(site: Site, places: dict[str, Any]) -> None:
+    job = site.settings.paths.results.glob("*/*/run-1/job.spica")
+    text = 'name = "m101"\nexposures = ["/a.fits"]\nrules = "stack"\n\n[configuration]\nswarp = "swarp-old-v1.conf"\n\n'
+    next(job).write_text(text + f'[texts]\n"swarp-old-v1.conf" = {SWARP!r}\n\n[end]\n'.replace("'", '"'))
+    alice = site.logged_in("alice")
+    alice.get("/new")
+
+    made = alice.post("/new", name="again", copy=f"{places['process']}.1")
+
+    page = alice.get(made.place.replace("check", "configurations"))
+    assert made.status == 303
+    assert f'value="#{places["own"]}" selected' in page.text

@@ -228,6 +228,27 @@ WALK: tuple[tuple[str, str, str, dict[str, str], str], ...] = (
         {**NEW_CONFIGURATION, "level": "system"},
         "login 404 404 404 404 ok",
     ),
+    (
+        "POST",
+        "/configuration/<number>/rename",
+        "/configuration/{own}/rename",
+        {"name": "deeper"},
+        "login ok 404 404 404 ok",
+    ),
+    (
+        "POST",
+        "/configuration/<number>/rename",
+        "/configuration/{groups}/rename",
+        {"name": "wider"},
+        "login 404 404 404 ok ok",
+    ),
+    (
+        "POST",
+        "/configuration/<number>/rename",
+        "/configuration/{systems}/rename",
+        {"name": "any"},
+        "login 404 404 404 404 ok",
+    ),
     ("POST", "/configuration/<number>/retire", "/configuration/{own}/retire", {}, "login ok 404 404 404 ok"),
     ("POST", "/configuration/<number>/retire", "/configuration/{groups}/retire", {}, "login 404 404 404 ok ok"),
 )

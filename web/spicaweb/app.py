@@ -103,6 +103,7 @@ SITE_MAP: tuple[tuple[str, str, str, str], ...] = (
     ("GET", "/configuration/<number>", "configurations.look", USER),
     ("GET", "/configuration/<number>/edit", "configurations.edit", USER),
     ("POST", "/configuration/<number>/retire", "configurations.retire", USER),
+    ("POST", "/configuration/<number>/rename", "configurations.rename", USER),
 )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spicad.applications import configuration as tool_configuration
 from spicad.applications.descriptor import Application, load_applications
@@ -265,14 +266,18 @@ def _problems_of_rules(rules: Rules, applications: Mapping[str, Application], na
 
 def versions_of(version: Version) -> list[Version]:
     """All versions of the same thing, the newest first."""
-    same = (
+    query = Configuration.select().where(_same(version)).order_by(Configuration.number.desc())
+    return [_version(row) for row in query]
+
+
+def _same(version: Version) -> Any:
+    return (
         (Configuration.kind == version.kind)
         & (Configuration.application == version.application)
         & (Configuration.name == version.name)
         & (Configuration.owner == version.owner)
         & (Configuration.group == version.group)
     )
-    return [_version(row) for row in Configuration.select().where(same).order_by(Configuration.number.desc())]
 
 
 def saved(version: Version, now: float) -> int:
@@ -297,6 +302,11 @@ def retired(version: Version, is_retired: bool) -> None:
     """Offered no more, or again; the versions stay, since runs name them."""
     for each in versions_of(version):
         Configuration.update(is_retired=is_retired).where(Configuration.id == each.id).execute()
+
+
+def renamed(version: Version, name: str) -> None:
+    """All versions, in one statement. Raises IntegrityError when somebody has just taken the name."""
+    Configuration.update(name=name).where(_same(version)).execute()
 
 
 def changes(one: str, other: str) -> Sequence[str]:

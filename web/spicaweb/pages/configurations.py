@@ -11,6 +11,7 @@ from typing import Any
 
 import peewee
 
+from spicad import accounts
 from spicad.applications.configuration import NAME
 from spicad.applications.descriptor import Application
 from spicad.people import Thing
@@ -21,6 +22,7 @@ from spicaweb.configurations import KINDS, MOST_BYTES, Version, Visible
 from spicaweb.drawing import draw
 from spicaweb.visit import Visit
 
+RENAMED = ("configuration", "rules")
 WORDS = {"configuration": "configuration", "file": "file", "rules": "rules"}
 
 
@@ -36,7 +38,7 @@ def listing(visit: Visit) -> Answer:
     )  # fmt: skip
 
 
-def look(visit: Visit, number: str) -> Answer:
+def look(visit: Visit, number: str, problems: Sequence[Problem] = ()) -> Answer:
     """One version, with the others and what differs from one of them."""
     visible = Visible(visit.settings, visit.user)
     version = _version(visible, number)
@@ -47,6 +49,8 @@ def look(visit: Visit, number: str) -> Answer:
         visit,
         "configuration",
         version.shown,
+        status=422 if problems else 200,
+        problems=[f"{each.source}: {each.what} {each.mend}" for each in problems],
         version=version,
         versions=versions,
         against=against,
@@ -179,6 +183,11 @@ def levels(visit: Visit, kind: str) -> list[tuple[str, str]]:
 
 
 def _problems(visit: Visit, visible: Visible, version: Version) -> list[Problem]:
+    found = _name_problems(visible, version)
+    return [*found, *visible.problems(version.kind, version.application, version.name or "text", version.text)]
+
+
+def _name_problems(visible: Visible, version: Version) -> list[Problem]:
     found = []
     if not NAME.fullmatch(version.name):
         found.append(Problem("Name", "it cannot be used.", "Letters, digits and . _ -, at most 100."))
@@ -188,7 +197,7 @@ def _problems(visit: Visit, visible: Visible, version: Version) -> list[Problem]
         )
     elif version.kind == "rules" and any(not each.id and each.name == version.name for each in visible.newest("rules")):
         found.append(Problem("Name", "there are rules of the observatory's with that name.", "Take another one."))
-    return [*found, *visible.problems(version.kind, version.application, version.name or "text", version.text)]
+    return found
 
 
 def _form(
@@ -244,4 +253,25 @@ def retire(visit: Visit, number: str) -> Answer:
     version = _version(visible, number)
     visit.require("edit", version.thing)
     configurations.retired(version, visit.form("retired") == "yes")
+    return visit.see_other(f"/configuration/{version.id}", done="saved")
+
+
+def rename(visit: Visit, number: str) -> Answer:
+    """All versions get the new name. Files keep theirs: configurations name them."""
+    visible = Visible(visit.settings, visit.user)
+    version = _version(visible, number)
+    visit.require("edit", version.thing)
+    if version.kind not in RENAMED:
+        raise NotThere
+    name = visit.form("name", 100)
+    if name != version.name:
+        if problems := _name_problems(visible, replace(version, id=0, name=name)):
+            return look(visit, number, problems)
+        try:
+            configurations.renamed(version, name)
+        except peewee.IntegrityError:
+            raise Refusal(409, "Taken by another", "Somebody took that name at the same moment.") from None
+        words = f"{version.application} {version.name} to {name}".strip()
+        who = str(visit.own_account.name)
+        accounts.note(who, f"{WORDS[version.kind]} renamed", name, version.group, words, visit.address, now=visit.now)
     return visit.see_other(f"/configuration/{version.id}", done="saved")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -69,13 +69,20 @@ def _copied(visit: Visit, words: str, name: str) -> Recipe:
     capsule = capsule_of(row, visit.settings.paths.results, as_number(run) if run else None)
     if capsule is None:
         raise NotThere
-    return _with_own_versions(drafts.recipe_from(capsule.text("job.spica"), words, name), visit)
+    text = capsule.text("job.spica")
+    job = parse(text, words)
+    return _with_own_versions(drafts.recipe_from(text, words, name), job.texts if isinstance(job, Job) else {}, visit)
 
 
-def _with_own_versions(recipe: Recipe, visit: Visit) -> Recipe:
-    """Configurations that travelled within the job file are chosen again by their versions."""
-    carried = {each.carried_as: each.choice for each in _every_version(visit) if each.kind == "configuration"}
-    chosen = {application: carried.get(name, name) for application, name in recipe.configuration.items()}
+def _with_own_versions(recipe: Recipe, texts: Mapping[str, str], visit: Visit) -> Recipe:
+    """Configurations that travelled within the job file are chosen again by their versions, also when renamed since."""
+    versions = _every_version(visit)
+    carried = {each.carried_as: each.choice for each in versions}
+    by_text = {(each.application, each.text): each.choice for each in reversed(versions)}  # the nearest level first
+    chosen = {
+        application: carried.get(name) or by_text.get((application, texts.get(name, "")), name)
+        for application, name in recipe.configuration.items()
+    }
     return replace(recipe, configuration=chosen)
 
 

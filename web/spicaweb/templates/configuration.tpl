@@ -15,6 +15,16 @@
 <br><span class="soft">{{version.words}}</span>
 % end
 </p>
+% if may_edit and version.kind != 'file':
+<details{{!' open' if problems else ''}}><summary>Rename</summary>
+<form class="row" method="post" action="{{visit.link('/configuration/%d/rename' % version.id)}}">
+  <input type="hidden" name="csrf" value="{{visit.csrf}}">
+  <p><label for="name">New name <span class="hint">All versions keep together under it.</span></label>
+  <input id="name" name="name" value="{{version.name}}" maxlength="100" required spellcheck="false" autocapitalize="none"></p>
+  <p><button class="quiet">Rename</button></p>
+</form>
+</details>
+% end
 <pre class="log" tabindex="0">{{version.text}}</pre>
 % if version.id:
 <h2>Versions</h2>
