@@ -20,10 +20,17 @@ DRAINED = "drained"  # in the spool: who let the node run empty, and why
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "afs", "9p")
 
 
-def node_limit(settings: Settings) -> str:
-    """'' or the limit of the whole node that holds every step, in words."""
+def drained(settings: Settings) -> str:
+    """'' or by whom and why no further step starts on this node."""
     with suppress(OSError):
         return (settings.paths.spool / DRAINED).read_text(encoding="utf-8").strip() or "the node is drained"
+    return ""
+
+
+def node_limit(settings: Settings) -> str:
+    """'' or the limit of the whole node that holds every step, in words."""
+    if words := drained(settings):
+        return words
     most, load = settings.daemon.load, os.getloadavg()[0]
     if most and load > most:
         return f"the load average is {load:.1f}, above {most:g} nothing starts ([daemon] load)"

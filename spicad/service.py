@@ -17,7 +17,8 @@ from daemon.pidfile import PIDLockFile
 from spicad import __version__, config
 from spicad.config import Settings
 from spicad.daemon import AlreadyRunning, Daemon, running_pid
-from spicad.words import SpicaError
+from spicad.node import drained
+from spicad.words import SpicaError, visible
 
 OK, FAILED, USAGE, NOT_RUNNING = 0, 1, 2, 3  # 3 as the Linux Standard Base asks of `status`
 PATIENCE_S = 90.0  # as systemd has: a mail on its way to a slow relay is not cut
@@ -145,6 +146,8 @@ def status(settings: Settings) -> int:
         if pid
         else f"spicad does not run on {settings.paths.spool}"
     )
+    if words := drained(settings):
+        print(f"no further step starts on {settings.daemon.node}: {visible(words)}")
     return OK if pid else NOT_RUNNING
 
 

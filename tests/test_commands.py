@@ -42,6 +42,24 @@ def spica(folder: Path, *arguments: str, **values: object) -> subprocess.Complet
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **values)  # type: ignore[call-overload, no-any-return]
 
 
+# ---------------------------------------------------------------------- a drained node
+
+
+def test_a_drained_node_is_told_also_when_nothing_waits_or_runs(tmp_path: Path) -> None:
+    spica(tmp_path, "database", "upgrade")
+    assert "drained" not in spica(tmp_path, "queue").stderr
+    (tmp_path / "spool/drained").write_text("drained by dan: new disk\n")
+
+    queue = spica(tmp_path, "queue")
+    command = [sys.executable, str(ROOT / "bin/spicad"), "--config", str(tmp_path / "spica.conf"), "status"]
+    status = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert queue.returncode == commands.NOTHING
+    assert "nothing waits." in queue.stderr
+    assert ": drained by dan: new disk" in queue.stderr
+    assert (status.returncode, status.stdout.splitlines()[1].partition(": ")[2]) == (3, "drained by dan: new disk")
+
+
 # ---------------------------------------------------------------------- parsers and manual
 
 

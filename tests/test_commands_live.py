@@ -350,6 +350,7 @@ def test_the_queue_shows_who_goes_first_and_what_holds_them(spica: RunningSpica)
 def test_a_drained_node_starts_nothing_until_it_is_undrained(spica: RunningSpica) -> None:
     spica.spica("drain", "--why", "new disk")
     process = spica.submit("noop", name="drained")
+    queue = spica.spica("queue").stderr
     words = spica.spica("explain", process).stdout
     waits = shown(spica, process)["phase"]
 
@@ -358,6 +359,7 @@ def test_a_drained_node_starts_nothing_until_it_is_undrained(spica: RunningSpica
 
     assert waits == "QUEUED"
     assert "drained by root: new disk" in words
+    assert ": drained by root: new disk" in queue
     assert shown(spica, process)["phase"] == "COMPLETED"
 
 

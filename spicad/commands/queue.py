@@ -15,7 +15,7 @@ from spicad.commands.explain import OF_WAITING, slots_in_use
 from spicad.commands.printing import clipped, clock, coloured, complain, how_many, print_json, print_table
 from spicad.commands.tables import open_tables
 from spicad.fair_share import recent_use
-from spicad.node import hours_limit, idle_share, limits_of, node_limit, weights_of
+from spicad.node import drained, hours_limit, idle_share, limits_of, node_limit, weights_of
 from spicad.tables import Process
 from spicad.waiting import Queue, Waiting, Wish, binding_limit, order, terms_of
 from spicad.words import Phase, Rank
@@ -42,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
         _print(line, arguments.scores)
     else:
         complain("nothing waits.")
+    if words := drained(settings):
+        complain(f"no further step starts on {settings.daemon.node}: {words}")
     return DONE if line else NOTHING
 
 
