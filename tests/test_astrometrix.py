@@ -23,6 +23,7 @@ from spicad.reduction import heads, ldac, references
 from spicad.reduction.astrometrix import fit, products
 from spicad.reduction.astrometrix.__main__ import main
 from spicad.reduction.astrometrix.settings import ASTROMETRIX, KEYWORDS
+from spicad.reduction.astrometrix.verdict import FAILURES
 from spicad.reduction.keywords import read_orders
 from spicad.reduction.sky_options import SkyOptions
 from spicad.words import BadInput
@@ -486,6 +487,12 @@ def test_the_manual_tells_every_keyword_with_its_default():
     told = dict(re.findall(r"^\.It Ic (\w+) Ns \\ =(.*)$", text, re.MULTILINE))
 
     assert told == {keyword.name: keyword.default for keyword in KEYWORDS}
+
+
+def test_the_manual_tells_every_failure():
+    text = " ".join((ROOT / "man/astrometrix.1").read_text().split())
+
+    assert [name for name in FAILURES if name not in text] == []
 
 
 def test_the_command_answers_without_numpy():

@@ -81,10 +81,6 @@ class Match:
     def scale(self) -> float:
         return abs(self.turn)
 
-    @property
-    def is_mirrored(self) -> bool:
-        return "mirrored" in self.side
-
 
 def first_match(
     field: Plane, brightness: Array, stars: Plane, star_brightness: Array, limits: Limits, sure: float, least: int

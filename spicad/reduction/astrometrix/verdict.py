@@ -34,7 +34,6 @@ FAILURES = (
 CHANCE = 1e-6  # that so few reference stars matched are bad luck
 FEWEST_EXPECTED = 5
 SHARE_NEEDED = 0.1  # of the reference stars within the bounds of the detections, on an exposure
-DEEPER = 1.0  # mag: reference stars much fainter than the detections are not expected
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ Array = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 Truths = NDArray[np.bool_]
 
-COLOURS = ("NONE", "INSTRUMENT", "CCD")
 SETTLED_MAG = 1e-5
 COLOUR_SPREAD = 0.2  # prior sigma of a CCD's colour term
 FREE_ROUNDS = 5  # after these, what is clipped stays clipped: some measures would come and go for ever
