@@ -17,7 +17,7 @@ from spicad.durable import sync_folder
 from spicad.jobfile import NODE_ORDERS, Order, parse
 from spicad.ledger import AWAY
 from spicad.node import DRAINED
-from spicad.people import Person, Thing, may
+from spicad.people import MAY, OF_A_MEMBER, Person, Thing, may
 from spicad.retention import Terms
 from spicad.spool import Accepted
 from spicad.tables import Process
@@ -47,10 +47,19 @@ def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
     except (SpicaError, OSError) as error:
         return str(error)
     if not may(actor, order.order, Thing("process", accepted.owner, accepted.group)):
-        return f"there is no process {order.process}."  # unknown and forbidden answer alike
+        return _forbidden(order, actor, accepted.owner)
     log.info("process %d: %s by %s %s", order.process, order.order, actor.user, order.why)
     verb = {"hold": _hold, "release": _release, "cancel": _cancel, "rerun": _rerun}[order.order]
     return verb(order, actor, workshop, phase, text, accepted, now)
+
+
+def _forbidden(order: Order, actor: Person, owner: str) -> str:
+    """To the site, unknown and forbidden answer alike; on the machine itself `spica show` tells anybody whose it is."""
+    if actor.account or order.web:
+        return f"there is no process {order.process}."
+    by_group = order.order in MAY["process"][OF_A_MEMBER]
+    who = "its owner, its group's administrator and administrators" if by_group else "its owner and administrators"
+    return f"process {order.process} belongs to {owner}; only {who} may {order.order} it."
 
 
 def _sweep(actor: Person, workshop: Workshop, now: float) -> str:

@@ -374,16 +374,21 @@ def test_a_queued_process_is_held_released_and_cancelled(
     assert rows() == {process: "ABORTED"}
 
 
-@pytest.mark.parametrize("verb", ["hold", "release", "cancel", "rerun"])
-def test_a_stranger_is_told_that_there_is_no_such_process(
-    who: Users, life: Life, spica: RunningSpica, verb: str
+@pytest.mark.parametrize(
+    ("verb", "who_may"),
+    [(verb, "its owner, its group's administrator and administrators") for verb in ("hold", "release", "cancel")]
+    + [("rerun", "its owner and administrators")],
+)
+def test_a_stranger_on_the_machine_is_told_whose_process_it_is(
+    who: Users, life: Life, spica: RunningSpica, verb: str, who_may: str
 ) -> None:
     process = taken(life, text=waits(spica), uid=who.alice.pw_uid)
 
     forbidden = order(life, verb, process, who.carol.pw_uid).partition(": ")[2]
     unknown = order(life, verb, 4711, who.carol.pw_uid).partition(": ")[2]
 
-    assert (forbidden, unknown) == (f"there is no process {process}.\n", "there is no process 4711.\n")
+    assert forbidden == f"process {process} belongs to {who.alice.pw_name}; only {who_may} may {verb} it.\n"
+    assert unknown == "there is no process 4711.\n"
     assert places(spica) == {process: ["QUEUED"]}
 
 
@@ -391,7 +396,7 @@ def test_a_group_administrator_does_not_rerun_what_is_not_theirs(who: Users, lif
     process = taken(life, uid=who.alice.pw_uid)
     life.until_over(process)
 
-    assert "there is no process" in order(life, "rerun", process, who.bob.pw_uid)
+    assert "only its owner and administrators may rerun it" in order(life, "rerun", process, who.bob.pw_uid)
     assert not order(life, "rerun", process, who.dan.pw_uid)
 
 
