@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 from site_processes import ALICE, SWARP, configuration, furnish, with_processes
-from site_world import KEPT, Site, people_the_world, settings_of
+from site_world import KEPT, NOW, Site, people_the_world, settings_of
 
 from spicad import passwords, quota, rows
 from spicad.retention import DAY_S
-from spicad.tables import Configuration, DiskUse, Group, Process
+from spicad.tables import Configuration, DiskUse, Group, Process, Seen, Transfer
 
 
 @pytest.fixture
@@ -162,3 +162,69 @@ def test_a_copy_of_a_run_finds_its_configuration_under_the_new_name(site: Site, 
     page = alice.get(made.place.replace("check", "configurations"))
     assert made.status == 303
     assert f'value="#{places["own"]}" selected' in page.text
+
+
+# ---------------------------------------------------------------------- what landed
+
+
+def landed(name: str, state: str, why: str = "", **values: Any) -> None:
+    given = {"path": f"/landing/{name}", "path_key": name, "version": 1, "bytes": 4_000_000, "first_seen": NOW}
+    Seen.create(name=name, state=state, why=why, changed=NOW, **{**given, **values})
+
+
+def carried(name: str, state: str, **values: Any) -> None:
+    given = {"kind": "store", "batch": name, "source": "/landing", "target": "/store", "bytes": 4_000_000, "asked": NOW}
+    Transfer.create(key=name, name=name, state=state, **{**given, **values})
+
+
+def test_the_refused_are_listed_with_their_reasons_and_counted_with_the_others(site: Site) -> None:
+    landed("701p.fits", "refused", "no FILTER keyword.", ended=NOW)
+    landed("702p.fits", "registered", ended=NOW, exposure=4711)
+    landed("703p.fits", "waiting", "its size still changes.")
+    alice = site.logged_in("alice")
+
+    refused = alice.get("/archive").words
+    others = {state: alice.get(f"/archive?state={state}").words for state in ("waiting", "registered")}
+
+    assert "3 seen = 1 registered + 1 refused + 1 waiting" in refused
+    assert "701p.fits 4 MB 2001-09-09 01:46 UTC no FILTER keyword." in refused
+    assert "702p.fits" not in refused
+    assert "its size still changes." in others["waiting"]
+    assert "4711" in others["registered"]
+    assert "There is no such file" in alice.get("/archive?search=999").words
+
+
+def test_what_is_on_its_way_has_a_bar_and_exports_are_not_for_everybody(site: Site) -> None:
+    carried("704p.fits", "moving", bytes_done=1_000_000)
+    carried("secret.fits", "moving", kind="export")
+    carried("705p.fits", "done")
+
+    page = site.logged_in("alice").get("/archive")
+    of_dan = site.logged_in("dan").get("/archive")
+
+    assert '<progress max="4000000" value="1000000"' in page.text
+    assert "moving, to be stored: 1 MB of 4 MB" in page.words
+    assert "secret.fits" not in page.text
+    assert "705p.fits" not in page.text
+    assert "secret.fits" in of_dan.text
+
+
+def test_folders_are_shown_to_administrators_alone(site: Site) -> None:
+    landed("701p.fits", "refused", "no FILTER keyword.", ended=NOW)
+
+    shown = {name: "/landing" in site.logged_in(name).get("/archive").text for name in ("alice", "gina", "dan")}
+
+    assert shown == {"alice": False, "gina": False, "dan": True}
+
+
+def test_many_files_are_shown_page_by_page(site: Site) -> None:
+    for number in range(60):
+        landed(f"{number:03d}p.fits", "refused", "no FILTER keyword.", ended=NOW)
+    dan = site.logged_in("dan")
+
+    first, second = dan.get("/archive?search=p.fits").words, dan.get("/archive?search=p.fits&page=2").words
+
+    assert "1 to 50 of 60" in first
+    assert "51 to 60 of 60" in second
+    assert "059p.fits" in first
+    assert "009p.fits" in second

@@ -85,6 +85,7 @@ SITE_MAP: tuple[tuple[str, str, str, str], ...] = (
     ("POST", "/process/<number>/<verb>", "process.order", USER),
     ("GET", "/difference", "process.differences", USER),
     ("GET", "/daemon", "daemon.page", USER),
+    ("GET", "/archive", "landed.page", USER),
     # A new process
     ("GET", "/new", "new.form", USER),
     ("POST", "/new", "new.begin", USER),

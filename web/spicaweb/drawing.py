@@ -24,6 +24,7 @@ STATIC = Path(__file__).parent / "static"
 BAR = (
     ("/processes", "Processes", "user"),
     ("/new", "New process", "user"),
+    ("/archive", "Archive", "user"),
     ("/configurations", "Configurations", "user"),
     ("/daemon", "Daemon", "user"),
     ("/groups", "Groups", "user"),
