@@ -163,6 +163,7 @@ def test_folders_without_end_stop_nobody(in_place: Stand, landing: Path):
 
     assert in_place.ended("1p.fits") == (REGISTERED, "")
     assert list(in_place.life.blind.values()) == [f"it lies more than {MOST_DEEP} folders deep"]
+    subprocess.run(["rm", "-r", str(in_place.land / "a")], check=True)  # pytest, in Python, could never
 
 
 def test_a_folder_that_becomes_a_link_during_the_look_is_not_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
