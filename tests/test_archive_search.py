@@ -223,6 +223,20 @@ def test_any_cone_finds_what_brute_force_finds(archive: None, middle: Position, 
     assert search.exposures_at(cone) == tried(lambda row: cone.touches(FOOTPRINTS[row["id"]]))
 
 
+@pytest.mark.parametrize("place", [(210.8, 54.3), (0.0, 90.0), (359.9999, -90.0), (0.0, 0.0)])
+def test_an_exposure_of_which_only_the_position_is_known_is_found_there(archive: None, place: Position) -> None:
+    number = COUNT + 1000
+    row = {**ROWS[0], "id": number, "path_key": "x", "s_ra": place[0], "s_dec": place[1], "s_region": ""}
+    with tables.database.atomic() as change:
+        Exposure.insert(row).execute()
+        Cell.insert(cell=cells.cell_of(*place), exposure=number, parts=0).execute()
+
+        found = [number in search.exposures_at(Cone(*each, 0.001)) for each in (place, (place[0] + 90, place[1] / 2))]
+        change.rollback()
+
+    assert found == [True, False]
+
+
 @pytest.mark.parametrize(
     "box",
     [

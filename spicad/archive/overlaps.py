@@ -17,6 +17,7 @@ from spicad.archive.cells import Cap, Cover, Near, Position, Vector, angle, cros
 
 TOUCHING = 1e-12  # radians; what rounding may put between things that touch
 ALONG = 1e-9  # radians; edges that differ by less in direction lie along each other
+SPOT_DEG = 1e-6
 SMALL = 1e-5  # radians; a cosine tells no smaller angle well
 NUMBER = re.compile(r"[-+]?[0-9][0-9.]*(?:[eE][-+]?[0-9]+)?")
 
@@ -56,6 +57,13 @@ def footprint_of(s_region: str) -> Footprint:
         if len(numbers) >= 6:
             polygons.append(tuple(zip(numbers[::2], numbers[1::2], strict=False)))
     return Footprint(tuple(polygons))
+
+
+def spot(ra: float, dec: float) -> Footprint:
+    """Of an exposure of which only the position is known: a triangle that small round it."""
+    size = SPOT_DEG if dec < 0 else -SPOT_DEG  # towards the equator: at a pole there is no way beyond
+    side = SPOT_DEG / max(math.cos(math.radians(dec)), SPOT_DEG)
+    return Footprint((((ra, dec), (ra - side, dec + size), (ra + side, dec + size)),))
 
 
 @dataclass(frozen=True)

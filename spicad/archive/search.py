@@ -19,7 +19,7 @@ import peewee
 
 from spicad.archive import cells, conditions, coordinates
 from spicad.archive.cells import ALL_PARTS, Cover
-from spicad.archive.overlaps import Box, Cone, Footprint, footprint_of
+from spicad.archive.overlaps import Box, Cone, Footprint, footprint_of, spot
 from spicad.schema import shown
 from spicad.tables import COUNTED_BY_ID, Exposure, Selected, Tagged, database
 from spicad.words import BadInput, Problem, nearest
@@ -105,7 +105,7 @@ def exposures_at(place: Place) -> list[int]:
             _sort_out(_in_run(first, last), sure, unsure)
     for some in _portions(near, MOST_CELLS_AT_ONCE):
         _sort_out(_in_cells(some), sure, unsure)
-    sure.update(number for number, region in _regions(unsure - sure) if place.touches(footprint_of(region)))
+    sure.update(number for number, footprint in _footprints(unsure - sure) if place.touches(footprint))
     return sorted(sure)
 
 
@@ -133,10 +133,12 @@ def _in_cells(near: Sequence[tuple[int, int, int]]) -> Any:
     return database.execute_sql(sql, [value for each in near for value in each])
 
 
-def _regions(numbers: Collection[int]) -> Iterator[tuple[int, str]]:
+def _footprints(numbers: Collection[int]) -> Iterator[tuple[int, Footprint]]:
     for some in _portions(sorted(numbers), MOST_BOUND):
         places = ", ".join([database.param] * len(some))
-        yield from database.execute_sql(f"SELECT id, s_region FROM exposure WHERE id IN ({places})", some)  # noqa: S608
+        statement = f"SELECT id, s_region, s_ra, s_dec FROM exposure WHERE id IN ({places})"  # noqa: S608
+        for number, region, ra, dec in database.execute_sql(statement, some):
+            yield number, footprint_of(region) if region or ra is None else spot(ra, dec)
 
 
 def _portions(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
@@ -145,8 +147,8 @@ def _portions(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
 
 def place_of_exposure(number: int) -> Footprint | None:
     """To look for what overlaps it; None when it has no place on the sky."""
-    regions = [footprint_of(region) for _, region in _regions([number])]
-    return regions[0] if regions and regions[0].polygons else None
+    found = [footprint for _, footprint in _footprints([number])]
+    return found[0] if found and found[0].polygons else None
 
 
 def place_of_object(name: str) -> Cone:
