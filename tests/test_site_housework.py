@@ -204,6 +204,7 @@ def test_what_is_on_its_way_has_a_bar_and_exports_are_not_for_everybody(site: Si
 
     assert '<progress max="4000000" value="1000000"' in page.text
     assert "moving, to be stored: 1 MB of 4 MB" in page.words
+    assert 'class="done"' not in page.text
     assert "secret.fits" not in page.text
     assert "705p.fits" not in page.text
     assert "secret.fits" in of_dan.text

@@ -8,11 +8,10 @@
 <h2>On the way</h2>
 <ul class="bars moving">
   % for each in moving:
-  % done = each.bytes_done if each.state != 'done' else each.bytes
   <li>
     <span class="of">{{each.name}}</span>
-    <progress max="{{max(each.bytes, 1)}}" value="{{min(done, max(each.bytes, 1))}}" class="{{'bad' if each.state == 'failed' else ''}}" aria-label="{{each.name}}: {{size(done)}} of {{size(each.bytes)}}"></progress>
-    <span class="counts">{{each.state}}, to be {{kinds.get(each.kind, each.kind)}}: {{size(done)}} of {{size(each.bytes)}}{{'. ' + each.why if each.why else ''}}</span>
+    <progress max="{{max(each.bytes, 1)}}" value="{{min(each.bytes_done, max(each.bytes, 1))}}" class="{{'bad' if each.state == 'failed' else ''}}" aria-label="{{each.name}}: {{size(each.bytes_done)}} of {{size(each.bytes)}}"></progress>
+    <span class="counts">{{each.state}}, to be {{kinds.get(each.kind, each.kind)}}: {{size(each.bytes_done)}} of {{size(each.bytes)}}{{'; ' + each.why if each.why else ''}}</span>
   </li>
   % end
 </ul>
