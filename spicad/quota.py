@@ -24,6 +24,7 @@ from spicad.words import Phase
 
 GB = 1_000_000_000
 MIB = 1 << 20
+SMALL = ((1_000_000, "MB"), (1000, "kB"), (1, "B"))
 USER, GROUP = "user", "group"
 WARN_AT = (95, 80)  # per cent
 BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are
@@ -99,6 +100,9 @@ def reached_percent(standing: Standing) -> int:
 
 
 def gigabytes(bytes_: int) -> str:
+    """Of what is small, in smaller units."""
+    if 0 < bytes_ < GB // 100:
+        return next(f"{bytes_ / unit:.3g} {name}" for unit, name in SMALL if bytes_ >= unit)
     return f"{bytes_ / GB:.3g} GB" if bytes_ < 1000 * GB else f"{bytes_ / GB:.0f} GB"
 
 

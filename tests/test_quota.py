@@ -253,7 +253,7 @@ def test_a_process_whose_forecast_does_not_fit_is_refused_with_figures_and_mend(
     drop(life.spica, "more.spica", job_text(life.spica, "copy", exposures=3))
     life.until_quiet()
 
-    assert f"the quota of {owner} is 1e-06 GB" in why(life.spica, "more.spica")
+    assert f"the quota of {owner} is 1 kB" in why(life.spica, "more.spica")
     assert "ask an administrator" in why(life.spica, "more.spica")
     assert list(rows()) == [1]
     with_quota(life, f'user_gb = 0.000001\nusers = ["{owner}=1"]')
