@@ -178,8 +178,5 @@ class _OneLine(logging.Formatter):
     """Escapes what users could put into a line; a traceback keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        message = record.getMessage()
-        if not message.isprintable():
-            message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-        record.message = message
+        record.message = printable(record.getMessage())
         return super().formatMessage(record)

@@ -76,6 +76,11 @@ def visible(text: str) -> str:
     return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
+def printable(text: str) -> str:
+    """On one line, with all else that cannot be printed, line ends and bytes that are no text too, as \\n or \\udce9."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class SpicaError(Exception):
     """An error whose text is written for the person who meets it. No traceback is shown for it."""
 

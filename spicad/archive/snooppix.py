@@ -28,7 +28,7 @@ from spicad.archive.wholeness import NotWhole, Vanished, Whole, examine, identit
 from spicad.background import Background
 from spicad.config import Settings
 from spicad.tables import Seen, Transfer
-from spicad.words import BadInput, SpicaError
+from spicad.words import BadInput, SpicaError, printable
 
 log = logging.getLogger("snooppix")
 
@@ -391,7 +391,7 @@ class Snooppix:
         self._call_off(sight, why)
         sight.state, sight.identity = REFUSED, values.get("identity", sight.identity)
         self.waiting.pop(sight.id, None)
-        log.warning("%s: refused: %s", sight.path, why)
+        log.warning("%s: refused: %s", printable(str(sight.path)), why)
 
     def _say(self, sight: Sight, why: str, **values: Any) -> None:
         if sight.why != why or values:
