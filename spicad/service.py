@@ -18,7 +18,7 @@ from spicad import __version__, config
 from spicad.config import Settings
 from spicad.daemon import AlreadyRunning, Daemon, running_pid
 from spicad.node import drained
-from spicad.words import SpicaError, visible
+from spicad.words import SpicaError, printable, visible
 
 OK, FAILED, USAGE, NOT_RUNNING = 0, 1, 2, 3  # 3 as the Linux Standard Base asks of `status`
 PATIENCE_S = 90.0  # as systemd has: a mail on its way to a slow relay is not cut
