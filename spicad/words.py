@@ -77,7 +77,7 @@ def visible(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """On one line, with all else that cannot be printed, line ends and bytes that are no text too, as \\n or \\udce9."""
+    """On one line: what cannot be printed, line ends and bytes that are no text too, as \\n or \\udce9."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
