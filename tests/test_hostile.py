@@ -577,7 +577,7 @@ def test_only_files_of_the_archive_are_read_whatever_leads_there(
             ("/dev/zero", outside),
             ("/proc/self/environ", outside),
             (folder, "not a regular file"),
-            ("sky/900001p.fits", "give the whole path"),
+            ("sky/900001p.fits", "is neither a whole path"),
         )
     ):
         why = spica.refused(quick_look("links", [path]), f"links-{number}")

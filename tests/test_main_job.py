@@ -262,7 +262,7 @@ def test_the_report_arrives_and_says_what_came_of_it(spica: SpicaWithTools, stac
     assert "9 done" in text
     for name in ("m101_SPICA-A_g.fits", "m101_SPICA-A_r.fits", "900001p.ldac", "900006p.head"):
         assert f"products/{name}\n" in text
-    for figure in ("sources found", "against the reference catalogue", "exposures on top of each other"):
+    for figure in ("sources found", "against the reference", "exposures on top of each other"):
         assert figure in text
     assert text == (spica.run_folder(stacked) / "report.txt").read_text()
 
