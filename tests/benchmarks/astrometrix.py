@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import made_catalogues  # noqa: E402
+from stand import verdict  # noqa: E402
 
 from spicad.reduction import heads, ldac, references  # noqa: E402
 from spicad.reduction.sky_options import SkyOptions  # noqa: E402
@@ -116,7 +117,9 @@ GOOD = {
 }
 
 
-def how_good(folder: Path, keywords: Sequence[str]) -> None:
+def how_good(folder: Path, keywords: Sequence[str]) -> bool:
+    ratios: dict[str, list[float]] = {"internal": [], "external": [], "truth": []}
+    worst_pixels = 0.0
     print(f"{'':34} {'among exposures':>22} {'against reference':>22} {'true stars':>22}")
     print(f"{'mas, one axis':34} " + " ".join([f"{'ours':>6} {'SCAMP':>7} {'ratio':>7}"] * 3))
     for seed in (1, 2, 3):
@@ -125,7 +128,9 @@ def how_good(folder: Path, keywords: Sequence[str]) -> None:
             made = made_catalogues.make(folder / f"good-{seed}-{len(name)}-{options.size}", chosen)
             run_both(made, *keywords)
             ours, scamp = figures(made, ".ahead"), figures(made, ".shead")
-            cells = [(getattr(ours, each), getattr(scamp, each)) for each in ("internal", "external", "truth")]
+            cells = [(getattr(ours, each), getattr(scamp, each)) for each in ratios]
+            for each, (one, other) in zip(ratios, cells, strict=True):
+                ratios[each].append(one / other)
             row = " ".join(f"{a:6.2f} {b:7.2f} {a / b:7.3f}" for a, b in cells)
             print(f"{name + f', seed {seed}':34} {row}", flush=True)
     for seed in (1, 2):
@@ -136,9 +141,14 @@ def how_good(folder: Path, keywords: Sequence[str]) -> None:
             ours, scamp = figures(made, ".ahead").truth, figures(made, ".shead").truth
             pixels = [each / 1e3 / options.scale for each in (ours, scamp)]
             print(f"perfect reference, {name}, seed {seed}: {pixels[0]:.4f} pixel, SCAMP {pixels[1]:.4f}", flush=True)
+            worst_pixels = max(worst_pixels, pixels[0])
+    good = verdict("among exposures, over SCAMP's, at worst", max(ratios["internal"]), 1.05)
+    good &= verdict("against the reference, over SCAMP's, at worst", max(ratios["external"]), 1.05)
+    good &= verdict("true stars, over SCAMP's, at worst", max(ratios["truth"]), 1.0)
+    return good & verdict("true stars with a perfect reference, at worst", worst_pixels, 0.03, "pixel")
 
 
-def how_fast(folder: Path, keywords: Sequence[str]) -> None:
+def how_fast(folder: Path, keywords: Sequence[str]) -> bool:
     options = SkyOptions(exposures=20, ccds=36, size=2048, stars=1550, filters=("r",), seed=5)
     made = made_catalogues.make(folder / "fast", options)
     rows = sum(len(each.table) for path in made.catalogues for each in ldac.read(path, ["NUMBER"]))
@@ -146,30 +156,31 @@ def how_fast(folder: Path, keywords: Sequence[str]) -> None:
     print(f"20 exposures x 36 CCDs, {rows / 720:.0f} detections a CCD; seconds, CPU seconds, MB")
     print(f"  SCAMP       {scamp.seconds:7.1f} {scamp.cpu_seconds:7.1f} {scamp.memory_mb:7.0f}")
     print(f"  Astrometrix {ours.seconds:7.1f} {ours.cpu_seconds:7.1f} {ours.memory_mb:7.0f}")
-    print(f"  ratio {ours.seconds / scamp.seconds:.2f}")
     print("  ours ", figures(made, ".ahead"))
     print("  SCAMP", figures(made, ".shead"), flush=True)
+    return verdict("wall time, over SCAMP's", ours.seconds / scamp.seconds, 1.5)
 
 
-def how_large(folder: Path, keywords: Sequence[str]) -> None:
+def how_large(folder: Path, keywords: Sequence[str]) -> bool:
     options = SkyOptions(exposures=112, ccds=36, size=2048, stars=1550, filters=("r",), seed=6)
     made = made_catalogues.make(folder / "large", options)
     (made.folder / "names").write_text("\n".join(path.name for path in made.catalogues) + "\n")
     resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
     ours = timed([*OURS, "@names", "-ASTREFCAT_NAME", made.reference.name, *keywords], made.folder)
     print(f"112 exposures x 36 CCDs: {ours.seconds:.0f} s, {ours.memory_mb:.0f} MB")
+    return verdict("memory for 4,032 CCDs", ours.memory_mb, 4096, "MB")
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", default=["good", "fast"], choices=("good", "fast", "large"))
     parser.add_argument("--keyword", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     wanted = parser.parse_args()
     keywords = [word for name, value in wanted.keyword for word in (f"-{name}", value)]
     with tempfile.TemporaryDirectory(prefix="astrometrix-") as made:
-        for what in wanted.what:
-            {"good": how_good, "fast": how_fast, "large": how_large}[what](Path(made), keywords)
+        programs = {"good": how_good, "fast": how_fast, "large": how_large}
+        return 0 if all([programs[what](Path(made), keywords) for what in wanted.what]) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
