@@ -179,7 +179,8 @@ def main() -> int:
     keywords = [word for name, value in wanted.keyword for word in (f"-{name}", value)]
     with tempfile.TemporaryDirectory(prefix="astrometrix-") as made:
         programs = {"good": how_good, "fast": how_fast, "large": how_large}
-        return 0 if all([programs[what](Path(made), keywords) for what in wanted.what]) else 1
+        verdicts = [programs[what](Path(made), keywords) for what in wanted.what]
+    return 0 if all(verdicts) else 1
 
 
 if __name__ == "__main__":
