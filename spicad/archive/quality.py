@@ -274,8 +274,9 @@ def _report(told: Any) -> Report:
     if told["format"] != FORMAT or len(told["ccds"]) > MAX_CCDS:
         raise ValueError
     names = ("exposure", "kind", "instrument", "filter", "object", "obs_id", "thresholds", "problem", "program")
+    texts: dict[str, Any] = {name: _text(told[name]) for name in names}
     return Report(
-        **{name: _text(told[name]) for name in names},
+        **texts,
         grade=_grade(told["grade"]),
         reasons=tuple(
             Reason(
