@@ -228,6 +228,14 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
         Key("proxy", "text", "", "Address of the proxy before spica serve, whose X-Forwarded-For is believed"),
         Key("database", "text", "", "The site's own way to the same database, as [database] url; empty: that one"),
         Key("password_file", "text", "", "File that holds the password of the site's own way"),
+        Key(
+            "linger_s",
+            "number",
+            300,
+            "Seconds that the site stays in memory after a request by CGI, for the next ones; 0: each starts its own",
+            minimum=0,
+            maximum=86_400,
+        ),
     ),
 }
 

@@ -18,7 +18,7 @@ from spicad.accounts import person_of
 from spicad.jobfile import Job, parse
 from spicad.tables import Configuration, DiskUse, Draft, Exposure, Group, Process
 from spicad.words import BadInput
-from spicaweb import configurations, drafts
+from spicaweb import configurations, drafts, job_writing
 from spicaweb.drafts import Recipe
 
 QUICK = 'title = "Quick"\n\n[[task]]\napplication = "{}"\neach = "exposure"\n'
@@ -191,10 +191,9 @@ def test_a_name_that_cannot_be_taken_comes_back_with_one_that_can(site: Site, al
 def test_hold_release_and_cancel_reach_the_daemon_and_show(alice: Browser):
     process = number_of(run(alice, begun(alice, "busy", rules="idle")))
     phase_on(alice, process, "EXECUTING")
-    page = alice.get(f"/process/{process}")
 
-    assert "Running now" in page.words
-    assert "idle 900001p" in page.words
+    wait_until(lambda: "Running now" in alice.get(f"/process/{process}").words, "its step to run")
+    assert "idle 900001p" in alice.get(f"/process/{process}").words
     assert alice.post(f"/process/{process}/cancel").status == 303
     phase_on(alice, process, "ABORTED")
     assert alice.post(f"/process/{process}/hold").status == 409
@@ -371,7 +370,7 @@ def test_the_version_that_was_chosen_travels_in_the_job(site: Site, alice: Brows
     visible = configurations.Visible(site.settings, person_of(account("alice")))
     recipe = Recipe(name="travels", exposures=("/a.fits",), rules="noop", configuration={"swarp": f"#{number}"})
 
-    job = parse(drafts.job_text(recipe, visible), "travels")
+    job = parse(job_writing.job_text(recipe, visible), "travels")
 
     assert isinstance(job, Job)
     assert dict(job.configuration) == {"swarp": "swarp-travels-v1.conf"}
@@ -385,7 +384,7 @@ def test_a_configuration_of_somebody_else_cannot_be_chosen(site: Site, alice: Br
     recipe = Recipe(name="x", exposures=("/a.fits",), rules="noop", configuration={"swarp": f"#{number}"})
 
     with pytest.raises(BadInput, match="is not there any more"):
-        drafts.job_text(recipe, carol)
+        job_writing.job_text(recipe, carol)
 
 
 def test_rules_made_on_the_site_are_chosen_checked_and_run(alice: Browser):

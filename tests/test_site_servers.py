@@ -36,6 +36,7 @@ archive = ["archive"]
 url = "{url}"
 [web]
 address = "http://127.0.0.1:{port}{path}"
+linger_s = {linger_s}
 """
 LIGHTTPD = """\
 server.modules = ( "mod_alias", "mod_cgi", "mod_setenv" )
@@ -100,11 +101,12 @@ class Server:
 
 
 def started(kind: str, folder: Path, url: str = "", path: str = "") -> Server:
+    """`kind`: serve, cgi, or warm, which is CGI that leaves a site behind."""
     port = free_port()
-    (folder / "spica.conf").write_text(CONF.format(url=url, port=port, path=path))
+    (folder / "spica.conf").write_text(CONF.format(url=url, port=port, path=path, linger_s=300 * (kind == "warm")))
     site = Site(config.load(folder / "spica.conf"))
     environment = {**os.environ, **COMPILED, "SPICA_CONF": str(folder / "spica.conf")}
-    if kind == "cgi":
+    if kind != "serve":
         if not shutil.which("lighttpd"):
             missing("lighttpd")
         cache = COMPILED["PYTHONPYCACHEPREFIX"]
@@ -122,14 +124,19 @@ def started(kind: str, folder: Path, url: str = "", path: str = "") -> Server:
     return Server(kind, client, site, process)
 
 
-@pytest.fixture(scope="module", params=["cgi-sqlite", "cgi-mariadb", "serve-sqlite", "serve-mariadb"])
+SERVERS = [f"{kind}-{engine}" for kind in ("cgi", "warm", "serve") for engine in ("sqlite", "mariadb")]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     kind, _, engine = request.param.partition("-")
     url = request.getfixturevalue("mariadb").url(f"site_{kind}") if engine == "mariadb" else ""
-    found = started(kind, tmp_path_factory.mktemp("server"), url)
+    folder = tmp_path_factory.mktemp("server")
+    found = started(kind, folder, url)
     yield found
     found.process.send_signal(signal.SIGTERM)
     found.process.wait(30)
+    (folder / "spica.conf").unlink()  # what was left behind ends without it
 
 
 def test_one_logs_in_changes_something_and_logs_out(server: Server) -> None:
@@ -187,7 +194,7 @@ def test_many_at_once_are_answered_each_with_their_own(server: Server) -> None:
     assert [f"<dd>{name}@example.org</dd>" in page for name, page in zip(names * 3, pages, strict=True)] == [True] * 12
 
 
-@pytest.mark.parametrize("kind", ["cgi", "serve"])
+@pytest.mark.parametrize("kind", ["cgi", "warm", "serve"])
 def test_the_site_lives_under_a_path_too(kind: str, tmp_path: Path) -> None:
     server = started(kind, tmp_path, path="/reduction/spica")
     try:
@@ -199,10 +206,11 @@ def test_the_site_lives_under_a_path_too(kind: str, tmp_path: Path) -> None:
     finally:
         server.process.terminate()
         server.process.wait(30)
+        (tmp_path / "spica.conf").unlink()
 
 
 def test_spica_wsgi_is_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "spica.conf").write_text(CONF.format(url="", port=8080, path=""))
+    (tmp_path / "spica.conf").write_text(CONF.format(url="", port=8080, path="", linger_s=0))
     site = Site(config.load(tmp_path / "spica.conf"))
     monkeypatch.setenv("SPICA_CONF", str(tmp_path / "spica.conf"))
 

@@ -108,18 +108,26 @@ SITE_MAP: tuple[tuple[str, str, str, str], ...] = (
 )
 
 
-def make_app(settings: Settings | None = None) -> Bottle:
-    """The WSGI application. Raises SpicaError when the configuration or the database do not allow a site."""
+def make_app(settings: Settings | None = None, of: str = "") -> Bottle:
+    """The WSGI application; with `of`, a path, no more of it than a request for that path needs (a CGI process ends).
+
+    Raises SpicaError when the configuration or the database do not allow a site.
+    """
     settings = settings or config.load()
     if not settings.web.address:
         raise SpicaError(f"{settings.source}: [web] address is empty. Say where the site is: https://HOST/PATH")
     opened = _open_tables(settings)
     app = Bottle()
     for method, path, page, standing in SITE_MAP:
-        app.route(path, method, _served(settings, opened, page, standing))
+        if not of or _first_part(path) == _first_part(of):
+            app.route(path, method, _served(settings, opened, page, standing))
     app.route("/<path:path>", "GET", _served(settings, opened, "front.nowhere", ANYBODY))
     app.default_error_handler = lambda error: _send(settings, None, _plain(error))  # of Bottle itself: no such route
     return app
+
+
+def _first_part(path: str) -> str:
+    return path.split("/", 2)[1] if path.startswith("/") else path
 
 
 def _open_tables(settings: Settings) -> peewee.Database:

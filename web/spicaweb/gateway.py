@@ -10,13 +10,16 @@ import os
 import sys
 from wsgiref.handlers import CGIHandler
 
+from spicad import config
 from spicad.words import SpicaError
+from spicaweb import warm
 
 # Programs that honour them would go where a request's header says (httpoxy, CVE-2016-5385).
 NOT_OURS = ("HTTP_PROXY", "REMOTE_USER", "HTTP_REMOTE_USER")
 
 
-def answer_cgi() -> None:
+def answer_cgi(root: str) -> None:
+    """`root`: where spica.cgi is installed, or the checkout."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     for name in NOT_OURS:
         os.environ.pop(name, None)
@@ -24,12 +27,15 @@ def answer_cgi() -> None:
     try:
         from spicaweb.app import make_app
 
-        app = make_app()
+        settings = config.load()
+        app = make_app(settings, of=os.environ["PATH_INFO"])
     except SpicaError as error:
         logging.getLogger("spicaweb").error("%s", error)
         _no_site()
         return
     CGIHandler().run(app)
+    if settings.web.linger_s > 0:
+        warm.leave_behind(root)
 
 
 def _no_site() -> None:

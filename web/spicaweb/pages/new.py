@@ -24,7 +24,7 @@ from spicad.plan import PREPARERS
 from spicad.rules import Rules
 from spicad.waiting import Waiting, terms_of
 from spicad.words import BadInput, SpicaError
-from spicaweb import drafts, handing
+from spicaweb import drafts, handing, job_writing
 from spicaweb.answers import Answer, NotThere
 from spicaweb.capsules import capsule_of
 from spicaweb.configurations import Visible
@@ -48,13 +48,13 @@ def form(visit: Visit) -> Answer:
     name = ""
     if copied:
         row = found(visit, copied.partition(".")[0])
-        name = drafts.free_name(row.name, visit.user.user)
+        name = job_writing.free_name(row.name, visit.user.user)
     return draw(visit, "new", "New process", name=name, copied=copied, drafts=drafts.all_of(visit.own_account.id))
 
 
 def begin(visit: Visit) -> Answer:
     name, copied = visit.form("name", 200), visit.form("copy", 30)
-    problem = drafts.name_problem(name, visit.user.user)
+    problem = job_writing.name_problem(name, visit.user.user)
     if problem:
         values = {"name": name, "copied": copied, "drafts": drafts.all_of(visit.own_account.id)}
         return draw(visit, "new", "New process", status=422, problems=(problem,), **values)
@@ -71,7 +71,9 @@ def _copied(visit: Visit, words: str, name: str) -> Recipe:
         raise NotThere
     text = capsule.text("job.spica")
     job = parse(text, words)
-    return _with_own_versions(drafts.recipe_from(text, words, name), job.texts if isinstance(job, Job) else {}, visit)
+    return _with_own_versions(
+        job_writing.recipe_from(text, words, name), job.texts if isinstance(job, Job) else {}, visit
+    )
 
 
 def _with_own_versions(recipe: Recipe, texts: Mapping[str, str], visit: Visit) -> Recipe:
@@ -153,7 +155,7 @@ def _drawn(visit: Visit, kept: Kept, step: str, problems: Sequence[str] = ()) ->
 
 def _fill_name(visit: Visit, recipe: Recipe) -> tuple[Recipe, list[str]]:
     name = visit.form("name", 200)
-    problem = drafts.name_problem(name, visit.user.user)
+    problem = job_writing.name_problem(name, visit.user.user)
     return replace(recipe, name=name, mail=visit.form("mail", 254)), [problem] if problem else []
 
 
@@ -265,13 +267,13 @@ def _check(visit: Visit, kept: Kept) -> Answer:
     if kept.handed_over:
         return _fate(visit, kept)
     try:
-        text = drafts.job_text(kept.recipe, Visible(visit.settings, visit.user))
+        text = job_writing.job_text(kept.recipe, Visible(visit.settings, visit.user))
         vetted = _vetted(visit, text, kept.recipe.name)
     except BadInput as error:
         return _drawn_check(visit, kept, None, error.problems)
     except SpicaError as error:
         return _drawn_check(visit, kept, None, (str(error),))
-    name_problem = drafts.name_problem(kept.recipe.name, visit.user.user)
+    name_problem = job_writing.name_problem(kept.recipe.name, visit.user.user)
     wrong = [problem for problem in (name_problem, _quota_problem(visit, vetted)) if problem]
     return _drawn_check(visit, kept, vetted, wrong, text)
 
@@ -349,11 +351,11 @@ def run(visit: Visit, number: str) -> Answer:
     kept = draft_of(visit, number)
     if not is_open(visit, kept):
         return visit.see_other(f"/draft/{kept.id}/check")
-    problem = drafts.name_problem(kept.recipe.name, visit.user.user)
+    problem = job_writing.name_problem(kept.recipe.name, visit.user.user)
     if problem:
         return visit.see_other(f"/draft/{kept.id}/check")
     try:
-        text = drafts.job_text(kept.recipe, Visible(visit.settings, visit.user))
+        text = job_writing.job_text(kept.recipe, Visible(visit.settings, visit.user))
         vetted = _vetted(visit, text, kept.recipe.name)
     except SpicaError:
         return visit.see_other(f"/draft/{kept.id}/check")

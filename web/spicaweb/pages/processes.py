@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from spicad.tables import Process
 from spicad.words import Phase, SpicaError
-from spicaweb import drafts, handing, processes
+from spicaweb import drafts, processes
 from spicaweb.answers import Answer
 from spicaweb.drawing import draw
 from spicaweb.processes import Viewer, Wish
@@ -31,6 +31,8 @@ def listing(visit: Visit) -> Answer:
 
 def many(visit: Visit) -> Answer:
     """Orders for each process that was ticked; those that are none of the visitor's are left out without a word."""
+    from spicaweb import handing
+
     verb = visit.form("verb", 20)
     numbers = [int(each) for each in visit.chosen("process", MOST_AT_ONCE) if each.isascii() and each.isdecimal()]
     if verb not in BULK or not numbers:
