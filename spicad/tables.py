@@ -565,7 +565,7 @@ def connect(url: str, password_file: str = "", read_only: bool = False) -> peewe
     """Opens the database of `url` and makes it the one that all tables use. Raises SpicaError naming the mend."""
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
-        opened = _sqlite(Path(unquote(parts.path.removeprefix("/"))), read_only)
+        opened = _sqlite(sqlite_file(url), read_only)
     elif parts.scheme in ("mysql", "mariadb"):
         opened = _mysql(parts, password_file)
     else:
@@ -580,6 +580,10 @@ def connect(url: str, password_file: str = "", read_only: bool = False) -> peewe
         mend = "Move it away and start spicad: rows are made anew from the spool."
         raise SpicaError(f"The database {shown_url(url)} is damaged: {error}. {mend}") from None
     return opened
+
+
+def sqlite_file(url: str) -> Path:
+    return Path(unquote(urlsplit(url).path.removeprefix("/")))
 
 
 def _sqlite(path: Path, read_only: bool) -> peewee.Database:

@@ -252,7 +252,7 @@ def test_bash_completes_sub_commands_options_values_and_processids() -> None:
     assert completed("spica", "show", "--wa") == ["--watch"]
     assert completed("spica", "--config", "x", "hold", "1") == ["12", "13"]
     assert completed("spica", "list", "--phase", "exe") == ["executing"]
-    assert completed("spica", "database", "") == ["status", "upgrade"]
+    assert completed("spica", "database", "") == ["status", "upgrade", "copy"]
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

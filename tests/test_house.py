@@ -29,7 +29,7 @@ LAYERS = {
     ),
     "settings, tables, people": (
         "spicad.config", "spicad.node", "spicad.tables", "spicad.rows", "spicad.people", "spicad.accounts",
-        "spicad.fair_share", "spicad.eta", "spicad.retention", "spicad.quota",
+        "spicad.copying", "spicad.fair_share", "spicad.eta", "spicad.retention", "spicad.quota",
     ),
     "applications, exposures, engines": (
         "spicad.applications.*", "spicad.archive.*", "spicad.backends.*", "spicad.rules",

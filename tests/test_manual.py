@@ -18,6 +18,8 @@ import pytest
 from spicad import config, service
 from spicad.applications.descriptor import load_applications
 from spicad.archive.picks import SELECT_KEYS
+from spicad.commands.checks import CHECKS
+from spicad.commands.setting_up import ANSWERS
 from spicad.config import OPTIONS
 from spicad.jobfile import JOB_KEYS, ORDER_KEYS, ORDERS, Job, Order, parse, unknown_applications
 from spicad.rules import CONDITION_FIELDS, GATHER_FIELDS, RULES_KEYS, TASK_KEYS, WIDEN_KEYS, load_rules, parse_rules
@@ -79,6 +81,7 @@ def test_a_page_is_clean(path: Path):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_a_page_refers_to_pages_that_exist(path: Path):
     of_others = {("mv", "1"), ("bwrap", "1"), ("sd_notify", "3"), ("prlimit", "1"), ("md5sum", "1"), ("du", "1")}
+    of_others |= {("tar", "1"), ("cp", "1")}
     shipped = {(each.stem, each.suffix[1:]) for each in PAGES}
 
     references = set(re.findall(r"^\.Xr (\S+) (\d)", page(path.name), re.MULTILINE))
@@ -90,6 +93,13 @@ def test_there_is_a_page_for_each_thing_that_people_write_or_run():
     wanted = {"spica.1", "spicad.8", "spica.conf.5", "spica-job.5", "spica-rules.5", "spica-application.5"}
 
     assert wanted | {"spica-spool.7"} <= {path.name for path in PAGES}
+
+
+def test_every_answer_of_setup_and_every_part_of_doctor_is_told():
+    text = page("spica-setup.8")
+
+    assert {key.name for key in ANSWERS} == told(text.partition(".Sh ANSWERS")[2].partition(".Sh")[0])
+    assert [part for part in CHECKS if f".It Sy {part}\n" not in text] == []
 
 
 # ---------------------------------------------------------------------- spica.conf

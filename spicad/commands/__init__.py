@@ -43,6 +43,8 @@ COMMANDS = {
     "verify": "run a completed process again and compare the products",
     "transfer": "show and steer what is on its way to storage, or out of the house",
     "sky": "make a small sky of FITS exposures whose truth is known",
+    "setup": "set Spica up on this machine: users, folders, database, first Administrator",
+    "doctor": "look at a living installation, and say what is wrong and the mend",
     "serve": "run the site on this machine",
     "user": "make, list and change accounts of the site",
     "group": "make and fill reduction groups",

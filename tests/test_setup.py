@@ -1,0 +1,395 @@
+"""`spica setup`: the answers, spica.conf as it edits it, and the whole of it on a machine of its own, twice.
+
+What `spica doctor` says of the result is tested here too where it needs that machine; the rest in test_doctor.py.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from installed import Machine, machine  # noqa: F401
+from services import MariaDB, mariadb  # noqa: F401
+
+from spicad import config
+from spicad.commands import setting_up
+from spicad.commands.setting_up import ANSWERS, answers_from, current, with_option
+from spicad.commands.snippets import TEXTS, snippet
+from spicad.words import BadInput
+
+SAMPLE = (ROOT / "etc/spica.conf").read_text()
+ANSWERED = """\
+members = ["{member}"]
+archive = ["/mnt/data"]
+address = "https://spica.example.org/reduce"
+web_server = "nginx"
+administrator = "dan"
+administrator_mail = "dan@example.org"
+administrator_password_file = "/mnt/keep/password"
+"""
+PASSWORD = "nine blue kettles sing"
+
+
+def usual() -> dict[str, object]:
+    return {key.name: key.default for key in ANSWERS}
+
+
+# ---------------------------------------------------------------------- answers
+
+
+def test_a_file_of_answers_is_read_over_what_is_there(tmp_path: Path):
+    path = tmp_path / "answers.toml"
+    path.write_text('user = "reducer"\n')
+
+    answers = answers_from(path, usual() | {"relay": "mail.example.org"})
+
+    assert (answers["user"], answers["relay"], answers["group"]) == ("reducer", "mail.example.org", "spica")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('user = "Spica!"', "no name of a Unix user"),
+        ('adress = "https://x.org"', 'Did you mean "address"?'),
+        ('address = "spica.example.org"', "For example: https://spica.example.org"),
+        ('administrator = "dan"', "needs a mail address"),
+        ('web_server = "nginx"', "without an address"),
+        ('database = "oracle"', "must be one of sqlite, mariadb"),
+        ('site_user = "apache"', "with SQLite the site runs as the daemon's user"),
+        ('database_name = "spica`; DROP"', "small letters"),
+    ],
+)
+def test_a_wrong_answer_is_named_with_its_line_and_its_mend(tmp_path: Path, line: str, said: str):
+    path = tmp_path / "answers.toml"
+    path.write_text(f"# answers\n{line}\n")
+
+    with pytest.raises(BadInput) as caught:
+        answers_from(path, usual())
+
+    assert f"{path}, line 2: " in str(caught.value)
+    assert said.lower() in str(caught.value).lower()
+
+
+def test_what_stands_in_spica_conf_is_the_usual_answer(tmp_path: Path):
+    path = tmp_path / "spica.conf"
+    path.write_text('[mail]\nrelay = "mx.example.org"\nsecurity = "tls"\n[web]\naddress = "https://s.example.org"\n')
+
+    answers = current(config.load(path))
+
+    assert (answers["relay"], answers["relay_security"]) == ("mx.example.org", "tls")
+    assert answers["address"] == "https://s.example.org"
+
+
+# ---------------------------------------------------------------------- spica.conf
+
+
+def test_an_option_takes_the_place_of_its_default_and_nothing_else_changes():
+    text = with_option(SAMPLE, "web", "address", "https://spica.example.org")
+
+    changed = [pair for pair in zip(SAMPLE.split("\n"), text.split("\n"), strict=True) if pair[0] != pair[1]]
+    assert changed == [('#address = ""', 'address = "https://spica.example.org"')]
+
+
+def test_an_option_that_was_written_by_hand_is_replaced_also_over_several_lines():
+    before = '[paths]\narchive = [\n  "/a",  # old\n  "/b",\n]\nspool = "/s"\n\n[mail]\nrelay = "x"\n'
+
+    text = with_option(before, "paths", "archive", ["/data"])
+
+    assert text == '[paths]\narchive = ["/data"]\nspool = "/s"\n\n[mail]\nrelay = "x"\n'
+
+
+def test_an_option_of_the_same_name_in_another_section_stays():
+    text = with_option('[web]\nuser = "a"\n[mail]\nuser = "b"\n', "mail", "user", "c")
+
+    assert text == '[web]\nuser = "a"\n[mail]\nuser = "c"\n'
+
+
+def test_a_section_that_is_missing_is_added():
+    assert with_option("", "web", "user", "apache").strip() == '[web]\nuser = "apache"'
+
+
+def test_what_is_the_default_already_needs_no_line():
+    assert with_option(SAMPLE, "mail", "security", "starttls") == SAMPLE
+
+
+# ---------------------------------------------------------------------- the web server's lines
+
+
+@pytest.mark.parametrize("path", ["", "/reduce"])
+@pytest.mark.parametrize(("server", "way"), TEXTS)
+def test_the_lines_for_a_web_server_are_taken_by_it(tmp_path: Path, server: str, way: str, path: str):
+    (tmp_path / "spica.conf").write_text(f'[web]\naddress = "https://spica.example.org{path}"\n')
+    lines = snippet(server, way, config.load(tmp_path / "spica.conf"), ROOT / "web/spica.cgi")
+    (tmp_path / "site.conf").write_text(lines)
+    modules = Path("/usr/lib/apache2/modules")
+    names = ("mpm_event", "alias", "env", "cgid", "proxy", "proxy_http", "authz_core")
+    loaded = "".join(f"LoadModule {name}_module {modules}/mod_{name}.so\n" for name in names)
+    whole = {
+        "httpd": f"{loaded}ServerRoot {tmp_path}\nServerName x\nListen 127.0.0.1:1\nErrorLog log\nInclude site.conf\n",
+        "lighttpd": f'server.document-root = "{tmp_path}"\nserver.port = 1\ninclude "{tmp_path}/site.conf"\n',
+        "nginx": f"events {{}}\npid {tmp_path}/pid;\nerror_log {tmp_path}/log;\n"
+        f"http {{ server {{ listen 1; include {tmp_path}/site.conf; }} }}\n",
+    }[server]
+    (tmp_path / "server.conf").write_text(whole)
+    command = {
+        "httpd": ["apache2", "-t", "-f"],
+        "lighttpd": ["lighttpd", "-tt", "-f"],
+        "nginx": ["nginx", "-t", "-c"],
+    }[server]
+    program = shutil.which(command[0], path="/usr/sbin:/usr/bin:/sbin") or shutil.which("httpd", path="/usr/sbin")
+    if not program or (server == "httpd" and not modules.is_dir()):
+        pytest.skip(f"{server} is not here as Debian has it")
+
+    done = subprocess.run(
+        [program, *command[1:], str(tmp_path / "server.conf")], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr + lines
+
+
+# ---------------------------------------------------------------------- a machine, with SQLite
+
+
+@pytest.mark.slow
+def test_a_bare_machine_becomes_one_that_runs_spica(machine: Machine):  # noqa: F811
+    machine.run("useradd", "observer")
+    machine.write("/mnt/keep/password", PASSWORD + "\n", mode="600")
+    machine.write("/mnt/keep/answers.toml", ANSWERED.format(member="observer"))
+
+    first = machine.spica("setup", "--answers", "/mnt/keep/answers.toml")
+    conf = machine.read(machine.conf)
+    second = machine.spica("setup", "--answers", "/mnt/keep/answers.toml")
+
+    stat = machine.run(
+        "stat", "-c", "%a %U %G", "/var/spool/spica/incoming", "/var/spool/spica/queued", "/var/lib/spica/results"
+    )
+    assert stat.stdout.splitlines() == ["3770 spica spica", "750 spica spica", "755 spica spica"]
+    assert "spica" in machine.run("id", "-nG", "observer").stdout.split()
+    assert machine.run("stat", "-c", "%a %U", "/var/spool/spica/spica-accounts.db").stdout.split() == ["600", "spica"]
+    people = json.loads(machine.spica("user", "list", "--json", user="spica").stdout)
+    assert [(each["name"], each["rank"], each["mail"]) for each in people] == [
+        ("dan", "administrator", "dan@example.org")
+    ]
+    assert PASSWORD not in first.stdout + first.stderr + conf
+    assert "Maildir /var/spool/spica/mail has taken a mail for dan@example.org" in first.stdout
+    assert "location /reduce/ {" in machine.read("/etc/spica/site.nginx.conf")
+    # The second time nothing is another than before.
+    assert machine.read(machine.conf) == conf
+    assert f"{machine.conf}: as it was" in second.stdout
+    assert "Administrator: dan\n" in second.stdout
+    assert "made" not in second.stdout.partition("How it is now")[0]
+
+
+@pytest.mark.slow
+def test_the_machine_takes_a_job_of_a_member_of_the_group_and_doctor_is_content(machine: Machine):  # noqa: F811
+    machine.start_daemon()
+    machine.write("/mnt/data/odd.spica", 'name = "odd"\n')
+    try:
+        machine.run("cp", "/mnt/data/odd.spica", "/var/spool/spica/incoming/", user="observer")
+        found = json.loads(machine.spica("doctor", "--json", status=None).stdout)
+        again = machine.spica("setup", "--answers", "/mnt/keep/answers.toml")  # beside a living daemon
+    finally:
+        machine.stop_daemon()
+
+    wrong = [each["words"] for each in found if each["state"] == "wrong"]
+    assert [words for words in wrong if "does not answer" not in words] == []  # no web server runs here
+    assert len(wrong) == 1
+    assert {"sandbox", "database", "tools", "spool", "daemon", "site"} <= {each["check"] for each in found}
+    assert "spicad runs on it and keeps it in order" in again.stdout
+
+
+@pytest.mark.slow
+def test_doctor_names_what_was_spoilt_with_the_mend(machine: Machine):  # noqa: F811
+    machine.run("chmod", "777", "/var/spool/spica/incoming")
+    machine.run("chown", "root", "/var/spool/spica/queued")
+    machine.run("chmod", "644", "/var/spool/spica/spica-accounts.db")
+    machine.run("chmod", "700", "/mnt/data")
+    machine.write("/etc/spica/spica.conf.rpmnew", "")
+    machine.run("gpasswd", "-d", "observer", "spica")
+
+    done = machine.spica("doctor", status=1)
+
+    said = done.stdout
+    for words in (
+        "wrong  daemon: spicad does not run on /var/spool/spica",
+        "wrong  spool: /var/spool/spica/incoming has the mode 2777\n              chmod 3770 /var/spool/spica/incoming",
+        "wrong  spool: /var/spool/spica/queued is closed to the daemon",
+        "wrong  archive: /mnt/data cannot be read by spica ([paths] archive)",
+        "wrong  database: /var/spool/spica/spica-accounts.db may be read by others",
+        "note   configuration: /etc/spica/spica.conf.rpmnew lies beside a file that was edited here",
+    ):
+        assert words in said, words
+    machine.spica("setup", "--answers", "/mnt/keep/answers.toml", status=1)  # mends what is its own to mend
+    mended = machine.spica("doctor", status=1).stdout
+    assert "spool: /var/spool/spica/queued" not in mended
+    assert "incoming has the mode" not in mended
+    assert "observer" in machine.run("id", "-nG", "observer").stdout
+    assert "/mnt/data cannot be read" in mended  # an archive is not Spica's to open
+
+
+def test_setup_for_another_user_needs_root(tmp_path: Path):
+    if os.geteuid() != 0:
+        pytest.skip("this is seen from root")
+    shutil.copytree(ROOT / "etc", tmp_path / "etc")
+    plan = setting_up.Plan(config.load(tmp_path / "etc/spica.conf"), usual() | {"user": "spica"}, "")
+
+    def nobody() -> int:
+        return 65534
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "geteuid", nobody)
+        with pytest.raises(Exception, match="only root can set Spica up for the user spica"):
+            list(setting_up.carried_out(plan))
+
+
+def test_without_a_terminal_nothing_is_asked(tmp_path: Path):
+    shutil.copytree(ROOT / "etc", tmp_path / "etc")
+    command = [sys.executable, str(ROOT / "bin/spica"), "--config", str(tmp_path / "etc/spica.conf"), "setup"]
+
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "--answers FILE" in done.stderr
+
+
+class Terminal:
+    def isatty(self) -> bool:
+        return True
+
+
+def test_questions_are_asked_again_until_the_answer_can_be_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from spicad.commands import setup
+
+    to_the_site = [""] * 7
+    about_the_site = ["spica.org", "https://spica.org", "", "", "d", "d@x.org", "dan", ""]
+    said = iter(["Reducer!", "", "", "alice bob", *to_the_site, *about_the_site])
+    monkeypatch.setattr("builtins.input", lambda question: next(said))
+    monkeypatch.setattr(sys, "stdin", Terminal())
+
+    answers = setup._asked(usual())
+
+    assert answers["user"] == "spica"
+    assert answers["members"] == ["alice", "bob"]
+    assert (answers["address"], answers["administrator"]) == ("https://spica.org", "dan")
+
+
+# ---------------------------------------------------------------------- MariaDB
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """An installation below a folder, for whoever runs the tests."""
+    shutil.copytree(ROOT / "etc", tmp_path / "etc/spica")
+    return tmp_path / "etc/spica/spica.conf"
+
+
+def answered(place: Path, mariadb: MariaDB, **more: object) -> subprocess.CompletedProcess[str]:  # noqa: F811
+    lines = {
+        "user": getpass.getuser(),
+        "group": "",
+        "database": "mariadb",
+        "database_server": str(mariadb.socket),
+        "database_name": "spica_setup",
+        **more,
+    }
+    answers = place.parent / "answers.toml"
+    answers.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items()))
+    command = [sys.executable, str(ROOT / "bin/spica"), "--config", str(place), "setup", "--answers", str(answers)]
+    return subprocess.run([*command, "--no-mail"], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_mariadb_gets_two_accounts_that_may_no_more_than_they_need(place: Path, mariadb: MariaDB):  # noqa: F811
+    import pymysql
+
+    first = answered(place, mariadb, address="http://127.0.0.1:1")
+    passwords = [(place.parent / name).read_text() for name in ("database.password", "site.password")]
+    second = answered(place, mariadb, address="http://127.0.0.1:1")
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stdout + first.stderr + second.stderr
+    assert [(place.parent / name).read_text() for name in ("database.password", "site.password")] == passwords
+    settings = config.load(place)
+    assert settings.database.url == f"mysql://spica_setup@localhost/spica_setup?socket={mariadb.socket}"
+    assert "schema" in first.stdout
+    assert "spica_setup_web@localhost: reads all tables" in second.stdout
+
+    def asked(account: str, password: str, *statements: str) -> list[str]:
+        refused = []
+        with (
+            pymysql.connect(
+                unix_socket=str(mariadb.socket),
+                user=account,
+                password=password.strip(),
+                database="spica_setup",
+                autocommit=True,
+            ) as connection,
+            connection.cursor() as cursor,
+        ):
+            for statement in statements:
+                try:
+                    cursor.execute(statement)
+                except pymysql.err.MySQLError as error:
+                    refused.append(f"{statement}: {error.args[0]}")
+        return [re.sub(r":.*", "", each) for each in refused]
+
+    site = asked(
+        "spica_setup_web", passwords[1],
+        "SELECT * FROM process", "SELECT * FROM account", "DELETE FROM session",
+        "UPDATE process SET rank = 3", "DELETE FROM event", "DROP TABLE audit", "CREATE TABLE x (a INT)",
+        "SELECT * FROM mysql.user",
+    )  # fmt: skip
+    daemon = asked(
+        "spica_setup", passwords[0], "DELETE FROM event", "SELECT * FROM mysql.user", "DROP DATABASE spica_setup"
+    )
+    assert site == [
+        "UPDATE process SET rank = 3",
+        "DELETE FROM event",
+        "DROP TABLE audit",
+        "CREATE TABLE x (a INT)",
+        "SELECT * FROM mysql.user",
+    ]
+    assert daemon == ["SELECT * FROM mysql.user", "DROP DATABASE spica_setup"]
+
+
+@pytest.mark.slow
+def test_the_site_works_with_its_own_account(place: Path, mariadb: MariaDB):  # noqa: F811
+    """Logging in, asking for an account, a draft, a hand-over: all with the rights that setup gave."""
+    from site_world import Site
+
+    from spicad import tables
+    from spicaweb.app import make_app
+
+    answered(place, mariadb, address="https://spica.example.org")
+    settings = config.load(place)
+    site = Site.__new__(Site)
+    site.settings = settings
+    site.app = make_app(settings)
+    tables.database.connect(reuse_if_open=True)
+    from site_world import people_the_world
+
+    people_the_world()
+    visitor = site.visitor()
+    assert visitor.log_in("alice").status == 303
+    for path in ("/", "/processes", "/daemon", "/archive", "/new", "/groups", "/account", "/configurations"):
+        assert visitor.get(path).status == 200, path
+    assert visitor.post("/new", name="mine", group="lensing").status in (200, 303)
+
+
+@pytest.mark.slow
+def test_a_database_in_use_is_not_left_behind_without_a_word(place: Path, mariadb: MariaDB):  # noqa: F811
+    command = [sys.executable, str(ROOT / "bin/spica"), "--config", str(place), "database", "upgrade"]
+    subprocess.run(command, check=True, capture_output=True)
+
+    done = answered(place, mariadb, database_name="spica_late")
+
+    assert "it is in use" in done.stdout
+    assert "spica database copy 'mysql://spica_late@localhost/spica_late?socket=" in done.stdout
+    assert config.load(place).database.url.startswith("sqlite:")
