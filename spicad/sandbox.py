@@ -23,6 +23,9 @@ MOST_ONE_BY_ONE = 100  # inputs bound by bwrap itself: more take it longer than 
 MOST_WORDS = 9000  # that bwrap takes (MAX_ARGS of bubblewrap.c)
 SCRATCH_BYTES = 64 << 20  # of /tmp and /dev/shm each: what lies there is memory of the machine
 ETC_OF_LIBRARIES = ("/etc/alternatives", "/etc/ld.so.cache")  # BLAS is found through both
+KEPT_APART = (
+    "--unshare-all", "--unshare-user", "--new-session", "--clearenv", "--cap-drop", "ALL", "--hostname", "spica",
+)  # fmt: skip
 PACKAGE = Path(__file__).resolve().parent
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
@@ -47,7 +50,8 @@ def bwrap() -> str:
 @cache
 def user_namespaces_work() -> str:
     """'' when the sandbox can be entered here, else what bwrap says."""
-    probe = [bwrap(), "--unshare-all", "--ro-bind", "/usr", "/usr", *_root_links(), "/usr/bin/true"]
+    probe = [bwrap(), *KEPT_APART, "--ro-bind", "/usr", "/usr", *_root_links(), "--proc", "/proc", "--dev", "/dev"]
+    probe.append("/usr/bin/true")
     done = subprocess.run(probe, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
     return "" if done.returncode == 0 else done.stderr.strip() or f"exit {done.returncode}"
 
@@ -79,9 +83,7 @@ def options(folder: Path, inputs: Mapping[str, Path], read_only: Sequence[Path] 
     `read_only` are further folders seen at their own places, for tools that live outside /usr. /job comes last, and
     then nothing can be written but there and in the scratch folders.
     """
-    result = ["--unshare-all", "--unshare-user", "--new-session", "--clearenv", "--cap-drop", "ALL"]
-    result += ["--hostname", "spica"]
-    result += ["--ro-bind", "/usr", "/usr", *_root_links()]
+    result = [*KEPT_APART, "--ro-bind", "/usr", "/usr", *_root_links()]
     for library in ETC_OF_LIBRARIES:
         result += ["--ro-bind-try", library, library]
     size = ["--size", str(SCRATCH_BYTES)] if _knows_sizes() else []

@@ -25,7 +25,8 @@ from spicad.words import IN_SPOOL, Phase, SpicaError, visible
 
 SUFFIX = ".spica"
 FOLDERS = ("incoming", *(phase.folder for phase in IN_SPOOL), "rejected", "tmp", "outbox")
-INCOMING_MODE = 0o3770  # sticky: nobody removes another's drop; setgid: drops belong to the group
+# sticky: nobody removes another's drop; setgid: what is dropped or refused belongs to the group
+SETGID_MODES = {"incoming": 0o3770, "rejected": 0o2750}
 LONGEST_NAME = 200
 COMPANION_MOST_BYTES = 256 * 1024
 GLANCE_BYTES = 32 * 1024
@@ -89,15 +90,14 @@ class Spool:
             path = self.folder(name)
             made = not path.exists()
             path.mkdir(exist_ok=True)
-            if made and name not in ("incoming", "rejected"):
+            if made and name not in SETGID_MODES:
                 path.chmod(0o750)
-        incoming = self.folder("incoming")
         if group_id is not None:
             for path in (self.root, *(self.folder(name) for name in FOLDERS)):
                 os.chown(path, -1, group_id)
-        if stat.S_IMODE(incoming.stat().st_mode) != INCOMING_MODE:
-            incoming.chmod(INCOMING_MODE)
-        self.folder("rejected").chmod(0o2750)
+        for name, mode in SETGID_MODES.items():  # under systemd no setgid bit can be given: the package has set them
+            if stat.S_IMODE(self.folder(name).stat().st_mode) != mode:
+                self.folder(name).chmod(mode)
         for leftover in self.folder("tmp").iterdir():
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover)

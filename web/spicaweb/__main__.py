@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import socket
 import sys
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -16,19 +18,22 @@ from spicad.config import Section, Settings
 from spicad.words import BadInput, Problem, SpicaError
 
 THREADS = 8
+FIRST_HANDED_OVER = 3
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="spica serve")
     parser.add_argument("--listen", metavar="HOST:PORT", default="")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    form = "%(levelname)s %(name)s: %(message)s"
+    is_journal = bool(os.environ.get("JOURNAL_STREAM"))  # which has its own times
+    logging.basicConfig(level=logging.INFO, format=form if is_journal else f"%(asctime)s {form}")
     try:
         settings = config.load()
         host, port = _place(arguments.listen or settings.web.listen)
         address = settings.web.address or f"http://{host}:{port}"
         settings = replace(settings, web=Section({**vars(settings.web), "address": address}))
-        _serve(settings, host, port)
+        _serve(settings, _where(host, port))
     except (SpicaError, OSError) as error:
         print(f"spica: {error}", file=sys.stderr)
         return 1
@@ -42,25 +47,41 @@ def _place(listen: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _serve(settings: Settings, host: str, port: int) -> None:
+def _where(host: str, port: int) -> dict[str, object]:
+    """For waitress: sockets that systemd listens on for us, else a port. What comes by a Unix socket comes by the web
+    server alone, since nobody else may enter it."""
+    sockets = _handed_over()
+    if not sockets:
+        return {"host": host, "port": port}
+    is_unix = all(each.family == socket.AF_UNIX for each in sockets)
+    return {"sockets": sockets, **(_believed("localhost") if is_unix else {})}
+
+
+def _handed_over() -> list[socket.socket]:
+    """See sd_listen_fds(3)."""
+    if os.environ.pop("LISTEN_PID", "") != str(os.getpid()):
+        return []
+    return [socket.socket(fileno=FIRST_HANDED_OVER + n) for n in range(int(os.environ.pop("LISTEN_FDS", "0")))]
+
+
+def _believed(proxy: str) -> dict[str, object]:
+    return {"trusted_proxy": proxy, "trusted_proxy_headers": {"x-forwarded-for"}}
+
+
+def _serve(settings: Settings, where: dict[str, object]) -> None:
     import waitress
 
     from spicaweb.app import make_app
     from spicaweb.guard import MOST_BYTES
 
-    options: dict[str, object] = {}
-    if settings.web.proxy:
-        options = {"trusted_proxy": settings.web.proxy, "trusted_proxy_headers": {"x-forwarded-for"}}
     server = waitress.create_server(
         make_app(settings),
-        host=host,
-        port=port,
         threads=THREADS,
         ident="Spica",
         url_prefix=urlsplit(settings.web.address).path.rstrip("/"),
         clear_untrusted_proxy_headers=True,
         max_request_body_size=2 * MOST_BYTES,
-        **options,
+        **{**(_believed(settings.web.proxy) if settings.web.proxy else {}), **where},
     )
     print(f"The site is on {settings.web.address}", flush=True)
     server.run()
