@@ -372,7 +372,7 @@ def test_a_daemon_that_is_not_root_explains_what_it_cannot_read() -> None:
         drop(spica, "wait.spica", job_text(spica, "wait"), who.alice.pw_uid)
         wait_until(lambda: len(places(spica)) == 2 and step_runs(spica), "a step")
         (bwrap,) = step_runs(spica)
-        wait_until(lambda: tool_of(bwrap.pid), "the tool")
+        wait_until(lambda: len(tool_of(bwrap.pid)) == 1, "the tool, past its own fork,")
         (tool,) = tool_of(bwrap.pid)
         os.kill(bwrap.pid, signal.SIGKILL)
         wait_until(lambda: not psutil.pid_exists(tool), "the tool to be ended too")
