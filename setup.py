@@ -69,6 +69,7 @@ setup(
             "spicad = spicad.service:main",
             "snooppix = spicad.snooping:main",
             "photometrix = spicad.reduction.photometrix.__main__:main",
+            "preprocess = spicad.reduction.preprocess.__main__:main",
             "astrometrix = spicad.reduction.astrometrix.__main__:main",
         ]
     },

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("astropy", "numpy", "scipy", "matplotlib")
+HEAVY = ("astropy", "numpy", "scipy", "matplotlib", "astroscrappy")
 
 # From the ground up. A module may import from lower layers and from its own, but never in a circle.
 LAYERS = {
@@ -36,6 +36,7 @@ LAYERS = {
     ),
     "our own science programs": (
         "spicad.reduction", "spicad.reduction.*", "spicad.reduction.astrometrix.*", "spicad.reduction.photometrix.*",
+        "spicad.reduction.preprocess.*",
     ),
     "mail": ("spicad.sending", "spicad.outbox", "spicad.report", "spicad.letters"),
     "jobs and decisions": ("spicad.jobfile", "spicad.picking", "spicad.plan", "spicad.desk"),

@@ -516,3 +516,30 @@ def test_the_sub_command_runs_the_maker(tmp_path):
 
     assert status == 0
     assert (tmp_path / "sky/truth/params.json").exists()
+
+
+def test_raw_frames_come_with_the_calibrations_and_leave_the_exposures_as_they_were(made, tmp_path):
+    raw = make_sky(tmp_path / "raw", dataclasses.replace(TINY, raw=True))
+
+    ours, theirs = digests(made.folder), digests(raw.folder)
+    assert {name: theirs[name] for name in ours if "params" not in name} == {
+        name: ours[name] for name in ours if "params" not in name
+    }
+    assert [path.stem[-1] for path in raw.raw] == [*"oo", *"bbbbb", *"ddd", *"fffff"]
+    said = {path.stem[-1]: fits.getheader(path)["OBSTYPE"] for path in raw.raw}
+    assert said == {"o": "OBJECT", "b": "BIAS", "d": "DARK", "f": "FLAT"}
+
+
+def test_a_raw_exposure_is_the_true_one_under_the_flat_and_the_bias(tmp_path):
+    sky = make_sky(tmp_path / "raw", dataclasses.replace(QUIET, raw=True))
+    name = next(path for path in sky.raw if path.stem.endswith("o"))
+    raw, true = fits.getdata(name, 1).astype(float), pixels_of(sky, 900001, 0)
+    flats = [fits.getdata(path, 1) for path in sky.raw if path.stem.endswith("f")]
+
+    light = raw[:, 32:] - np.median(raw[:, :32], axis=1)[:, None]
+    flat = np.median([each[:, 32:] - np.median(each[:, :32]) for each in flats], axis=0)
+
+    assert raw.shape == (TINY.size, TINY.size + 32)
+    ratio = light / (flat / np.median(flat)) / true
+    assert np.std(ratio / np.median(ratio)) < 0.02
+    assert 0.85 < np.median(ratio) < 1.15

@@ -10,44 +10,40 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from spicad import fits
-from spicad.archive.headers import PLAIN_EXTNAME, READ_BY_THE_TOOLS, projection_of, share_a_tangent
+from spicad.archive.headers import READ_BY_THE_TOOLS, projection_of, share_a_tangent
 from spicad.archive.wcs import centre_of
-from spicad.fits import BLOCK, CARD, CHUNK, FitsProblem, Hdu
+from spicad.fits import CARD, CHUNK, Hdu
 from spicad.reduction.judge import Pixels, Verdict, judged
+from spicad.reduction.packed import (
+    CannotUnpack,
+    Packed,
+    fill,
+    flat_shape,
+    number,
+    other_cards,
+    structure,
+    unpacked,
+    write_header,
+)
 from spicad.words import SpicaError
 
-STORED = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
-OF_THE_STRUCTURE = re.compile(
-    rb"(SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|EXTEND|BLOCKED|CHECKSUM|DATASUM|WCSAXES) *(=|$)"
-)
-OF_THE_PACKING = re.compile(
-    rb"(TFIELDS|T(TYPE|FORM|DIM|UNIT|NULL|SCAL|ZERO|DISP)\d+|THEAP|ZIMAGE|ZSIMPLE|ZTENSION|ZEXTEND|ZBLOCKED|ZBITPIX"
-    rb"|ZNAXIS\d*|ZPCOUNT|ZGCOUNT|ZTILE\d+|ZCMPTYPE|ZNAME\d+|ZVAL\d+|ZMASKCMP|ZQUANTIZ|ZDITHER0|ZBLANK|ZHECKSUM"
-    rb"|ZDATASUM|FZALGOR|FZTILE|FZQVALUE|FZQMETHD|FZDTHRSD) *="
-)
 OF_MORE_AXES = re.compile(
     rb"((CTYPE|CRVAL|CRPIX|CDELT|CUNIT|CROTA|CNAME)[3-9]|(CD|PC)(\d_[3-9]|[3-9]_\d)|P[VS][3-9]_\d+) *="
 )
-OF_THE_SCALE = re.compile(rb"(BSCALE|BZERO|BLANK) *=")
-FUNPACK_SECONDS = 900
 Tangent = tuple[float, float] | None
 MESSAGES = 8
 
 
-class CannotPrepare(SpicaError):
+class CannotPrepare(CannotUnpack):
     """Why an exposure cannot be made readable, in one line."""
 
 
@@ -90,7 +86,7 @@ def _failed(text: str) -> int:
 
 def check(source: Path) -> list[str]:
     """What is odd about the pixels. Raises CannotPrepare when nothing can be made of any CCD."""
-    with _unpacked(source) as exposure:
+    with unpacked(source) as exposure:
         verdicts = [(ccd, _verdict(ccd, exposure.pixels(ccd))) for ccd in exposure.images]
     return _sentence(source, verdicts)
 
@@ -101,7 +97,7 @@ def prepare(source: Path, output: Path, wish: Wish = Wish()) -> list[str]:
     verdicts: list[tuple[Hdu, Verdict]] = []
     part = output.with_name(f".{output.name[:200]}.part")
     try:
-        with _unpacked(source, output.parent) as exposure, open(part, "wb") as out:
+        with unpacked(source, output.parent) as exposure, open(part, "wb") as out:
             tangent = _tangent(exposure)
             for hdu in exposure.kept:
                 if not hdu.is_image:
@@ -120,135 +116,12 @@ def prepare(source: Path, output: Path, wish: Wish = Wish()) -> list[str]:
     return [*_shortened(done), *odd]
 
 
-# What comes in
-
-
-@dataclass(frozen=True)
-class _Exposure:
-    """A FITS file without outer packing, its HDUs, and where the pixels of those inside are found."""
-
-    source: Path  # as the user knows it
-    plain: Path
-    hdus: tuple[Hdu, ...]
-    unpack: Callable[[Hdu], Pixels]
-
-    @property
-    def images(self) -> list[Hdu]:
-        return [hdu for hdu in self.hdus if hdu.is_image]
-
-    @property
-    def kept(self) -> tuple[Hdu, ...]:
-        """Without the empty primary that fpack puts before an image that was the primary."""
-        return self.hdus[1:] if self.first_was_primary else self.hdus
-
-    @property
-    def first_was_primary(self) -> bool:
-        return (
-            len(self.hdus) > 1
-            and self.hdus[1].kind == "compressed"
-            and self.hdus[1].header.get("ZSIMPLE") is True
-            and not self.hdus[0].is_image
-        )
-
-    def pixels(self, hdu: Hdu) -> Pixels:
-        """As stored, two axes, not scaled."""
-        width, height = _flat_shape(self.source, hdu)
-        if hdu.kind == "compressed":
-            return self.unpack(hdu).reshape(height, width)
-        return np.memmap(self.plain, STORED[hdu.bitpix], "r", hdu.data_offset, (height, width))
-
-
-@contextmanager
-def _unpacked(source: Path, beside: Path | None = None) -> Iterator[_Exposure]:
-    """The exposure as plain FITS; what had to be unpacked lies in a folder beside the output and goes away again."""
-    with tempfile.TemporaryDirectory(prefix=".prepare-", dir=beside) as made:
-        folder, plain = Path(made), source
-        packing = fits.packing(source)
-        if packing in ("fits.gz", "fits.bz2"):
-            plain = folder / "plain.fits"
-            with open(plain, "wb") as out:
-                fits.unpack(source, out)
-        file = fits.check_whole(plain)
-        if not any(hdu.is_image for hdu in file.hdus):
-            raise CannotPrepare(f"{source}: holds no image.")
-        yield _Exposure(source, plain, file.hdus, _Unpacker(source, plain, folder, file.hdus))
-
-
-class _Unpacker:
-    """Pixels of tile-compressed HDUs: by funpack when it is there and does well, else by astropy."""
-
-    def __init__(self, source: Path, plain: Path, folder: Path, hdus: Sequence[Hdu]) -> None:
-        self.source, self.path, self.folder, self.hdus = source, plain, folder, hdus
-        self.by_funpack: dict[int, Hdu] | None = None
-        self.opened: Any = None
-
-    def __call__(self, hdu: Hdu) -> Pixels:
-        if self.by_funpack is None:
-            self.by_funpack = self._funpacked()
-        found = self.by_funpack.get(hdu.index)
-        if found is None:
-            return self._astropied(hdu)
-        count = int(np.prod(found.shape))
-        return np.memmap(self.folder / "funpacked.fits", STORED[found.bitpix], "r", found.data_offset, (count,))
-
-    def _funpacked(self) -> dict[int, Hdu]:
-        """{index: where it lies in the file that funpack wrote}; {} when it did not do all."""
-        program = shutil.which("funpack")
-        if program is None:
-            return {}
-        link, out = self.folder / "packed.fits.fz", self.folder / "funpacked.fits"
-        link.symlink_to(self.path.absolute())  # cfitsio reads [ and ( in a name as orders
-        # Never with -F, which writes over the input.
-        command = [program, "-O", str(out), str(link)]
-        try:
-            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=FUNPACK_SECONDS)
-            found = [hdu for hdu in fits.check_whole(out).hdus if hdu.is_image]
-        except (OSError, subprocess.SubprocessError, FitsProblem):
-            return {}
-        asked = [hdu for hdu in self.hdus if hdu.is_image]
-        if [(hdu.shape, hdu.bitpix) for hdu in found] != [(hdu.shape, hdu.bitpix) for hdu in asked]:
-            return {}
-        return {hdu.index: one for hdu, one in zip(asked, found, strict=True)}
-
-    def _astropied(self, hdu: Hdu) -> Pixels:
-        import warnings
-
-        from astropy.io import fits as astropy_fits
-
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                if self.opened is None:
-                    self.opened = astropy_fits.open(self.path, do_not_scale_image_data=True, memmap=True)
-                data = np.asarray(self.opened[hdu.index].data)
-        except MemoryError:
-            raise
-        except Exception as error:  # whatever astropy says about packed data of any kind
-            said = " ".join(str(error).split())[:200]
-            raise CannotPrepare(f"{self.source}: HDU {hdu.index} cannot be unpacked: {said}.") from None
-        if data.size != np.prod(hdu.shape):
-            raise CannotPrepare(f"{self.source}: HDU {hdu.index} unpacks to another size than its header says.")
-        return np.asarray(data, dtype=STORED[hdu.bitpix]).reshape(-1)
-
-
-def _flat_shape(source: Path, hdu: Hdu) -> tuple[int, int]:
-    if len(hdu.shape) < 2 or any(length > 1 for length in hdu.shape[2:]):
-        shown = " x ".join(map(str, hdu.shape))
-        raise CannotPrepare(f"{source}: HDU {hdu.index} is no image of two axes but {shown}.")
-    return hdu.shape[0], hdu.shape[1]
-
-
 # The pixels
 
 
-def _number(hdu: Hdu, key: str, default: float) -> float:
-    value = hdu.header.get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else default
-
-
 def _verdict(hdu: Hdu, pixels: Pixels) -> Verdict:
-    scale, zero = _number(hdu, "BSCALE", 1.0) or 1.0, _number(hdu, "BZERO", 0.0)
-    saturate = _number(hdu, "SATURATE", 0.0)
+    scale, zero = number(hdu, "BSCALE", 1.0) or 1.0, number(hdu, "BZERO", 0.0)
+    saturate = number(hdu, "SATURATE", 0.0)
     blank = hdu.header.get("BLANK")
     return judged(
         pixels,
@@ -281,14 +154,12 @@ def _named(hdu: Hdu) -> str:
 # What goes out
 
 
-def _write_image(
-    exposure: _Exposure, hdu: Hdu, pixels: Pixels, tangent: Tangent, out: BinaryIO, wish: Wish
-) -> list[str]:
+def _write_image(exposure: Packed, hdu: Hdu, pixels: Pixels, tangent: Tangent, out: BinaryIO, wish: Wish) -> list[str]:
     cards = fits.header_cards(exposure.plain, hdu)
     done: list[str] = []
     to_float = hdu.bitpix == 64 or (wish.floats and hdu.bitpix > 0)
     height, width = pixels.shape
-    cards = list(_other_cards(hdu, cards, to_float))
+    cards = list(other_cards(hdu, cards, to_float))
     if len(hdu.shape) > 2:
         cards = [card for card in cards if not OF_MORE_AXES.match(card)]
         done.append(f"{_named(hdu)}: axes of length 1 taken off.")
@@ -298,10 +169,10 @@ def _write_image(
         done.append(f"{_named(hdu)}: integers of {hdu.bitpix} bits made floats.")
     bitpix = -32 if to_float else hdu.bitpix
     as_primary = hdu.index == 0 or (hdu.index == 1 and exposure.first_was_primary)
-    _write_header(out, [*_structure(bitpix, width, height, as_primary, len(exposure.kept) > 1), *cards])
+    write_header(out, [*structure(bitpix, width, height, as_primary, len(exposure.kept) > 1), *cards])
     for strip in _rows(pixels):
         out.write(_floats(hdu, strip).tobytes() if to_float else np.ascontiguousarray(strip).data)
-    _fill(out, b"\0")
+    fill(out, b"\0")
     return done
 
 
@@ -312,61 +183,26 @@ def _rows(pixels: Pixels) -> Iterator[Pixels]:
 
 
 def _floats(hdu: Hdu, strip: Pixels) -> Pixels:
-    values = strip.astype(np.float64) * _number(hdu, "BSCALE", 1.0) + _number(hdu, "BZERO", 0.0)
+    values = strip.astype(np.float64) * number(hdu, "BSCALE", 1.0) + number(hdu, "BZERO", 0.0)
     blank = hdu.header.get("BLANK")
     if isinstance(blank, int):
         values[strip == blank] = np.nan
     return values.astype(">f4")
 
 
-def _structure(bitpix: int, width: int, height: int, as_primary: bool, more_follow: bool) -> Iterator[bytes]:
-    yield _card("SIMPLE", "T") if as_primary else b"XTENSION= 'IMAGE   '".ljust(CARD)
-    for key, value in (("BITPIX", bitpix), ("NAXIS", 2), ("NAXIS1", width), ("NAXIS2", height)):
-        yield _card(key, value)
-    if not as_primary:
-        yield _card("PCOUNT", 0)
-        yield _card("GCOUNT", 1)
-    elif more_follow:
-        yield _card("EXTEND", "T")
-
-
-def _card(key: str, value: object) -> bytes:
-    return f"{key:<8}= {value!s:>20}".ljust(CARD).encode("ascii")
-
-
-def _other_cards(hdu: Hdu, cards: Sequence[bytes], to_float: bool) -> Iterator[bytes]:
-    """The cards that stay, clean; an EXTNAME that no tool should meet gets plain signs."""
-    for card in cards:
-        if OF_THE_STRUCTURE.match(card) or (to_float and OF_THE_SCALE.match(card)):
-            continue
-        if hdu.kind == "compressed" and (
-            OF_THE_PACKING.match(card) or card.startswith(b"EXTNAME = 'COMPRESSED_IMAGE'")
-        ):
-            continue
-        if (
-            card.startswith(b"EXTNAME =")
-            and hdu.extname
-            and (not PLAIN_EXTNAME.match(hdu.extname) or ".." in hdu.extname)
-        ):
-            plain = re.sub(r"[^A-Za-z0-9_-]+", "_", hdu.extname)[:60]
-            yield f"EXTNAME = '{plain:<8}'".ljust(CARD).encode("ascii")
-            continue
-        yield fits.cleaned(card.ljust(CARD))
-
-
-def _tangent(exposure: _Exposure) -> Tangent:
+def _tangent(exposure: Packed) -> Tangent:
     """Where the plane of the new TPV headers touches the sky: the middle of all CCDs; None when none is needed."""
     placed = [hdu for hdu in exposure.images if projection_of(hdu.header)]
-    crvals = [(_number(hdu, "CRVAL1", 0.0), _number(hdu, "CRVAL2", 0.0)) for hdu in placed]
+    crvals = [(number(hdu, "CRVAL1", 0.0), number(hdu, "CRVAL2", 0.0)) for hdu in placed]
     if all(projection_of(hdu.header) in READ_BY_THE_TOOLS for hdu in placed) and share_a_tangent(crvals):
         return None
     from spicad.reduction import tpv
 
     middles = []
     for hdu in placed:
-        cards = list(_other_cards(hdu, fits.header_cards(exposure.plain, hdu), False))
+        cards = list(other_cards(hdu, fits.header_cards(exposure.plain, hdu), False))
         try:
-            middles.append(tpv.middle(cards, *_flat_shape(exposure.source, hdu)))
+            middles.append(tpv.middle(cards, *flat_shape(exposure.source, hdu)))
         except tpv.NoTpv as error:
             raise CannotPrepare(f"{exposure.source}: {_named(hdu)}: {error}") from None
     longitude, latitude = centre_of(middles)
@@ -394,25 +230,16 @@ def _mended_wcs(
     return [*rest, *new.cards(), *history], [f"{_named(hdu)}: {said}."]
 
 
-def _copy(exposure: _Exposure, hdu: Hdu, out: BinaryIO) -> None:
+def _copy(exposure: Packed, hdu: Hdu, out: BinaryIO) -> None:
     """A table or an empty primary, as it is."""
-    _write_header(out, [fits.cleaned(card) for card in fits.header_cards(exposure.plain, hdu)])
+    write_header(out, [fits.cleaned(card) for card in fits.header_cards(exposure.plain, hdu)])
     with open(exposure.plain, "rb") as file:
         file.seek(hdu.data_offset)
         left = hdu.data_bytes
         while left and (piece := file.read(min(left, CHUNK))):
             out.write(piece)
             left -= len(piece)
-    _fill(out, b"\0")
-
-
-def _write_header(out: BinaryIO, cards: Sequence[bytes]) -> None:
-    out.write(b"".join(cards) + b"END".ljust(CARD))
-    _fill(out, b" ")
-
-
-def _fill(out: BinaryIO, byte: bytes) -> None:
-    out.write(byte * (-out.tell() % BLOCK))
+    fill(out, b"\0")
 
 
 if __name__ == "__main__":

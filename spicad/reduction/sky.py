@@ -1,7 +1,7 @@
 """Makes a small sky of FITS exposures with known truth: the program behind `spica sky`.
 
 Here are the folder, its order of writing and the command; what is planted, painted and written is in sky_truth.py,
-sky_pixels.py and sky_files.py. Raw frames, when they come, are one more stage between painting and writing.
+sky_pixels.py and sky_files.py; raw frames come from sky_raw.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spicad.reduction import sky_files, sky_pixels, sky_truth
+from spicad.reduction import sky_files, sky_pixels, sky_raw, sky_truth
 from spicad.reduction.sky_options import SkyOptions, add_arguments, options_from
 from spicad.words import BadInput, Problem
 
@@ -25,15 +25,18 @@ Progress = Callable[[int, int, str], None]
 # truth/params.json is written last: a folder without it is not a sky. truth/making.json says that one was begun.
 PARAMS = Path("truth/params.json")
 MAKING = Path("truth/making.json")
-OURS = re.compile(r"\d{6}p\.fits(\.\w+)?|badpix\.fits(\.\w+)?|refcat\.cat|truth/\w+\.(fits|csv)")
+OURS = re.compile(
+    r"(raw/)?\d{6}[pobdf]\.fits(\.\w+)?|raw/crosstalk\.txt|badpix\.fits(\.\w+)?|refcat\.cat|truth/\w+\.(fits|csv)"
+)
 
 
 @dataclass(frozen=True)
 class SkyMade:
-    """Where everything is. `reused`: the same sky was there already."""
+    """Where everything is. `reused`: the same sky was there already; `raw`: raw exposures and calibrations."""
 
     folder: Path
     exposures: tuple[Path, ...]
+    raw: tuple[Path, ...]
     reference: Path
     bad_pixels: Path
     truth: Path
@@ -69,10 +72,16 @@ def _write_all(folder: Path, truth: sky_truth.Truth, progress: Progress) -> None
         progress(done, len(truth.exposures), name)
         images = [sky_pixels.exposed(truth, exposure, ccd) for ccd in camera.ccds]
         sky_files.write_exposure(folder / name, options, camera, exposure, images)
+        if options.raw:
+            lights = [image.light for image in images]
+            frames = sky_raw.raw_exposure(truth, exposure.number, exposure.filter, exposure.exptime_s, lights)
+            sky_files.write_raw_exposure(folder / f"raw/{exposure.number}o.{suffix}", options, camera, exposure, frames)
         rows += [
             (exposure.number, ccd.number, image.without_pixels())
             for ccd, image in zip(camera.ccds, images, strict=True)
         ]
+    if options.raw:
+        _write_calibrations(folder, truth, progress)
     progress(len(truth.exposures), len(truth.exposures), "tables")
     bad = (sky_truth.bad_pixels_of(options, ccd)[0] for ccd in camera.ccds)
     sky_files.write_bad_pixels(folder / f"badpix.{suffix}", options, camera, bad)
@@ -84,18 +93,35 @@ def _write_all(folder: Path, truth: sky_truth.Truth, progress: Progress) -> None
     sky_files.write_csv(folder / "truth/ccds.csv", camera.ccds)
 
 
+def _write_calibrations(folder: Path, truth: sky_truth.Truth, progress: Progress) -> None:
+    options, camera = truth.options, truth.camera
+    calibrations = sky_raw.calibrations_of(truth)
+    for done, frame in enumerate(calibrations):
+        name = f"raw/{frame.name}.{options.format}"
+        progress(done, len(calibrations), name)
+        frames = sky_raw.raw_calibration(truth, frame)
+        sky_files.write_calibration(folder / name, options, camera, frame, frames)
+    (folder / "raw/crosstalk.txt").write_text("".join(f"{line}\n" for line in sky_raw.crosstalk_lines(camera)))
+    sky_files.write_csv(folder / "truth/calibrations.csv", calibrations)
+
+
 def _names(truth: sky_truth.Truth) -> list[str]:
     suffix = truth.options.format
     tables = ("sources.fits", "detections.fits", "cosmics.fits", "exposures.csv", "ccds.csv")
     exposures = [f"{exposure.number}p.{suffix}" for exposure in truth.exposures]
-    return [*exposures, f"badpix.{suffix}", "refcat.cat", *(f"truth/{table}" for table in tables)]
+    made = [*exposures, f"badpix.{suffix}", "refcat.cat", *(f"truth/{table}" for table in tables)]
+    if truth.options.raw:
+        made += [f"raw/{exposure.number}o.{suffix}" for exposure in truth.exposures]
+        made += [f"raw/{frame.name}.{suffix}" for frame in sky_raw.calibrations_of(truth)]
+        made += ["raw/crosstalk.txt", "truth/calibrations.csv"]
+    return made
 
 
 def _made(folder: Path, options: SkyOptions, names: list[str], reused: bool) -> SkyMade:
     exposures = tuple(folder / name for name in names if name[0].isdigit())
-    return SkyMade(
-        folder, exposures, folder / "refcat.cat", folder / f"badpix.{options.format}", folder / "truth", reused
-    )
+    raw = tuple(folder / name for name in names if re.match(r"raw/\d", name))
+    bad_pixels = folder / f"badpix.{options.format}"
+    return SkyMade(folder, exposures, raw, folder / "refcat.cat", bad_pixels, folder / "truth", reused)
 
 
 def _camera_words(truth: sky_truth.Truth) -> dict[str, Any]:
@@ -159,7 +185,8 @@ def _check_free(folder: Path, options: SkyOptions) -> None:
 def _begin(folder: Path, options: SkyOptions, names: list[str]) -> None:
     """Removes what an earlier making wrote here, its mark of completeness first; nothing else."""
     earlier = [name for which in (PARAMS, MAKING) for name in (_params_in(folder, which) or {"files": []})["files"]]
-    (folder / "truth").mkdir(parents=True, exist_ok=True)
+    for name in ("truth", *(("raw",) if options.raw else ())):
+        (folder / name).mkdir(parents=True, exist_ok=True)
     _write_json(folder / MAKING, {"options": _plain(options), "files": [*names, *earlier]})
     (folder / PARAMS).unlink(missing_ok=True)
     for name in earlier:
@@ -178,8 +205,10 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{error.filename or arguments.folder}: the sky cannot be written: {error.strerror}.", file=sys.stderr)
         return 1
     what = "already there" if made.reused else "made"
+    raw = f"{len(made.raw)} raw frames, " if made.raw else ""
     print(
-        f"{made.folder}: {len(made.exposures)} exposures {what}, {made.reference.name}, {made.bad_pixels.name}, truth/"
+        f"{made.folder}: {len(made.exposures)} exposures {what}, {raw}{made.reference.name}, {made.bad_pixels.name}, "
+        "truth/"
     )
     return 0
 

@@ -20,6 +20,7 @@ from astropy.time import Time
 
 from spicad.reduction.sky_options import SkyOptions
 from spicad.reduction.sky_pixels import CcdImage
+from spicad.reduction.sky_raw import OVERSCAN, Calibration
 from spicad.reduction.sky_truth import (
     BANDS,
     OTHER_BAND,
@@ -62,6 +63,56 @@ def write_exposure(path: Path, options: SkyOptions, camera: Camera, exposure: Ex
         cards = [*common[:-1], *ccd_cards(ccd, camera), *wcs_cards(ccd, camera, exposure)]
         hdus.append(image_hdu(image.pixels, cards, primary=options.single, compressed=options.format == "fits.fz"))
     write_hdus(path, hdus if options.single and options.format != "fits.fz" else [primary_hdu(common), *hdus])
+
+
+def write_raw_exposure(
+    path: Path, options: SkyOptions, camera: Camera, exposure: Exposure, frames: Iterable[np.ndarray]
+) -> None:
+    common = exposure_cards(exposure, 0 if options.single else len(camera.ccds))
+    common = [card for card in common if card[0] not in ("FILENAME", "NEXTEND")]
+    common += [("FILENAME", f"{exposure.number}o", "name of the exposure")]
+    _write_raw(path, options, camera, common, [wcs_cards(ccd, camera, exposure) for ccd in camera.ccds], frames)
+
+
+def write_calibration(
+    path: Path, options: SkyOptions, camera: Camera, frame: Calibration, frames: Iterable[np.ndarray]
+) -> None:
+    date = Time(frame.mjd, format="mjd").isot
+    common: list[Card] = [
+        *origin_cards(),
+        ("OBJECT", frame.kind.capitalize(), "type of the exposure"),
+        ("OBSTYPE", frame.kind, "type of the exposure"),
+        ("IMAGETYP", frame.kind, "type of the exposure"),
+        ("EXPNUM", frame.number, "number of the exposure"),
+        ("FILENAME", frame.name, "name of the exposure"),
+        ("RUNID", RUNID, "observing programme"),
+        ("QRUNID", RUNID, "run of the instrument"),
+        ("FILTER", _filter_word(frame.filter) if frame.filter else "NONE", "filter"),
+        ("EXPTIME", frame.exptime_s, "[s] exposure time"),
+        ("DATE-OBS", date, "[UTC] start of the exposure"),
+        ("UTC-OBS", date[11:], "[UTC] start of the exposure"),
+        ("MJD-OBS", round(frame.mjd, 8), "[d] start of the exposure"),
+    ]
+    _write_raw(path, options, camera, common, [[] for _ in camera.ccds], frames)
+
+
+def _write_raw(
+    path: Path,
+    options: SkyOptions,
+    camera: Camera,
+    common: list[Card],
+    places: Sequence[list[Card]],
+    frames: Iterable[np.ndarray],
+) -> None:
+    packed, size = options.format == "fits.fz", camera.size
+    hdus: list[Any] = []
+    for ccd, place, frame in zip(camera.ccds, places, frames, strict=True):
+        cards = [*common, *ccd_cards(ccd, camera), ("BIASSEC", f"[1:{OVERSCAN},1:{size}]", "[pixel] overscan")]
+        cards += [("DATASEC", f"[{OVERSCAN + 1}:{OVERSCAN + size},1:{size}]", "[pixel] light")]
+        cards += [(key, value + OVERSCAN if key == "CRPIX1" else value, words) for key, value, words in place]
+        hdus.append(image_hdu(frame, cards, primary=options.single, compressed=packed))
+    extensions = ("NEXTEND", 0 if options.single else len(hdus), "number of extensions")
+    write_hdus(path, hdus if options.single and not packed else [primary_hdu([*common, extensions]), *hdus])
 
 
 def write_bad_pixels(path: Path, options: SkyOptions, camera: Camera, bad: Iterable[np.ndarray]) -> None:
@@ -174,7 +225,6 @@ def origin_cards() -> list[Card]:
 def exposure_cards(exposure: Exposure, extensions: int) -> list[Card]:
     zero, _, extinction, _ = BANDS.get(exposure.filter, OTHER_BAND)
     date = Time(exposure.mjd, format="mjd").isot
-    band = sorted(BANDS).index(exposure.filter) + 1 if exposure.filter in BANDS else 0
     return [
         *origin_cards(),
         ("OBJECT", exposure.object, "name of the field"),
@@ -185,7 +235,7 @@ def exposure_cards(exposure: Exposure, extensions: int) -> list[Card]:
         ("RUNID", RUNID, "observing programme"),
         ("QRUNID", RUNID, "run of the instrument"),
         ("PI_NAME", "Simulated", "principal investigator"),
-        ("FILTER", f"{exposure.filter}.SIM{band:02d}", "filter"),
+        ("FILTER", _filter_word(exposure.filter), "filter"),
         ("EXPTIME", exposure.exptime_s, "[s] exposure time"),
         ("DATE-OBS", date, "[UTC] start of the exposure"),
         ("UTC-OBS", date[11:], "[UTC] start of the exposure"),
@@ -202,6 +252,10 @@ def exposure_cards(exposure: Exposure, extensions: int) -> list[Card]:
         ("PHOTFLAG", exposure.cloud_mag == 0, "was the sky photometric?"),
         ("NEXTEND", extensions, "number of extensions"),
     ]
+
+
+def _filter_word(name: str) -> str:
+    return f"{name}.SIM{sorted(BANDS).index(name) + 1 if name in BANDS else 0:02d}"
 
 
 def ccd_cards(ccd: Ccd, camera: Camera) -> list[Card]:

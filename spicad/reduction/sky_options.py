@@ -24,6 +24,8 @@ give the same bytes; a folder that already holds the sky asked for is left as it
 EPILOG = """\
 In FOLDER: NUMBERp.fits (exposures), badpix.fits (1 good, 0 bad), refcat.cat (for scamp -ASTREF_CATALOG FILE
 -ASTREFCAT_NAME), truth/ (sources.fits, exposures.csv, ccds.csv, detections.fits, cosmics.fits, params.json).
+With --raw also raw/: NUMBERo (raw exposures), b, d, f (biases, darks, flats), crosstalk.txt; NUMBERp is what a perfect
+pre-processing makes of NUMBERo.
 Zero points: magnitude = zeropoint (exposures.csv) + dzp (ccds.csv) - 2.5 log10(flux in ADU). Pixels count from 1,1.
 neighbour in sources.fits: arcsec to the nearest source that is at most 2 mag fainter (20: none so near).
 Exit status: 0 made or already there, 1 it could not be written, 2 wrong options or FOLDER holds something else.
@@ -47,6 +49,7 @@ class SkyOptions:
     cosmics: bool = True
     bad_pixels: bool = True
     trail: bool = False
+    raw: bool = False
 
     def __post_init__(self) -> None:
         problems = [
@@ -91,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-cosmics", dest="cosmics", action="store_false", help="leave out cosmic rays")
     add("--no-bad-pixels", dest="bad_pixels", action="store_false", help="leave out bad pixels and columns")
     add("--trail", action="store_true", help="a satellite crosses the last exposure of each filter")
+    add("--raw", action="store_true", help="the same as raw frames too, with biases, darks and flats, in raw/")
     add("--force", action="store_true", help="write into FOLDER although it holds something else")
 
 

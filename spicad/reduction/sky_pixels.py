@@ -32,9 +32,10 @@ STAMP_CHUNK_PIXELS = 1_000_000
 
 @dataclass(frozen=True)
 class CcdImage:
-    """The pixels, and what of the truth fell on them."""
+    """The pixels, and what of the truth fell on them. `light` is before bad pixels and saturation, for raw frames."""
 
     pixels: NDArray[np.uint16]
+    light: NDArray[np.float32]
     star_ids: NDArray[np.int64]
     x: Array
     y: Array
@@ -45,7 +46,7 @@ class CcdImage:
     cosmic_adu: Array
 
     def without_pixels(self) -> CcdImage:
-        return replace(self, pixels=self.pixels[:0, :0])
+        return replace(self, pixels=self.pixels[:0, :0], light=self.light[:0, :0])
 
 
 def exposed(truth: Truth, exposure: Exposure, ccd: Ccd) -> CcdImage:
@@ -65,8 +66,9 @@ def exposed(truth: Truth, exposure: Exposure, ccd: Ccd) -> CcdImage:
     )
     peak = light[np.rint(y[on] - 1).astype(int), np.rint(x[on] - 1).astype(int)]
     cosmics = cosmics_of(truth, exposure, ccd)
-    pixels = read_out(truth, exposure, ccd, light, cosmics)
-    return CcdImage(pixels, on, x[on], y[on], flux[on], peak >= SATURATION_ADU, *cosmics)
+    noisy = noisy_light(truth, exposure, ccd, light, cosmics)
+    pixels = read_out(truth, ccd, noisy)
+    return CcdImage(pixels, noisy, on, x[on], y[on], flux[on], peak >= SATURATION_ADU, *cosmics)
 
 
 def positions(truth: Truth, exposure: Exposure, ccd: Ccd) -> tuple[Array, Array]:
@@ -76,20 +78,26 @@ def positions(truth: Truth, exposure: Exposure, ccd: Ccd) -> tuple[Array, Array]
     return truth.camera.on_ccd(ccd, u, v)
 
 
-def read_out(
+def noisy_light(
     truth: Truth,
     exposure: Exposure,
     ccd: Ccd,
     light: NDArray[np.float32],
     cosmics: tuple[NDArray[np.int64], NDArray[np.int64], Array],
-) -> NDArray[np.uint16]:
-    """Noise, cosmic rays, bad pixels, saturation."""
+) -> NDArray[np.float32]:
+    """Noise and cosmic rays."""
     rng = stream(truth.options, NOISE, exposure.number, ccd.number)
     noise = np.sqrt(light / np.float32(ccd.gain) + np.float32((ccd.rdnoise_e / ccd.gain) ** 2))
     image = light + noise * rng.standard_normal(light.shape, dtype=np.float32)
     column, row, adu = cosmics
     image[row, column] += adu
+    return image
+
+
+def read_out(truth: Truth, ccd: Ccd, light: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Bad pixels, saturation."""
     bad, hot = bad_pixels_of(truth.options, ccd)
+    image = light.copy()
     image[bad & (hot == 0)] = 0
     image += hot
     return np.rint(image.clip(0, CLIPPED_ADU)).astype(np.uint16)

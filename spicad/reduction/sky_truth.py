@@ -42,7 +42,7 @@ OTHER_BAND = BANDS["r"]
 CENTRES = ((36.4958, -4.4944), (150.1192, 2.2058), (214.8608, 52.6783), (333.8788, -17.7322), (0.0, 0.9), (100.0, 88.6))
 
 # The first number of a stream of random numbers; options that touch one stream leave the others as they were.
-CAMERA, SOURCES, EXPOSURE, NOISE, COSMICS, BAD_PIXELS, REFERENCE = range(7)
+CAMERA, SOURCES, EXPOSURE, NOISE, COSMICS, BAD_PIXELS, REFERENCE, RAW = range(8)
 
 
 def stream(options: SkyOptions, *which: int) -> np.random.Generator:
