@@ -60,7 +60,21 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
     ),
     "daemon": (
         Key("node", "text", "", "Name of this node; empty: the host name"),
-        Key("slots", "integer", 0, "Steps that run at the same time; 0: one per core", minimum=0, maximum=4096),
+        Key(
+            "backend",
+            "text",
+            "local",
+            "Where steps run: local is this machine, slurm the cluster that it belongs to",
+            choices=("local", "slurm"),
+        ),
+        Key(
+            "slots",
+            "integer",
+            0,
+            "Steps that run at the same time; 0: one per core, with slurm as many as its nodes have",
+            minimum=0,
+            maximum=4096,
+        ),
         Key("load", "number", 0.0, "Load average above which no step starts; 0: no such limit", minimum=0),
         Key(
             "look_s", "number", 5.0, "Seconds between two looks at the spool, events or not", minimum=0.1, maximum=3600
@@ -72,6 +86,23 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
         Key("group", "text", "", "Unix group that may drop job files; empty: leave the group as it is"),
         Key("keep_job_files_days", "number", 30, "Days that an ended job file stays in the spool", minimum=0),
         Key("incomplete_s", "number", 60, "Seconds after which a drop without [end] is refused", minimum=1),
+    ),
+    "slurm": (
+        Key(
+            "options",
+            "list of texts",
+            [],
+            "Options of sbatch for each step, such as --partition=astro and --account=lensing",
+        ),
+        Key(
+            "in_flight",
+            "integer",
+            2,
+            "Slots of steps that wait in Slurm while all its nodes are taken; the others wait here, in Spica's order",
+            minimum=0,
+            maximum=4096,
+        ),
+        Key("poll_s", "number", 2.0, "Seconds between two looks at Slurm's queue", minimum=0.1, maximum=600),
     ),
     "landing": (
         Key("folders", "list of texts", [], "Folders that new exposures arrive in; empty: no exposures are awaited"),
@@ -270,6 +301,7 @@ class Settings:
     paths: Section
     database: Section
     daemon: Section
+    slurm: Section
     landing: Section
     storage: Section
     limits: Section
@@ -375,7 +407,8 @@ def _settled(values: dict[str, dict[str, Any]], source: Path) -> Settings:
     paths["programs"] = tuple(Path(os.path.normpath(folder / each)) for each in paths["programs"])
     values["landing"]["folders"] = tuple(Path(os.path.normpath(folder / each)) for each in values["landing"]["folders"])
     values["daemon"]["node"] = values["daemon"]["node"] or socket.gethostname().split(".")[0]
-    values["daemon"]["slots"] = values["daemon"]["slots"] or len(os.sched_getaffinity(0))
+    if values["daemon"]["backend"] == "local":
+        values["daemon"]["slots"] = values["daemon"]["slots"] or len(os.sched_getaffinity(0))
     values["database"]["url"] = values["database"]["url"] or f"sqlite:///{paths['spool'] / 'spica.db'}"
     for section in ("database", "mail", "web"):
         if values[section]["password_file"]:

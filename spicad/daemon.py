@@ -20,6 +20,9 @@ from typing import Any
 
 from spicad import config, letters, outbox, sandbox, sweeping, tables
 from spicad.archive.keeping import Keeper
+from spicad.backends.backend import Backend
+from spicad.backends.local import Local
+from spicad.backends.slurm import Slurm
 from spicad.background import Background
 from spicad.config import Settings
 from spicad.desk import Desk
@@ -41,6 +44,7 @@ log = logging.getLogger("spicad")
 
 THREADS = 4
 HOUR_S = 3600.0
+CANNOT_CHANGE = (("paths", "spool"), ("paths", "results"), ("database", "url"), ("daemon", "backend"))
 LOCK = "spicad.lock"
 LOCK_PATIENCE_S = 0.2
 REPORT_KEY = re.compile(r"(?P<process>\d+)-run\d+-(?P<phase>completed|error|aborted|held)")
@@ -77,8 +81,7 @@ class Daemon:
             background=self.background,
             is_sandboxed=_is_sandboxed(settings),
             clock=clock,
-            watch=lambda handle: self.poll.register(handle, select.EPOLLIN),
-            unwatch=self.poll.unregister,
+            backend=self._backend(settings),
         )
         self.workshop = Workshop(self.floor)
         self.intake = Intake(self.floor, self.workshop)
@@ -106,7 +109,8 @@ class Daemon:
             outbox.try_all_now(self.spool.folder("outbox"))
             self._watch_incoming()
             self.notify("READY=1", f"MAINPID={os.getpid()}", self._status())
-            log.info("spicad is ready on %s, %d slots, spool %s", self.floor.node, self._slots, self.spool.root)
+            slots = sum(node.slots for node in self.floor.backend.nodes())
+            log.info("spicad is ready on %s, %d slots, spool %s", self.floor.node, slots, self.spool.root)
             when_ready()
             while not self.is_stopping:
                 self.once()
@@ -118,9 +122,10 @@ class Daemon:
     def _desk(self, settings: Settings) -> Desk:
         return Desk.of(settings, lambda: self.background.is_stopped)
 
-    @property
-    def _slots(self) -> int:
-        return int(self.settings.daemon.slots)
+    def _backend(self, settings: Settings) -> Backend:
+        if settings.daemon.backend == "slurm":
+            return Slurm(settings, self.background)
+        return Local(settings, lambda handle: self.poll.register(handle, select.EPOLLIN), self.poll.unregister)
 
     def _signalled(self, number: int, frame: Any) -> None:
         self.signals.append(number)
@@ -163,7 +168,7 @@ class Daemon:
     def _wait(self) -> None:
         """Until something happens or is due."""
         now = self.clock()
-        due = [self.next_look, self.workshop.next_deadline(), self.workshop.queue.next_time, self.measuring.next_time]
+        due = [self.next_look, self.floor.backend.next_time, self.workshop.queue.next_time, self.measuring.next_time]
         if not self.is_mailing:
             due.append(self.next_mail)
         timeout = min((max(0.0, moment - now) for moment in due if moment), default=1.0)
@@ -192,7 +197,7 @@ class Daemon:
             settings = config.load(self.settings.source)
             fixed = [
                 f"[{section}] {name}"
-                for section, name in (("paths", "spool"), ("paths", "results"), ("database", "url"))
+                for section, name in CANNOT_CHANGE
                 if getattr(getattr(settings, section), name) != getattr(getattr(self.settings, section), name)
             ]
             if fixed:
@@ -203,7 +208,7 @@ class Daemon:
         except (SpicaError, OSError) as error:
             log.error("reload refused, the old configuration stays: %s", error)
         else:
-            self.settings = self.floor.settings = settings
+            self.settings = self.floor.settings = self.floor.backend.settings = settings
             self.snooppix.renew(settings)
             self.floor.desk = desk
             self.floor.is_sandboxed = is_sandboxed

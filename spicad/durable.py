@@ -137,7 +137,7 @@ def _entered(parent: int, name: str) -> int:
         os.close(seen)
 
 
-def replace_file(path: Path, content: bytes, is_synced: bool = True) -> None:
+def replace_file(path: str | Path, content: bytes, is_synced: bool = True) -> None:
     """A new `path` in one rename, by way of a hidden file beside it; with `is_synced` it outlives a power cut."""
     folder, name = os.path.split(path)
     tmp = f"{folder}/.{name}.new"

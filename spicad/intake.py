@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spicad import closing, quota
-from spicad.archive.locality import share_on
+from spicad.archive.locality import places_of, shares_of
 from spicad.desk import Vetted, companions_of
 from spicad.handover import sender, site_uid
 from spicad.jobfile import Job, Order, parse
@@ -240,9 +240,11 @@ class Intake:
             self.unsettled[number] = each
 
     def _locality(self, each: Passed) -> float:
+        """On the node that stores most of its input."""
         files = {str(exposure.path): exposure.size for exposure in each.vetted.plan.exposures.values()}
         with suppress(*AWAY):
-            return share_on(self.floor.node, files)
+            shares = shares_of(files, places_of(files, self.floor.node))
+            return max((shares.on(node.name) for node in self.floor.backend.nodes()), default=1.0)
         return 1.0
 
     def _place(self, number: int, copy: Path, name: str) -> bool:

@@ -32,7 +32,7 @@ def node_limit(settings: Settings) -> str:
     if words := drained(settings):
         return words
     most, load = settings.daemon.load, os.getloadavg()[0]
-    if most and load > most:
+    if settings.daemon.backend == "local" and most and load > most:
         return f"the load average is {load:.1f}, above {most:g} nothing starts ([daemon] load)"
     least, free = settings.limits.free_disk_mb, shutil.disk_usage(_existing(settings.paths.results)).free >> 20
     if free < least:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from spicad import closing
-from spicad.backends import local
 from spicad.capsule import Capsule, folder_of
 from spicad.fair_share import recent_use
 from spicad.jobfile import Job, parse
@@ -226,7 +225,7 @@ def _adopt(workshop: Workshop, process: int, now: float) -> None:
         capsule = _capsule(workshop, process, text, accepted)
         run = capsule.load() if capsule and capsule.is_sealed else None
     except Exception as error:
-        why = f"its capsule was damaged and is kept as {_put_aside(capsule)}" if capsule else str(error)
+        why = f"its capsule was damaged and is kept as {_put_aside(workshop, capsule)}" if capsule else str(error)
         log.error("process %d: %s: %s", process, why, error, exc_info=not isinstance(error, SpicaError))
     if run is None or capsule is None:
         spool.move(process, Phase.EXECUTING, Phase.QUEUED)
@@ -242,10 +241,10 @@ def _adopt(workshop: Workshop, process: int, now: float) -> None:
         workshop.cancel(process, run.cancelled_by)
 
 
-def _put_aside(capsule: Capsule) -> Path:
+def _put_aside(workshop: Workshop, capsule: Capsule) -> Path:
     """What can be read by nobody any more must not stand in the way of a new run, nor go on beside it."""
     for folder in (capsule.folder / "steps").glob("*"):
-        local.kill(folder)
+        workshop.floor.backend.forget(folder)
     number, target = 1, capsule.folder.with_name(f"damaged-{capsule.folder.name}")
     while target.exists():
         number += 1
@@ -269,8 +268,8 @@ def _write_steps(workshop: Workshop, run: Run, capsule: Capsule) -> None:
         values: dict[str, Any] = {"why": outcome.why, "metrics": dict(outcome.metrics), "attempt": outcome.attempt}
         if run.state[number] is StepState.DONE:
             values |= {"content_key": outcome.key, "outputs": closing.reusable(outcome, capsule.folder)}
-        times = {"started": outcome.started or None, "ended": outcome.ended or None}
-        ledger.step(run.process, run.number, number, run.state[number], node=workshop.floor.node, **values, **times)
+        values |= {"node": outcome.node, "started": outcome.started or None, "ended": outcome.ended or None}
+        ledger.step(run.process, run.number, number, run.state[number], **values)
     done = run.count((StepState.DONE, StepState.REUSED))
     ledger.process_values(run.process, capsule=str(capsule.folder), steps_done=done, steps_total=run.total)
 

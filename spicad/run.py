@@ -48,6 +48,7 @@ class Outcome:
     started: float = 0.0
     ended: float = 0.0
     exit_code: int | None = None
+    node: str = ""  # where it ran
     reused_from: str = ""
     ends_run: bool = False  # whatever the rules say of a step that fails
 
@@ -80,6 +81,8 @@ class Run:
     lost: dict[str, str] = field(default_factory=dict)  # stem -> why it was dropped
     wanted: set[int] = field(default_factory=set)  # lazy steps that a step really needs
     in_hand: set[int] = field(default_factory=set)  # being looked over, started, or verified
+    avoided: dict[int, frozenset[str]] = field(default_factory=dict)  # nodes that were lost with an attempt of a step
+    places: Mapping[str, frozenset[str]] = field(default_factory=dict)  # stem -> nodes that store it, where it is known
     failure: tuple[int, Outcome] | None = None
     held_why: str = ""
     cancelled_by: str = ""

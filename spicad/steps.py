@@ -252,6 +252,7 @@ class Evidence:
     exit_code: int | None
     timed_out: bool = False
     interrupted: str = ""
+    node: str = ""
 
 
 def judge(evidence: Evidence) -> Outcome:
@@ -327,6 +328,7 @@ def _outcome(
         started=evidence.started,
         ended=evidence.ended,
         exit_code=evidence.exit_code,
+        node=evidence.node,
     )
 
 

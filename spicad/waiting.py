@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -22,7 +22,7 @@ class Waiting:
     user: str
     group: str
     not_before: float = 0.0
-    locality: float = 1.0  # share of its input bytes that are stored on this node
+    locality: float = 1.0  # share of its input bytes that are stored on the node that stores most of them
 
     @property
     def of_class(self) -> Class:
@@ -70,6 +70,41 @@ class Wish:
     rank: int
     slots: int = 1
     application: str = ""
+
+
+@dataclass(frozen=True)
+class Node:
+    """Where steps may run, as it is now."""
+
+    name: str
+    slots: int
+    taken: int = 0
+    idle: float = 1.0  # the share of it that is idle
+    memory_mb: int = 0  # 0: not known
+    why_not: str = ""  # '' or why nothing can run there
+
+    def has_room(self, wish: Wish) -> bool:
+        """A step wider than the whole node takes all of it, rather than waiting for ever."""
+        return not self.why_not and (not self.taken or self.taken + wish.slots <= self.slots)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A step that may start, with what its process has on its side."""
+
+    process: Waiting
+    step: int
+    wish: Wish
+    shares: Mapping[str, float] = field(default_factory=dict)  # node -> share of its input bytes that is stored there
+    elsewhere: float = 0.0  # the same of a node that is not in `shares`
+    avoided: frozenset[str] = frozenset()  # nodes that were lost with an earlier attempt of it
+    memory_mb: int = 0
+
+    def share_on(self, node: Node) -> float:
+        return self.shares.get(node.name, self.elsewhere)
+
+    def may_run_on(self, node: Node) -> bool:
+        return node.name not in self.avoided and not 0 < node.memory_mb < self.memory_mb
 
 
 BAND = 1_000.0  # a rank's band; all other terms together stay below it
@@ -296,6 +331,21 @@ def order(candidates: Collection[Waiting], now: float, by: Queue | None = None) 
     """Who goes first: the highest score, the older of equals."""
     by = by or Queue()
     return sorted(candidates, key=lambda each: by.place(each, now))
+
+
+def pairs(ready: Collection[Ready], nodes: Sequence[Node], now: float, by: Queue) -> list[tuple[float, Ready, Node]]:
+    """Each step with each node where it may run, the best pair first, with its score; the older of equals.
+
+    Limits and room are not looked at: who goes through the list starts what they let start.
+    """
+    found = []
+    for place, node in enumerate(nodes):
+        for each in ready:
+            if each.may_run_on(node):
+                there = replace(each.process, locality=each.share_on(node))
+                points = sum(terms_of(there, now, by.use, by.weights, node.idle).values())
+                found.append((-points, each.process.submitted, each.process.process, each.step, place, each, node))
+    return [(-points, each, node) for points, *_, each, node in sorted(found, key=lambda pair: pair[:5])]
 
 
 def merged(active: Collection[Waiting], queued: Iterator[Waiting], now: float, by: Queue) -> Iterator[Waiting]:

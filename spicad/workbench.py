@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import select
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spicad import steps
-from spicad.backends import local
+from spicad.backends.backend import Backend, End, Limits, News, Task
 from spicad.background import Background
 from spicad.capsule import Capsule, outcome_from
 from spicad.config import Settings
@@ -30,6 +28,7 @@ from spicad.run import Outcome, Run
 from spicad.sandbox import python_places
 from spicad.spool import Spool
 from spicad.tables import Digest, Step
+from spicad.waiting import Node
 from spicad.words import Ending, StepState
 
 log = logging.getLogger("spicad")
@@ -50,32 +49,25 @@ class Floor:
     background: Background
     is_sandboxed: bool
     clock: Callable[[], float]
-    watch: Callable[[int], None] = lambda handle: None
-    unwatch: Callable[[int], None] = lambda handle: None
+    backend: Backend
 
     @property
     def node(self) -> str:
         return str(self.settings.daemon.node)
 
-    @property
-    def slots(self) -> int:
-        return int(self.settings.daemon.slots)
-
 
 @dataclass
 class Running:
-    """A step that runs. `handle` is a pidfd: readable when the process ends, whoever its parent is."""
+    """A step that was handed to the backend. Until it has begun there it has no node and no time."""
 
     run: Run
     step: PlannedStep
     folder: Path
-    launched: local.Launched
-    handle: int
     slots: int
     key: str
     attempt: int
-    deadline: float
-    timed_out: bool = False
+    node: str = ""
+    started: float = 0.0
     killed: bool = False
     stopped_why: str = ""  # by the daemon itself, for good
 
@@ -231,7 +223,7 @@ class Workbench:
                     return True
         return False
 
-    def start(self, run: Run, step: PlannedStep, slots: int) -> None:
+    def start(self, run: Run, step: PlannedStep, slots: int, node: Node, points: float) -> None:
         key = (run.process, step.number)
         question, looked = self.ready.pop(key)
         capsule, now = self.capsules[run.process], self.floor.clock()
@@ -240,17 +232,21 @@ class Workbench:
             folder, attempt = capsule.open_step(step)
             run.attempt[step.number] = run.attempt.get(step.number, 0) + 1
             steps.lay_out(folder, looked, question.setup, question.application)
-            limits = self.step_limits(step)
-            launched = local.start(
-                folder,
-                looked.command.argv,
-                looked.inputs,
-                limits,
-                self.floor.is_sandboxed,
-                now,
-                self._places(question),
-                steps.papers(looked),
+            task = Task(
+                folder=folder,
+                argv=looked.command.argv,
+                inputs=looked.inputs,
+                limits=self.step_limits(step),
+                sandboxed=self.floor.is_sandboxed,
+                read_only=self._places(question),
+                papers=steps.papers(looked),
+                name=f"{run.process:06d}-{run.number}-{step.folder}-{attempt}",
+                slots=slots,
+                node=node.name,
+                avoided=run.avoided.get(step.number, frozenset()),
+                points=points,
             )
+            news = self.floor.backend.start(task, now)
         except OSError as error:
             why = f"it cannot be started: {error}"
             outcome = Outcome(
@@ -258,26 +254,13 @@ class Workbench:
             )
             self.ended(run, step, outcome, now)
             return
-        run.state[step.number] = StepState.RUNNING
-        running = Running(run, step, folder, launched, -1, slots, looked.key, attempt, now + limits.time_s)
-        self.follow(running)
-        log.info(
-            "process %d %s %s on %s: started, pid %d",
-            run.process,
-            step.folder,
-            step.label,
-            self.floor.node,
-            launched.pid,
-        )
-        self.floor.ledger.step(
-            run.process, run.number, step.number, StepState.RUNNING, node=self.floor.node, attempt=attempt, started=now
-        )
+        self.follow(Running(run, step, folder, slots, looked.key, attempt), news)
 
-    def step_limits(self, step: PlannedStep) -> local.Limits:
+    def step_limits(self, step: PlannedStep) -> Limits:
         limits = self.floor.settings.limits
         memory = min(step.memory_mb, limits.memory_mb) if limits.memory_mb else step.memory_mb
         time_s = min(step.time_s, limits.time_s) if limits.time_s else step.time_s
-        return local.Limits(memory, limits.disk_mb, time_s, max(step.threads, 1))
+        return Limits(memory, limits.disk_mb, time_s, max(step.threads, 1))
 
     def _places(self, question: steps.Question) -> tuple[Path, ...]:
         """Folders outside /usr that this tool needs to see in its sandbox."""
@@ -287,62 +270,55 @@ class Workbench:
         places = {program.parent, question.setup.tool.path.parent}
         return tuple(sorted(place for place in places if not place.is_relative_to("/usr")))
 
-    def follow(self, running: Running) -> None:
-        try:
-            running.handle = os.pidfd_open(running.launched.pid)
-        except ProcessLookupError:
-            running.handle = -1
-        self.running[(running.run.process, running.step.number)] = running
-        running.run.state[running.step.number] = StepState.RUNNING
-        running.run.in_hand.add(running.step.number)
-        if running.handle >= 0:
-            self.floor.watch(running.handle)
+    def follow(self, running: Running, news: News, verb: str = "started") -> None:
+        run, step = running.run, running.step
+        self.running[(run.process, step.number)] = running
+        run.state[step.number] = StepState.RUNNING
+        run.in_hand.add(step.number)
+        self._note(running, news, verb)
+
+    def _note(self, running: Running, news: News, verb: str = "started") -> None:
+        """Where and when it has begun, or what it waits for."""
+        run, step = running.run, running.step
+        values: dict[str, Any] = {"attempt": running.attempt, "why": news.waits}
+        if news.started:
+            running.node, running.started = news.node, news.started
+            values |= {"node": news.node, "started": news.started}
+        words = f"{verb}, {news.who} on {news.node}" if news.started else news.waits
+        log.info("process %d %s %s: %s", run.process, step.folder, step.label, words)
+        self.floor.ledger.step(run.process, run.number, step.number, StepState.RUNNING, **values)
 
     def look_at_steps(self, now: float) -> None:
-        """Steps that have ended, and those that take too long."""
-        waiting = {running.handle: key for key, running in self.running.items() if running.handle >= 0}
-        poll = select.poll()
-        for handle in waiting:
-            poll.register(handle, select.POLLIN)
-        ended = [waiting[handle] for handle, _ in poll.poll(0)]
-        ended += [key for key, running in self.running.items() if running.handle < 0]
-        for key in ended:
+        """What the backend has to tell of steps: begun, waiting, ended."""
+        keys = {running.folder: key for key, running in self.running.items()}
+        for each in self.floor.backend.look(now):
+            key = keys.get(each.folder)
+            if key is None:
+                continue
             try:
-                self._step_ended(self.running.pop(key), now)
+                if isinstance(each, News):
+                    self._note(self.running[key], each)
+                else:
+                    self.judge(self.running.pop(key), each, now)
             except Exception as error:
                 self.floor.background.failed(key[0], error)
-        for running in list(self.running.values()):
-            if now > running.deadline and not running.killed:
-                running.timed_out = running.killed = True
-                log.warning("process %d %s: stopped, its time is over", running.run.process, running.step.folder)
-                local.kill(running.folder)
 
-    def _step_ended(self, running: Running, now: float) -> None:
-        if running.handle >= 0:
-            self.floor.unwatch(running.handle)
-            os.close(running.handle)
-        status = None
-        with suppress(ChildProcessError):
-            _, status = os.waitpid(running.launched.pid, os.WNOHANG)
-        code = local.exit_code(running.folder)
-        if code is None and not running.launched.sandboxed and status is not None:
-            code = os.waitstatus_to_exitcode(status)
-            code = 128 - code if code < 0 else code
-        if code is None or running.launched.sandboxed:
-            local.kill(running.folder)  # nothing that the tool left behind may go on
-        interrupted = "it was killed from outside" if code is None and not running.killed else ""
-        self.judge(running, interrupted, now, code)
-
-    def judge(self, running: Running, interrupted: str, now: float, code: int | None = None) -> None:
+    def judge(self, running: Running, end: End, now: float) -> None:
         run, step = running.run, running.step
-        if code is None:
-            code = local.exit_code(running.folder)
+        running.started, running.node = end.started or running.started, end.node or running.node
+        if end.elsewhere and end.node:
+            run.avoided[step.number] = run.avoided.get(step.number, frozenset()) | {end.node}
+        if end.timed_out:
+            log.warning("process %d %s: stopped, its time is over", run.process, step.folder)
         if running.stopped_why and not run.cancelled_by:
             self._end_stopped(running, now)
             return
-        if run.cancelled_by or (running.killed and not running.timed_out):
+        if run.cancelled_by or (running.killed and not end.timed_out):
             why = f"cancelled by {run.cancelled_by}" if run.cancelled_by else "stopped: the run had failed"
             self.ended(run, step, Outcome(StepState.SKIPPED, Ending.NEVER_AGAIN, why), now)
+            return
+        if end.refused:
+            self.ended(run, step, Outcome(StepState.FAILED, Ending.NEVER_AGAIN, end.refused, ended=now), now)
             return
         exposures = run.plan.exposures
         evidence = steps.Evidence(
@@ -354,24 +330,30 @@ class Workbench:
             ccds={stem: len(exposures[stem].ccds) for stem in step.stems if stem in exposures},
             key=running.key,
             attempt=run.attempt.get(step.number) or running.attempt,
-            started=running.launched.time,
+            started=running.started,
             ended=now,
-            exit_code=code,
-            timed_out=running.timed_out,
-            interrupted=interrupted,
+            exit_code=end.exit_code,
+            timed_out=end.timed_out,
+            interrupted=end.interrupted,
+            node=running.node,
         )
-        if not evidence.application.outputs and not interrupted and code == 0:
+        if not evidence.application.outputs and not end.interrupted and end.exit_code == 0:
             self._judged(run, step, steps.judge(evidence))
             return
         self.floor.background.do(
             steps.judge, evidence, then=lambda outcome: self._judged(run, step, outcome), process=run.process
         )
 
+    def kill(self, running: Running) -> None:
+        if not running.killed:
+            running.killed = True
+            self.floor.backend.kill(running.folder)
+
     def stop(self, running: Running, why: str) -> None:
         """For good, and the whole run with it."""
         log.warning("process %d %s: %s", running.run.process, running.step.folder, why)
-        running.stopped_why, running.killed = why, True
-        local.kill(running.folder)
+        running.stopped_why = why
+        self.kill(running)
 
     def _end_stopped(self, running: Running, now: float) -> None:
         """What it has written goes at once: half of a product is none, and room is wanted."""
@@ -383,8 +365,9 @@ class Workbench:
             stems=run.stems(step),
             key=running.key,
             attempt=run.attempt.get(step.number) or running.attempt,
-            started=running.launched.time,
+            started=running.started,
             ended=now,
+            node=running.node,
             ends_run=True,
         )
         self.floor.background.do(
@@ -400,11 +383,7 @@ class Workbench:
         for key in [key for key in self.ready if key[0] == process]:
             del self.ready[key]
         for key in [key for key in self.running if key[0] == process]:
-            running = self.running.pop(key)
-            local.kill(running.folder)
-            if running.handle >= 0:
-                self.floor.unwatch(running.handle)
-                os.close(running.handle)
+            self.floor.backend.forget(self.running.pop(key).folder)
 
     def _place(self, run: Run, step: PlannedStep) -> steps.Place:
         return steps.Place(self.capsules[run.process].folder, step.label, run.plan.labels)

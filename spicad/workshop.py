@@ -7,17 +7,21 @@ queue's order is waiting.py's, a run's bookkeeping run.py's, what is done for on
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from spicad import closing
+from spicad.archive.locality import places_of, shares_of
 from spicad.archive.picks import picks_from
-from spicad.backends import local
 from spicad.capsule import Capsule, folder_of
 from spicad.desk import Vetted
 from spicad.jobfile import Job, parse
+from spicad.ledger import AWAY
 from spicad.node import hours_limit, limits_of, node_limit, weights_of
 from spicad.people import make_results_folder, person_named
 from spicad.plan import PlannedStep
@@ -26,13 +30,16 @@ from spicad.spool import Accepted
 from spicad.waiting import (
     InUse,
     Limits,
+    Node,
     Queue,
+    Ready,
     Waiting,
     Wish,
     binding_limit,
     kept_free,
     merged,
     order,
+    pairs,
 )
 from spicad.words import Phase, SpicaError, StepState
 from spicad.workbench import Floor, Running, Workbench
@@ -46,12 +53,20 @@ AHEAD = 2  # steps looked over for each slot, so that checking overlaps computin
 
 @dataclass(frozen=True)
 class Room:
-    """What there is for the steps of one run, in one pass."""
+    """What there is for steps, in one pass."""
 
+    nodes: Sequence[Node]
+    limits: Limits
     in_use: InUse
-    pending: int  # slots for steps of a higher rank that are being looked over
-    kept: int  # slots for other ranks that wait
-    held_up: str  # '' or why nothing may start
+    about_to: Mapping[int, int]  # steps that are being readied, by rank
+    ranks: Collection[int]  # of which somebody may wait
+    held_up: Callable[[int], str]  # '' or why nothing of a rank may start
+
+    def why_not(self, wish: Wish) -> str:
+        """'' when a step may start, as far as limits go."""
+        higher = sum(count for rank, count in self.about_to.items() if rank > wish.rank)
+        kept = kept_free(wish.rank, self.ranks, self.in_use, self.limits)
+        return self.held_up(wish.rank) or binding_limit(wish, self.in_use, self.limits, higher, kept)
 
 
 class Workshop:
@@ -80,61 +95,84 @@ class Workshop:
             self.vetted[process] = vetted
 
     def dispatch(self, now: float) -> None:
-        """Starts what may start, in the order of the scores."""
+        """Readies what may start, in the order of the scores; then starts the best pairs of a step and a node."""
         if self.is_draining:
             return
-        budget = AHEAD * self.floor.slots
-        held_up = node_limit(self.floor.settings)
+        nodes = self.floor.backend.nodes()
+        limits = self.limits(nodes)
+        budget = AHEAD * limits.slots
+        held_up = node_limit(self.floor.settings) or self.floor.backend.held_up()
         in_use, active = self._in_use(), self._active()
-        waiting_ranks = self.queue.ranks() | {each.rank for each in active}
-        reserved = 0
-        last_rank: int | None = None
-        pending = 0
+        about_to: Counter[int] = Counter()  # steps that are being readied, by rank
 
         def why_not(rank: int) -> str:
             return held_up or hours_limit(self.floor.settings, rank, now)
 
         def may_start(waiting: Waiting) -> bool:
-            return budget > 0 and not why_not(waiting.rank) and not self._limit_of_owner(waiting, in_use)
+            return budget > 0 and not why_not(waiting.rank) and not self._limit_of_owner(waiting, in_use, limits)
 
+        ranks = self.queue.ranks() | {each.rank for each in active}
         for candidate in merged(order(active, now, self.queue), self.queue.in_order(now, may_start), now, self.queue):
-            if last_rank is not None and candidate.rank < last_rank:
-                reserved, pending = reserved + pending, 0
-            last_rank = candidate.rank
-            if candidate.process in self.starting:
-                budget -= 1
-                pending += 1
-                continue
-            run = self.runs.get(candidate.process)
-            try:
-                if run is None and may_start(candidate):
-                    self._activate(candidate, now)
-                    budget -= 1
-                    pending += 1
-                    run = self.runs.get(candidate.process)  # there at once when its plan was remembered
-                if run is not None:
-                    kept = kept_free(candidate.rank, waiting_ranks, in_use, self.limits())
-                    room = Room(in_use, reserved, kept, why_not(candidate.rank))
-                    budget, waiting = self._go_on(run, budget, room)
-                    pending += waiting
-            except Exception as error:
-                self.set_aside(candidate.process, error)
-            if budget <= 0 and not self.bench.ready:
+            if budget <= 0:
                 break
+            process = candidate.process
+            try:
+                if process not in self.runs and process not in self.starting and may_start(candidate):
+                    self._activate(candidate, now)
+                if run := self.runs.get(process):  # there at once when its plan was remembered
+                    is_held = why_not(run.owner.rank) or self._limit_of_owner(candidate, in_use, limits)
+                    readied = self._ready_steps(run, 0 if is_held else budget)
+                    budget -= self._could_start(run, in_use, limits)
+                else:
+                    readied = int(process in self.starting)
+                budget -= readied
+                about_to[candidate.rank] += readied
+            except Exception as error:
+                self.set_aside(process, error)
+        self._start_pairs(Room(nodes, limits, in_use, about_to, ranks, why_not), now)
+
+    def _start_pairs(self, room: Room, now: float) -> None:
+        taken = {node.name: node.taken for node in room.nodes}
+        for points, ready, node in pairs(self._all_ready(room.limits), room.nodes, now, self.queue):
+            process, wish = ready.process.process, ready.wish
+            if (process, ready.step) not in self.bench.ready:
+                continue
+            if not replace(node, taken=taken[node.name]).has_room(wish) or room.why_not(wish):
+                continue
+            taken[node.name] += wish.slots
+            room.in_use.add(wish)
+            try:
+                run = self.runs[process]
+                self.bench.start(run, run.step(ready.step), wish.slots, node, points)
+            except Exception as error:
+                self.set_aside(process, error)
+
+    def _all_ready(self, limits: Limits) -> list[Ready]:
+        found = []
+        for process, number in list(self.bench.ready):
+            try:
+                found.append(self._as_ready(process, number, limits))
+            except Exception as error:
+                self.set_aside(process, error)
+        return found
+
+    def _as_ready(self, process: int, number: int, limits: Limits) -> Ready:
+        run = self.runs[process]
+        step = run.step(number)
+        files = {stem: run.plan.exposures[stem].size for stem in step.stems if stem in run.plan.exposures}
+        shares = shares_of(files, run.places)
+        return Ready(
+            process=_as_waiting(run),
+            step=number,
+            wish=self._wish(run, step, self._slots_of(step, limits)),
+            shares=shares.by_node,
+            elsewhere=shares.anywhere,
+            avoided=run.avoided.get(number, frozenset()),
+            memory_mb=self.bench.step_limits(step).memory_mb,
+        )
 
     def _active(self) -> list[Waiting]:
-        executing = [
-            Waiting(
-                run.submitted,
-                run.process,
-                int(run.owner.rank),
-                run.owner.user,
-                run.owner.group,
-                locality=run.locality,
-            )
-            for run in self.runs.values()
-        ]
-        return [*executing, *self.starting.values()]
+        return [*map(_as_waiting, self.runs.values()), *self.starting.values()]
 
     def _in_use(self) -> InUse:
         found = InUse()
@@ -142,48 +180,36 @@ class Workshop:
             found.add(self._wish(running.run, running.step, running.slots))
         return found
 
-    def limits(self) -> Limits:
-        return limits_of(self.floor.settings)
+    def limits(self, nodes: Sequence[Node]) -> Limits:
+        """Those of spica.conf; of slots there are no more than the nodes have."""
+        limits = limits_of(self.floor.settings)
+        there = sum(node.slots for node in nodes if not node.why_not)
+        return replace(limits, slots=min(limits.slots, there) if limits.slots else there)
 
     def _wish(self, run: Run, step: PlannedStep, slots: int) -> Wish:
         return Wish(run.owner.user, run.owner.group, int(run.owner.rank), slots, step.application)
 
-    def _limit_of_owner(self, waiting: Waiting, in_use: InUse) -> str:
+    def _limit_of_owner(self, waiting: Waiting, in_use: InUse, limits: Limits) -> str:
         """What holds a process back however many slots are free."""
         wish = Wish(waiting.user, waiting.group, waiting.rank)
-        return binding_limit(wish, in_use, replace(self.limits(), slots=1 << 30))
+        return binding_limit(wish, in_use, replace(limits, slots=1 << 30))
 
-    def _go_on(self, run: Run, budget: int, room: Room) -> tuple[int, int]:
-        """Starts and looks over steps of one run; what is left of the budget, and how many are being looked over."""
-        budget -= self._start_ready(run, room)
-        looking = sum(1 for key in self.bench.looking if key[0] == run.process)
-        budget -= looking
-        if budget > 0 and not room.held_up:
-            for step in list(run.open_steps()):
-                if budget <= 0:
-                    break
-                self.bench.look_over(run, step)
-                budget -= 1
-                looking += 1
-            self._start_ready(run, room)  # those with nothing to read
-        return budget, looking
+    def _ready_steps(self, run: Run, budget: int) -> int:
+        """Has steps of one run looked over, as far as the budget goes; how many are being looked over."""
+        budget -= sum(1 for key in (*self.bench.looking, *self.bench.ready) if key[0] == run.process)
+        for step in list(islice(run.open_steps(), max(budget, 0))):
+            self.bench.look_over(run, step)
+        return sum(1 for key in self.bench.looking if key[0] == run.process)
 
-    def _start_ready(self, run: Run, room: Room) -> int:
-        """Starts the steps that were looked over, as far as the limits go; how many are left."""
-        left = 0
-        for key in sorted(key for key in self.bench.ready if key[0] == run.process):
-            step = run.step(key[1])
-            wish = self._wish(run, step, self._slots_of(step))
-            if not room.held_up and not binding_limit(wish, room.in_use, self.limits(), room.pending, room.kept):
-                self.bench.start(run, step, wish.slots)
-                room.in_use.add(wish)
-            else:
-                left += 1
-        return left
+    def _could_start(self, run: Run, in_use: InUse, limits: Limits) -> int:
+        """Steps of it that only wait for slots; those that a share of slots holds keep nobody from being readied."""
+        boundless = replace(limits, slots=1 << 30)
+        steps = [run.step(number) for process, number in self.bench.ready if process == run.process]
+        wishes = [self._wish(run, step, self._slots_of(step, limits)) for step in steps]
+        return sum(1 for wish in wishes if not binding_limit(wish, in_use, boundless))
 
-    def _slots_of(self, step: PlannedStep) -> int:
+    def _slots_of(self, step: PlannedStep, limits: Limits) -> int:
         """A step wider than a limit takes all of it, rather than waiting for ever."""
-        limits = self.limits()
         return min(max(step.threads, 1), *(most for most in (limits.slots, limits.per_user, limits.per_group) if most))
 
     # ------------------------------------------------------------------ from queued to executing
@@ -305,6 +331,7 @@ class Workshop:
 
     def _take_up(self, run: Run, capsule: Capsule, why: str, now: float) -> None:
         self.runs[run.process], self.capsules[run.process] = run, capsule
+        self._find_places(run)
         log.info("process %d %s: %s", run.process, run.name, why)
         self.floor.ledger.phase(
             run.process,
@@ -323,38 +350,29 @@ class Workshop:
     def adopt(self, run: Run, capsule: Capsule, now: float) -> None:
         """A run found in executing/: steps that still run are followed, ended ones judged, lost ones begun anew."""
         self.runs[run.process], self.capsules[run.process] = run, capsule
+        self._find_places(run)
         for step in run.plan.steps:
-            if run.state[step.number] is not StepState.WAITING:
-                continue
             folder = capsule.step(step)
-            launched = local.launched_in(folder)
-            if launched is None or (folder / "interrupted.json").exists():
-                if launched is None and folder.exists():
-                    local.kill(folder)  # begun without a sandbox, and killed before it was noted
-                continue
-            run.in_hand.add(step.number)
-            running = Running(
-                run=run,
-                step=step,
-                folder=folder,
-                launched=launched,
-                handle=-1,
-                slots=self._slots_of(step),
-                key=_noted_key(folder),
-                attempt=capsule.attempts(step),
-                deadline=launched.time + self.bench.step_limits(step).time_s,
-            )
-            if launched.sandboxed and local.is_alive(launched):
-                self.bench.follow(running)
-                log.info("process %d %s: adopted, pid %d", run.process, step.folder, launched.pid)
-            else:
-                interrupted = launched.sandboxed is False or local.exit_code(folder) is None
-                local.kill(folder)
-                self.bench.judge(
-                    running, "the machine or the daemon went down while it ran" if interrupted else "", now
-                )
+            if run.state[step.number] is StepState.WAITING and not (folder / "interrupted.json").exists():
+                self._adopt_step(run, step, folder, capsule.attempts(step), now)
         if run.is_over:
             self._finish(run)
+
+    def _adopt_step(self, run: Run, step: PlannedStep, folder: Path, attempt: int, now: float) -> None:
+        backend = self.floor.backend
+        slots, time_s = max(step.threads, 1), self.bench.step_limits(step).time_s
+        running = Running(run, step, folder, slots, _noted_key(folder), attempt)
+        if news := backend.adopt(folder, slots, time_s):
+            self.bench.follow(running, news, "adopted")
+        elif end := backend.left_undone(folder):
+            run.in_hand.add(step.number)
+            self.bench.judge(running, end, now)
+
+    def _find_places(self, run: Run) -> None:
+        stems = {str(exposure.path): stem for stem, exposure in run.plan.exposures.items()}
+        with suppress(*AWAY):
+            places = places_of(stems.keys(), self.floor.node)
+            run.places = {stems[path]: nodes for path, nodes in places.items()}
 
     # ------------------------------------------------------------------ the end of a step
 
@@ -397,9 +415,8 @@ class Workshop:
             run.in_hand.discard(key[1])
         if run.cancelled_by or run.failure is not None:
             for key, running in self.bench.running.items():
-                if key[0] == run.process and not running.killed:
-                    running.killed = True
-                    local.kill(running.folder)
+                if key[0] == run.process:
+                    self.bench.kill(running)
 
     # ------------------------------------------------------------------ the end of a run
 
@@ -476,8 +493,10 @@ class Workshop:
         run.cancelled_by = who
         self._go_or_finish(run)
 
-    def next_deadline(self) -> float | None:
-        return min((running.deadline for running in self.bench.running.values() if not running.killed), default=None)
+
+def _as_waiting(run: Run) -> Waiting:
+    owner = run.owner
+    return Waiting(run.submitted, run.process, int(owner.rank), owner.user, owner.group, locality=run.locality)
 
 
 def carried(job: Any, accepted: Accepted) -> Job:

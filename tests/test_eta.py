@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spicad import tables
-from spicad.archive.locality import share_on
+from spicad.archive.locality import places_of, shares_of
 from spicad.eta import LEAST, range_of, time_left
 from spicad.fair_share import recent_use
 from spicad.tables import Exposure, Process, Step
@@ -123,17 +123,29 @@ def test_use_is_what_the_rows_say_with_slots_and_without_reused_steps() -> None:
 # Locality
 
 
+def share(node: str, files: dict[str, int]) -> float:
+    return shares_of(files, places_of(files, "n1")).on(node)
+
+
 def test_locality_is_the_share_of_the_bytes_that_lie_on_the_node() -> None:
     here, there, both = exposure("a.fits", "n1"), exposure("b.fits", "n2"), exposure("c.fits", "n1")
     exposure("c.fits", "n2")
 
-    assert share_on("n1", {here: 100, there: 300, both: 100}) == pytest.approx(0.4)
-    assert share_on("n2", {here: 100, there: 300, both: 100}) == pytest.approx(0.8)
-    assert share_on("n1", {"/home/alice/own.fits": 10, there: 10}) == pytest.approx(0.5)
+    assert share("n1", {here: 100, there: 300, both: 100}) == pytest.approx(0.4)
+    assert share("n2", {here: 100, there: 300, both: 100}) == pytest.approx(0.8)
+    assert share("n3", {here: 100, there: 300, both: 100}) == 0
+    assert share("n1", {"/home/alice/own.fits": 10, there: 10}) == pytest.approx(0.5)
 
 
 def test_everything_is_local_where_there_is_one_node() -> None:
     exposure("a.fits", "n1")
 
-    assert share_on("n1", {"/data/a.fits": 1, "/data/unknown.fits": 1}) == 1
-    assert share_on("n1", {}) == 1
+    assert share("n1", {"/data/a.fits": 1, "/data/unknown.fits": 1}) == 1
+    assert share("n1", {}) == 1
+
+
+def test_what_the_archive_does_not_know_is_as_near_to_every_node() -> None:
+    there = exposure("b.fits", "n2")
+
+    assert share("n3", {there: 30, "/home/alice/own.fits": 10}) == pytest.approx(0.25)
+    assert share("n2", {there: 30, "/home/alice/own.fits": 10}) == 1

@@ -30,6 +30,7 @@ from life import (
 )
 
 from spicad import people
+from spicad.backends import local
 
 LATER = f"not_before = {datetime.now(UTC) + timedelta(days=2):%Y-%m-%dT%H:%M:%SZ}"
 
@@ -426,7 +427,7 @@ def test_a_running_process_is_held_after_its_steps_and_goes_on_when_released(
 def test_a_running_process_is_cancelled_with_its_steps(who: Users, life: Life, spica: RunningSpica) -> None:
     process = taken(life, text=job_text(spica, "wait", exposures=2), uid=who.alice.pw_uid)
     life.until(lambda: len(life.daemon.workshop.bench.running) == 2, "two steps to run")
-    pids = [running.launched.pid for running in life.daemon.workshop.bench.running.values()]
+    pids = [local.launched_in(running.folder).pid for running in life.daemon.workshop.bench.running.values()]
 
     assert not order(life, "cancel", process, who.alice.pw_uid, 'why = "wrong night"')
 

@@ -262,7 +262,7 @@ def test_a_step_outlives_its_daemon_and_is_adopted_by_the_next(spica: RunningSpi
     pid = launched(spica).pid
 
     life = live()
-    assert [each.launched.pid for each in life.daemon.workshop.bench.running.values()] == [pid]
+    assert [local.launched_in(each.folder).pid for each in life.daemon.workshop.bench.running.values()] == [pid]
     let_go(spica)
 
     assert life.until_over(process) == "COMPLETED"

@@ -13,6 +13,7 @@ from conftest import RunningSpica
 from life import Life, drop, job_text, made_ready, order_text
 
 from spicad import steps
+from spicad.backends import local
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_a_cancelled_run_leaves_no_process_behind(spica, life_of):
     drop(spica, "order.spica", order_text("cancel", 1))
 
     assert life_of.until_over(1) == "ABORTED"
-    assert not Path(f"/proc/{running.launched.pid}").exists()
+    assert not Path(f"/proc/{local.launched_in(running.folder).pid}").exists()
 
 
 def test_a_step_that_takes_too_long_is_stopped_and_said_to_have(spica, life_of):

@@ -1,1 +1,1 @@
-"""The engines that run steps. Each is one module with the same verbs: start, adopt, exit_code, kill."""
+"""The backends that run steps: local.py on this machine, slurm.py on a cluster; backend.py says what both answer to."""

@@ -1,4 +1,4 @@
-"""Steps as processes of this machine: start, adopt after a restart, ask for the exit code, kill.
+"""Steps as processes of this machine: start, adopt after a restart, ask for the exit code, kill; the backend `Local`.
 
 A step outlives the daemon. What is known of it stands in its folder: launch.json (who it is), status (bwrap's words on
 its end), log. A sandboxed tool does not begin before launch.json is written: bwrap waits for its arguments until then.
@@ -12,7 +12,7 @@ import os
 import resource
 import select
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -20,7 +20,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from spicad import sandbox
+from spicad.backends.backend import End, Limits, News, Task
+from spicad.config import Settings
 from spicad.durable import write_file
+from spicad.node import idle_share
+from spicad.waiting import Node
 
 log = logging.getLogger("spicad")
 
@@ -32,14 +36,6 @@ LONGEST_END_S = 5
 MOST = 1 << 62  # more than any limit that somebody means
 MOST_PROCESSES = 512
 MOST_OPEN_FILES = 16384  # SWarp opens image and weight of each exposure at once
-
-
-@dataclass(frozen=True)
-class Limits:
-    memory_mb: int
-    disk_mb: int
-    time_s: float
-    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -62,13 +58,16 @@ def start(
     now: float,
     read_only: Sequence[Path] = (),
     papers: Mapping[str, str] = MappingProxyType({}),
+    is_bound: bool = False,
 ) -> Launched:
     """Starts `argv` in folder/job with its output going to folder/log. Raises OSError when it cannot be started.
 
-    `papers` are texts about the step, written to its folder while the tool's process comes up.
+    `papers` are texts about the step, written to its folder while the tool's process comes up. With `is_bound` the
+    sandbox ends with the process that has started it, as it must on a node that is not the daemon's.
     """
     if sandboxed:
-        return _start_sandboxed(folder, argv, inputs, limits, now, read_only, papers)
+        return _start_sandboxed(folder, argv, inputs, limits, now, read_only, papers, is_bound)
+    folder = folder.absolute()
     for name, path in inputs.items():
         with suppress(FileExistsError):
             os.symlink(path, folder / "in" / name)
@@ -94,8 +93,11 @@ def _start_sandboxed(
     now: float,
     read_only: Sequence[Path],
     papers: Mapping[str, str],
+    is_bound: bool,
 ) -> Launched:
     options = sandbox.options(folder, inputs, read_only)
+    if is_bound:
+        options.insert(0, "--die-with-parent")
     reading, writing = os.pipe()
     status = os.open(folder / "status", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o640)
     try:
@@ -257,3 +259,116 @@ def _end(init: int) -> None:
 def _kill(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+@dataclass
+class _Followed:
+    """`handle` is a pidfd: readable when the process ends, whoever its parent is. Without one it has ended already."""
+
+    launched: Launched
+    handle: int
+    slots: int
+    deadline: float
+    is_killed: bool = False
+    is_timed_out: bool = False
+
+
+class Local:
+    """This machine as the one node. `watch` and `unwatch` are given handles that the daemon's loop waits for."""
+
+    def __init__(self, settings: Settings, watch: Callable[[int], None], unwatch: Callable[[int], None]) -> None:
+        self.settings = settings
+        self._watch, self._unwatch = watch, unwatch
+        self._followed: dict[Path, _Followed] = {}
+
+    def nodes(self) -> Sequence[Node]:
+        taken = sum(each.slots for each in self._followed.values())
+        return (Node(self._name, self.settings.daemon.slots, taken, idle_share()),)
+
+    @property
+    def _name(self) -> str:
+        return str(self.settings.daemon.node)
+
+    def held_up(self) -> str:
+        return ""
+
+    def start(self, task: Task, now: float) -> News:
+        launched = start(
+            task.folder, task.argv, task.inputs, task.limits, task.sandboxed, now, task.read_only, task.papers
+        )
+        return self._follow(task.folder, launched, task.slots, task.limits.time_s)
+
+    def adopt(self, folder: Path, slots: int, time_s: float) -> News | None:
+        launched = launched_in(folder)
+        if launched is None or not launched.sandboxed or not is_alive(launched):
+            return None
+        return self._follow(folder, launched, slots, time_s)
+
+    def left_undone(self, folder: Path) -> End | None:
+        launched = launched_in(folder)
+        if launched is None:
+            if folder.exists():
+                kill(folder)  # begun without a sandbox, and killed before it was noted
+            return None
+        code = exit_code(folder) if launched.sandboxed else None
+        kill(folder)
+        why = "the machine or the daemon went down while it ran" if code is None else ""
+        return End(folder, code, why, node=self._name, started=launched.time)
+
+    def _follow(self, folder: Path, launched: Launched, slots: int, time_s: float) -> News:
+        handle = -1
+        with suppress(ProcessLookupError):
+            handle = os.pidfd_open(launched.pid)
+            self._watch(handle)
+        self._followed[folder] = _Followed(launched, handle, slots, launched.time + time_s)
+        return News(folder, self._name, launched.time, who=f"pid {launched.pid}")
+
+    def look(self, now: float) -> Sequence[End]:
+        """Steps that have ended; those that take too long are ended, and told at the next look."""
+        waiting = {each.handle: folder for folder, each in self._followed.items() if each.handle >= 0}
+        poll = select.poll()
+        for handle in waiting:
+            poll.register(handle, select.POLLIN)
+        ended = [waiting[handle] for handle, _ in poll.poll(0)]
+        ended += [folder for folder, each in self._followed.items() if each.handle < 0]
+        found = [self._ended(folder) for folder in ended]
+        for folder, each in self._followed.items():
+            if now > each.deadline and not each.is_killed:
+                each.is_timed_out = each.is_killed = True
+                kill(folder)
+        return found
+
+    def _ended(self, folder: Path) -> End:
+        followed = self._let_go(folder)
+        launched, status = followed.launched, None
+        with suppress(ChildProcessError):
+            _, status = os.waitpid(launched.pid, os.WNOHANG)
+        code = exit_code(folder)
+        if code is None and not launched.sandboxed and status is not None:
+            code = os.waitstatus_to_exitcode(status)
+            code = 128 - code if code < 0 else code
+        if code is None or launched.sandboxed:
+            kill(folder)  # nothing that the tool left behind may go on
+        interrupted = "it was killed from outside" if code is None and not followed.is_killed else ""
+        return End(folder, code, interrupted, "", followed.is_timed_out, self._name, launched.time)
+
+    def _let_go(self, folder: Path) -> _Followed:
+        followed = self._followed.pop(folder)
+        if followed.handle >= 0:
+            self._unwatch(followed.handle)
+            os.close(followed.handle)
+        return followed
+
+    def kill(self, folder: Path) -> None:
+        if folder in self._followed:
+            self._followed[folder].is_killed = True
+        kill(folder)
+
+    def forget(self, folder: Path) -> None:
+        kill(folder)
+        if folder in self._followed:
+            self._let_go(folder)
+
+    @property
+    def next_time(self) -> float | None:
+        return min((each.deadline for each in self._followed.values() if not each.is_killed), default=None)
