@@ -1,43 +1,313 @@
-"""Steps on a real Slurm of three nodes: begun, placed, followed, cancelled, lost with their node, and adopted.
+"""A real Slurm of three nodes under Spica: where steps go, and what becomes of them when a part of the cluster fails.
 
-What every backend must do is told in test_engines.py; the stack of a made sky at the end of this file.
+What it does like any other backend is told in test_backends.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import life
 import pytest
-from cluster import Cluster, cluster  # noqa: F401
+from cluster import CPUS, Cluster, on_cluster
+from cluster import cluster as cluster
 from conftest import RunningSpica
-from life import Life, drop, job_text, made_ready
+from life import Life, drop, job_text, let_go, made_ready, order_text, steps
 
-SLURM = """
-[slurm]
-poll_s = 0.2
-"""
+from spicad.backends import on_node
+from spicad.backends.slurm import nice_of
+from spicad.tables import Exposure
+
+ROOT = Path(__file__).parent.parent
+Lives = Callable[[], Life]
+
+# Waits like `wait`, but locks nothing: a lost one and its successor may run beside each other.
+LINGER = life.WAIT.replace('"wait"', '"linger"').replace('["flock"]', '["sh"]')
+LINGER = LINGER.replace('"-n", "-E", "99", "{exposure}", "sh", ', "")
 
 
 @pytest.fixture
-def spica(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningSpica]:  # noqa: F811
-    monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+def spica(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningSpica]:
     ready = made_ready(tmp_path)
-    ready.conf.write_text(ready.conf.read_text().replace("slots = 2", 'backend = "slurm"') + SLURM)
+    ready.application("linger", LINGER)
+    on_cluster(ready, cluster, monkeypatch)
     yield ready
     ready.end()
 
 
 @pytest.fixture
-def alive(spica: RunningSpica) -> Iterator[Life]:
-    life = Life(spica)
-    yield life
-    life.stop()
+def live(spica: RunningSpica) -> Iterator[Lives]:
+    lives: list[Life] = []
+
+    def another() -> Life:
+        if lives:
+            lives.pop().stop()
+        lives.append(Life(spica))
+        return lives[0]
+
+    yield another
+    if lives:
+        lives[0].stop()
 
 
-def test_a_step_runs_on_a_node_and_its_product_comes_back(spica, alive):
-    drop(spica, "a.spica", job_text(spica, "copy", exposures=3))
+@pytest.fixture
+def alive(live: Lives) -> Life:
+    return live()
+
+
+def taken(folder: Path) -> dict[str, object]:
+    """Which node has taken a step up."""
+    try:
+        return dict(json.loads((folder / on_node.TAKEN).read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def running(alive: Life, spica: RunningSpica, application: str, exposures: int = 1, more: str = "") -> list[str]:
+    """The nodes that the steps of a process run on."""
+    drop(spica, "try.spica", job_text(spica, application, exposures=exposures, more=more))
+    alive.until(lambda: len([1 for each in steps(spica) if taken(each)]) == exposures, "the steps to run")
+    alive.until(
+        lambda: all(each.started for each in alive.daemon.workshop.bench.running.values()), "that to be noticed"
+    )
+    return sorted(str(taken(each)["node"]) for each in steps(spica))
+
+
+# ---------------------------------------------------------------------- where steps go
+
+
+def test_steps_go_to_the_nodes_that_store_what_they_read(spica: RunningSpica, alive: Life) -> None:
+    homes = {spica.exposures[0]: "n2", spica.exposures[1]: "n3", spica.exposures[2]: "n2"}
+    for path, node in homes.items():
+        Exposure.insert(
+            obs_id=path.name, name=path.name, node=node, path=str(path), path_key=path.name, sha256=path.name,
+            bytes=path.stat().st_size, mtime_ns=0, registered=0,
+        ).execute()  # fmt: skip
+
+    drop(spica, "try.spica", job_text(spica, "copy", exposures=3))
+    assert alive.until_over(1) == "COMPLETED"
+
+    went = {(each.label, each.node) for each in life.Step.select().where(life.Step.process == 1)}
+    assert went == {(path.name.removesuffix(".fits"), node) for path, node in homes.items()}
+
+
+def test_what_lies_nowhere_in_particular_is_spread_over_the_nodes(spica: RunningSpica, alive: Life) -> None:
+    nodes = running(alive, spica, "wait", exposures=3)
+    let_go(spica)
 
     assert alive.until_over(1) == "COMPLETED"
-    products = list(spica.results.glob("*/*/run-1/products/*.fits"))
-    assert len(products) == 3
+    assert set(nodes) <= {"n1", "n2", "n3"}
+
+
+def test_few_jobs_wait_in_slurm_and_the_others_in_spicas_order(
+    spica: RunningSpica, alive: Life, cluster: Cluster
+) -> None:
+    for number in range(4):
+        drop(spica, f"{number}.spica", job_text(spica, "linger", name=f"n{number}", exposures=3))
+    room = CPUS * len(cluster.nodes) + 2
+
+    alive.until(lambda: len(alive.daemon.workshop.bench.running) == room, "all nodes and two places to be taken")
+    alive.until_quiet()
+    alive.passes(5)
+
+    assert len(alive.daemon.workshop.bench.running) == room
+    alive.until(lambda: sum(job[2] == "RUNNING" for job in ours(cluster, alive)) == room - 2, "all nodes to be taken")
+    assert sum(job[2] == "PENDING" for job in ours(cluster, alive)) == 2
+    for number in range(4):
+        drop(spica, f"c{number}.spica", order_text("cancel", number + 1))
+    alive.until(lambda: not alive.daemon.workshop.runs and not len(alive.daemon.workshop.queue), "all to be cancelled")
+
+
+def ours(cluster: Cluster, alive: Life) -> list[list[str]]:
+    names = set(alive.daemon.floor.backend._jobs)
+    return [job for job in cluster.jobs() if job[1] in names]
+
+
+def test_a_better_score_is_put_back_less() -> None:
+    assert nice_of(3999.0) < nice_of(3000.0) < nice_of(0.0)
+    assert nice_of(5000.0) == 0
+
+
+# ---------------------------------------------------------------------- what fails
+
+
+def test_what_slurm_refuses_is_told_in_its_own_words(spica: RunningSpica, alive: Life) -> None:
+    text = job_text(spica, "copy").replace('each = "exposure"', 'each = "exposure"\nmemory_mb = 900000')
+
+    drop(spica, "try.spica", text)
+
+    assert alive.until_over(1) == "ERROR"
+    report = " ".join(next(spica.results.glob("*/*/run-1/report.txt")).read_text().split())
+    assert "Slurm refuses it: " in report
+    assert "Requested node configuration is not available" in report
+
+
+def test_a_step_of_a_lost_node_runs_again_elsewhere_and_the_lost_ones_late_result_is_refused(
+    spica: RunningSpica, alive: Life, cluster: Cluster
+) -> None:
+    (lost,) = running(alive, spica, "linger")
+    cluster.unplug(lost)
+    cluster.give_up(lost)
+    try:
+        alive.until(lambda: len(steps(spica)) == 2 and taken(steps(spica)[0]), "the second attempt")
+        second, first = steps(spica)
+        assert taken(second)["node"] != lost
+
+        (first / "job/go").touch()  # the lost one goes on, and comes to its end
+        alive.until((first / on_node.ENDED).exists, "its late result")
+        alive.passes(5)
+        assert spica.phase(1) == "EXECUTING"
+        assert not (second / on_node.ENDED).exists()
+
+        (second / "job/go").touch()
+        assert alive.until_over(1) == "COMPLETED"
+        assert len(steps(spica)) == 2
+        assert life.Step.get(life.Step.process == 1).node == taken(second)["node"]
+    finally:
+        cluster.bring_back(lost)
+
+
+def test_a_step_waits_for_slurm_while_its_controller_is_away_and_goes_on_after(
+    spica: RunningSpica, alive: Life, cluster: Cluster
+) -> None:
+    running(alive, spica, "linger")
+    cluster.kill_controller()
+    try:
+        drop(spica, "more.spica", job_text(spica, "copy", name="more"))
+        alive.until(alive.daemon.floor.backend.held_up, "it to be noticed")
+        alive.until_quiet()
+
+        let_go(spica)
+        assert alive.until_over(1) == "COMPLETED"  # its end is seen without Slurm
+        assert spica.phase(2) != "COMPLETED"
+    finally:
+        cluster.start_controller()
+
+    assert alive.until_over(2) == "COMPLETED"
+
+
+def test_jobs_that_a_dying_controller_forgot_are_submitted_again_once(
+    spica: RunningSpica, alive: Life, cluster: Cluster
+) -> None:
+    """It answers that it has taken them, and dies before it writes that down."""
+    backend = alive.daemon.floor.backend
+    drop(spica, "try.spica", job_text(spica, "copy", exposures=3))
+    alive.until(lambda: alive.daemon.workshop.bench.running, "the steps to be handed over")
+    alive.until(lambda: any(job.is_submitted for job in backend._jobs.values()), "Slurm to take them")
+    cluster.kill_controller()
+    (cluster.folder / "state" / "job_state").unlink(missing_ok=True)
+    (cluster.folder / "state" / "job_state.old").unlink(missing_ok=True)
+    cluster.start_controller()
+
+    assert alive.until_over(1) == "COMPLETED"
+    assert {len(list(each.parent.glob(f"{each.name}*"))) for each in steps(spica)} <= {1, 2}
+    assert len(list(spica.results.glob("*/*/run-1/products/*"))) == 3
+
+
+def test_a_job_that_never_came_to_slurm_is_submitted_by_the_next_daemon(spica: RunningSpica, live: Lives) -> None:
+    alive = live()
+    alive.daemon.floor.backend._is_under_way = True  # killed before its first round
+    drop(spica, "try.spica", job_text(spica, "copy"))
+    alive.daemon.floor.backend._nodes = [life_node()]
+    alive.until(lambda: steps(spica), "the step to be laid out")
+
+    assert live().until_over(1) == "COMPLETED"
+    assert len(steps(spica)) == 1
+
+
+def life_node():  # type: ignore[no-untyped-def]
+    from spicad.waiting import Node
+
+    return Node("n1", CPUS)
+
+
+def test_a_job_that_somebody_cancels_in_slurm_is_tried_again(
+    spica: RunningSpica, alive: Life, cluster: Cluster
+) -> None:
+    running(alive, spica, "linger")
+    (job,) = ours(cluster, alive)
+
+    assert cluster.run("scancel", job[0]).returncode == 0
+    alive.until(lambda: len(steps(spica)) == 2 and taken(steps(spica)[0]), "the second attempt")
+    let_go(spica)
+
+    assert alive.until_over(1) == "COMPLETED"
+
+
+def test_a_job_that_waits_in_slurm_is_adopted_and_cancelled(spica: RunningSpica, live: Lives, cluster: Cluster) -> None:
+    cluster.run("scontrol", "update", "PartitionName=main", "State=DOWN")
+    try:
+        alive = live()
+        drop(spica, "try.spica", job_text(spica, "linger"))
+        alive.until(lambda: any(job[2] == "PENDING" for job in ours(cluster, alive)), "the job to wait")
+        alive.until(lambda: "PartitionDown" in life.Step.get(life.Step.process == 1).why, "what it waits for")
+
+        alive = live()
+        alive.until(lambda: ours(cluster, alive), "it to be followed")
+        drop(spica, "order.spica", order_text("cancel", 1))
+        assert alive.until_over(1) == "ABORTED"
+        assert not [job for job in cluster.jobs() if job[2] in ("PENDING", "RUNNING")]
+    finally:
+        cluster.run("scontrol", "update", "PartitionName=main", "State=UP")
+
+
+def test_a_job_meant_for_a_node_that_has_gone_runs_on_another(
+    spica: RunningSpica, alive: Life, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spicad.backends.slurm.PINNED_S", 0.5)
+    alive.until(lambda: len(alive.daemon.floor.backend._nodes) == 3, "the nodes to be known")
+    cluster.run("scontrol", "update", "NodeName=n3", "State=DRAIN", "Reason=test")
+    try:
+        alive.daemon.floor.backend._nodes = [each for each in alive.daemon.floor.backend._nodes if each.name == "n3"]
+        drop(spica, "try.spica", job_text(spica, "copy"))
+
+        assert alive.until_over(1) == "COMPLETED"
+        assert life.Step.get(life.Step.process == 1).node in ("n1", "n2")
+    finally:
+        cluster.run("scontrol", "update", "NodeName=n3", "State=RESUME")
+        cluster.wait_until_idle()
+
+
+# ---------------------------------------------------------------------- on the node
+
+
+def on_a_node(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "spicad.backends.on_node", str(folder), name]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def laid_out(tmp_path: Path) -> Path:
+    for name in ("cfg", "in", "job"):
+        (tmp_path / "step" / name).mkdir(parents=True)
+    limits = {"memory_mb": 500, "disk_mb": 10, "time_s": 60, "threads": 1}
+    task = {"name": "a", "argv": ["/usr/bin/touch", "done"], "inputs": {}, "limits": limits, "sandboxed": True}
+    (tmp_path / "step" / on_node.TASK).write_text(json.dumps({**task, "read_only": []}))
+    return tmp_path / "step"
+
+
+def test_an_attempt_is_taken_up_once_whatever_slurm_does(laid_out: Path) -> None:
+    assert on_a_node(laid_out, "a").returncode == 0
+    ended = (laid_out / on_node.ENDED).read_text()
+
+    again = on_a_node(laid_out, "a")
+
+    assert again.returncode != 0
+    assert "it was taken up before" in again.stderr
+    assert (laid_out / on_node.ENDED).read_text() == ended
+
+
+def test_a_job_of_an_attempt_that_was_put_aside_does_not_touch_the_next(laid_out: Path) -> None:
+    late = on_a_node(laid_out, "an-earlier-one")
+
+    assert late.returncode != 0
+    assert "the step is at a by now" in late.stderr
+    assert not (laid_out / on_node.TAKEN).exists()
+
+
+def test_a_node_without_the_results_folder_says_so(tmp_path: Path) -> None:
+    assert "Is the results folder mounted" in on_a_node(tmp_path / "nothing", "a").stderr
