@@ -70,6 +70,7 @@ setup(
             "snooppix = spicad.snooping:main",
             "photometrix = spicad.reduction.photometrix.__main__:main",
             "preprocess = spicad.reduction.preprocess.__main__:main",
+            "qualityfits = spicad.reduction.qualityfits.__main__:main",
             "astrometrix = spicad.reduction.astrometrix.__main__:main",
         ]
     },

@@ -91,6 +91,7 @@ class Capsule:
             write_file(f"{folder}/{setup.application}.conf", setup.effective.text())
         record["stored"] = sorted(setup.stored)
         for name, content in setup.stored.items():
+            os.makedirs(os.path.dirname(f"{folder}/{name}"), exist_ok=True)  # folders of etc/ keep their names
             write_file(f"{folder}/{name}", content)
         write_file(f"{folder}/setup.json", _json(record))
 

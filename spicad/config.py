@@ -50,6 +50,7 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
         Key("reference", "text", "", "Reference catalogue (FITS LDAC) for jobs that name none"),
         Key("applications", "text", "applications", "Folder of application descriptors, see spica-application(5)"),
         Key("instruments", "text", "instruments", "Folder of instruments, see spica-instrument(5)"),
+        Key("quality", "text", "quality", "Folder of the grades' thresholds, see qualityfits(1)"),
         Key("rules", "text", "rules", "Folder of rules files, see spica-rules(5)"),
         Key("configurations", "text", "configurations", "Folder of system, group and user configurations"),
         Key("programs", "list of texts", [], "Folders looked in for the tools before PATH"),
@@ -274,7 +275,7 @@ APPLICATION_SLOTS = re.compile(r"(?P<application>[a-z0-9_-]+)=(?P<slots>[1-9][0-
 FIGURE = re.compile(r"(?P<name>[^=\s]+)=(?P<figure>[0-9]{1,9}(\.[0-9]{1,6})?)")
 HOURS = re.compile(r"(?P<from>([01]\d|2[0-3]):[0-5]\d)-(?P<to>([01]\d|2[0-3]):[0-5]\d)")
 
-PATH_OPTIONS = ("spool", "results", "applications", "instruments", "rules", "configurations", "reference")
+PATH_OPTIONS = ("spool", "results", "applications", "instruments", "quality", "rules", "configurations", "reference")
 
 
 class Section:

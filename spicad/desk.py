@@ -24,7 +24,7 @@ from spicad.archive.headers import Exposure, odd_beside_others, read_exposure, s
 from spicad.archive.instruments import Instruments, instruments_in, shipped
 from spicad.archive.picks import Picked, Picks
 from spicad.background import Stopped
-from spicad.config import Settings
+from spicad.config import Settings, shipped_folder
 from spicad.jobfile import Job, unknown_applications
 from spicad.people import Person, belongs_to, permitted
 from spicad.plan import PREPARERS, Dropped, Ingredients, Plan, plan
@@ -222,7 +222,14 @@ class Desk:
         for keyword, (_, path) in configurations.stored_files(application, effective, folders).items():
             problems += configurations.check_stored(application, keyword, path, columns)
             stored[configurations.stored_target(application, keyword)] = path.read_bytes()
+        for name in application.folders:
+            stored |= {f"{name}/{path.name}": path.read_bytes() for path in sorted(self._folder(name).glob("*.toml"))}
         return Setup(application.name, tool, effective, stored)
+
+    def _folder(self, name: str) -> Path:
+        """The one that spica.conf names, or the one that came with Spica."""
+        named = Path(getattr(self.settings.paths, name))
+        return named if named.is_dir() else shipped_folder() / name
 
     # ------------------------------------------------------------------ the archive
 

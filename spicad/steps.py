@@ -204,6 +204,7 @@ def lay_out(folder: Path, looked: Looked, setup: Setup, application: Application
     if looked.settings is not None:
         (folder / "cfg" / configuration_target(application)).write_text(looked.settings.text(), encoding="ascii")
     for name, content in setup.stored.items():
+        (folder / "cfg" / name).parent.mkdir(exist_ok=True)
         (folder / "cfg" / name).write_bytes(content)
     assert looked.command is not None
     for name, text in looked.command.lists.items():

@@ -96,6 +96,10 @@ DANGEROUS = {
     "photometrix": """
         HEADER_SUFFIX OUTPUT_DIR REFERENCE_NAME CHECKPLOTS ITERATIONS_MAX
     """,
+    "qualityfits": """
+        FLAT_NAME WEIGHT_NAME MASK_NAME ASTREFCAT_NAME ORIGINS_NAME EARLIER_NAME OUTPUT_DIR OUTPUT_NAME INSTRUMENTS_DIR
+        QUALITY_DIR NTHREADS PSFVAR_DEGREES PREVIEW_SIZE
+    """,
 }
 ATTACKS = (
     "/etc/passwd",
@@ -142,7 +146,7 @@ def problems_of(name: str, text: str) -> list[str]:
 def test_seven_tools_and_our_own_program_are_described():
     assert set(TOOLS) == set(DANGEROUS)
     assert {name for name, each in APPLICATIONS.items() if each.is_our_own} == {
-        "prepare", "prepare-map", "photometrix", "astrometrix",
+        "prepare", "prepare-map", "photometrix", "astrometrix", "qualityfits",
     }  # fmt: skip
 
 

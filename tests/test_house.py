@@ -37,6 +37,7 @@ LAYERS = {
     "our own science programs": (
         "spicad.reduction", "spicad.reduction.*", "spicad.reduction.astrometrix.*", "spicad.reduction.photometrix.*",
         "spicad.reduction.preprocess.*",
+        "spicad.reduction.qualityfits.*",
     ),
     "mail": ("spicad.sending", "spicad.outbox", "spicad.report", "spicad.letters"),
     "jobs and decisions": ("spicad.jobfile", "spicad.picking", "spicad.plan", "spicad.desk"),

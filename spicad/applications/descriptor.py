@@ -22,6 +22,7 @@ TAKES = ("first", "sum", "least", "most", "mean", "median", "rms", "rows")
 FUNCTIONS = ("ccds_astray", "reference_matches")  # those of figures.py
 BEFORE_CHECKS = ("usable_detections", "stars_on_field", "readable_positions")  # those of before.py
 TOLD = ("", "sum", "median", "least", "most", "each")
+FOLDERS = ("instruments", "quality")  # of [paths] in spica.conf
 STORED_KINDS = ("columns", "numbers", "cards", "text", "binary")
 
 TOP_KEYS = (
@@ -39,6 +40,7 @@ TOP_KEYS = (
     Key("time_s", "number", 3600, "Most seconds of a step", minimum=1),
     Key("time_s_per_exposure", "number", 0, "Seconds to add for each exposure of the step", minimum=0),
     Key("threads", "integer", 1, "Threads of a step", minimum=1, maximum=256),
+    Key("folders", "list of texts", [], f"Folders of etc/ that it reads, copied to cfg/: {', '.join(FOLDERS)}"),
     Key("free", "list of texts", [], "Keywords that a configuration may set to any value of their kind"),
     Key("any_word", "list of texts", [], "Keywords that take words beyond those the tool lists"),
     Key("passed_over", "list of texts", [], "Owned keywords that a configuration may hold without effect or complaint"),
@@ -309,6 +311,7 @@ class Application:
     time_s: float
     time_s_per_exposure: float
     threads: int
+    folders: tuple[str, ...]
     free: frozenset[str]
     any_word: frozenset[str]
     passed_over: frozenset[str]
@@ -554,7 +557,11 @@ def _unknown_references(document: Document, application: Application) -> list[Pr
 
 def _bad_names(document: Document, application: Application) -> list[Problem]:
     """Names inside a step are plain: a tool cuts them at spaces and commas and takes a leading - for an option."""
-    problems = []
+    problems = [
+        document.problem(("folders",), f'"{name}" is no folder that a tool may read.', nearest(name, FOLDERS))
+        for name in application.folders
+        if name not in FOLDERS
+    ]
     for kind, files in (("input", application.inputs), ("output", application.outputs)):
         for name, each in files.items():
             plain = each.file.replace("{stem}", "img0001").replace("*", "x" if kind == "output" else "*")

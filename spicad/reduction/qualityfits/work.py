@@ -1,0 +1,152 @@
+"""From an exposure to all that qualityfits leaves: opened, each CCD looked at, measured, graded, written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from spicad import __version__
+from spicad.archive.headers import stem_of
+from spicad.archive.instruments import instruments_in, shipped
+from spicad.archive.quality import TABLES, Reason, Report, write_report
+from spicad.archive.thresholds import Thresholds, proposed, shipped_thresholds, thresholds_for
+from spicad.reduction import ldac
+from spicad.reduction.ldac import CcdCatalogue
+from spicad.reduction.qualityfits import maps
+from spicad.reduction.qualityfits.ccd import CcdResult, Orders, looked_at
+from spicad.reduction.qualityfits.exposure import Companion, Exposure, open_exposure
+from spicad.reduction.qualityfits.measure import Whole, measured, quiet
+from spicad.reduction.qualityfits.reference import read_reference
+from spicad.reduction.qualityfits.tables import write_tables
+from spicad.reduction.qualityfits.tools import Tools
+from spicad.words import SpicaError
+
+PROGRAM = f"qualityfits {__version__}"
+COMPANIONS = {"flat": "FLAT_NAME", "weight": "WEIGHT_NAME", "mask": "MASK_NAME"}
+
+
+def look_at(source: Path, folder: Path, scratch: Path, values: Mapping[str, Any]) -> Report:
+    """Everything. An exposure that cannot be read gets a report with the problem, and nothing else."""
+    name = stem_of(source) if values["OUTPUT_NAME"].upper() == "AUTO" else values["OUTPUT_NAME"]
+    instruments = shipped() if _is_auto(values["INSTRUMENTS_DIR"]) else instruments_in(Path(values["INSTRUMENTS_DIR"]))
+    tools = Tools(scratch)
+    companions = {
+        kind: Companion(Path(values[keyword]), scratch, kind) for kind, keyword in COMPANIONS.items() if values[keyword]
+    }
+    try:
+        exposure = open_exposure(source, scratch, instruments, values)
+    except SpicaError as error:
+        report = _unreadable(source, str(error))
+        write_report(folder / f"{name}{TABLES['json']}", report)
+        return report
+    rules = shipped_thresholds() if _is_auto(values["QUALITY_DIR"]) else Path(values["QUALITY_DIR"])
+    thresholds = thresholds_for(rules, exposure.known_as, exposure.filter)
+    orders = Orders(
+        values=values,
+        tools=tools,
+        count=len(exposure.ccds),
+        companions=companions,
+        zero_point=exposure.zero_point if exposure.zero_point is not None else 0.0,
+        is_stack=exposure.is_stack,
+        shrink=_shrink(exposure, values["PREVIEW_SIZE"]),
+    )
+    results = _results(exposure, orders)
+    stars = None
+    if values["ASTREFCAT_NAME"]:
+        told = exposure.told
+        epoch = 2000.0 + (told.mjd - 51544.5) / 365.25 if told and told.mjd else None
+        stars = read_reference(Path(values["ASTREFCAT_NAME"]), epoch)
+    with quiet():
+        whole = measured(exposure, results, stars, thresholds, values)
+    report = _report(whole, thresholds, tools)
+    _write(whole, report, folder, name)
+    return report
+
+
+def _is_auto(text: str) -> bool:
+    return text.upper() == "AUTO"
+
+
+def _shrink(exposure: Exposure, preview: int) -> int:
+    """Pixels of a CCD, a side, for one of the preview: several CCDs lie beside each other."""
+    across = max(1.0, len(exposure.ccds) ** 0.5) * max(max(ccd.width, ccd.height) for ccd in exposure.ccds)
+    return max(1, int(across / preview))
+
+
+def _results(exposure: Exposure, orders: Orders) -> list[CcdResult]:
+    threads = orders.values["NTHREADS"] or len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(min(threads, len(exposure.ccds))) as pool, quiet():
+        return list(pool.map(lambda ccd: looked_at(ccd, orders), exposure.ccds))
+
+
+def _unreadable(source: Path, why: str) -> Report:
+    words = why.removeprefix(f"{source}: ")
+    return Report(
+        exposure=source.name,
+        kind="exposure",
+        instrument="",
+        filter="",
+        object="",
+        obs_id="",
+        grade="D",
+        reasons=(Reason("D", "", words, ""),),
+        figures={},
+        ccds=(),
+        problem=words,
+        program=PROGRAM,
+    )
+
+
+def _report(whole: Whole, thresholds: Thresholds, tools: Tools) -> Report:
+    exposure, told = whole.exposure, whole.exposure.told
+    ccds = whole.reports()
+    grade, reasons = proposed(whole.figures, ccds, thresholds)
+    problem = ""
+    if all(each.table is None for each in whole.ccds):
+        problem = next((each.problem for each in whole.ccds if each.result.is_failure), "")
+        words = "nothing could be measured on any of its CCDs."
+        grade, reasons = "D", (Reason("D", "ccds_dead", words, "CCDs or half-CCDs missing"), *reasons)
+    return Report(
+        exposure=exposure.source.name,
+        kind="stack" if exposure.is_stack else "exposure",
+        instrument=exposure.instrument,
+        filter=exposure.filter,
+        object=told.object if told else "",
+        obs_id=told.obs_id if told else "",
+        grade=grade,
+        reasons=reasons,
+        figures=whole.figures,
+        ccds=ccds,
+        counts=whole.counts,
+        trails=whole.trails(),
+        tools=tools.runs(),
+        thresholds=thresholds.name,
+        notes=(*exposure.notes, *whole.notes),
+        problem=problem,
+        program=PROGRAM,
+    )
+
+
+def _write(whole: Whole, report: Report, folder: Path, name: str) -> None:
+    paths = {kind: folder / f"{name}{suffix}" for kind, suffix in TABLES.items()}
+    results = [each.result for each in whole.ccds]
+    catalogues = _catalogues(results)
+    if catalogues:
+        ldac.write(paths["catalogue"], catalogues)
+    for kind in ("weight", "flag", "psf"):
+        parts = [result.files[kind] for result in results if kind in result.files]
+        if len(parts) == len(results) or (parts and kind == "psf"):
+            maps.join(paths[kind], parts)
+    write_tables(report, paths["fits"], paths["csv"], paths["votable"])
+    write_report(paths["json"], report)
+
+
+def _catalogues(results: list[CcdResult]) -> list[CcdCatalogue]:
+    """One for each CCD; those without sources have an empty table of the same columns."""
+    like = next((result.catalogue for result in results if result.catalogue is not None), None)
+    if like is None:
+        return []
+    return [result.catalogue or CcdCatalogue(result.ccd.cards, like.table[:0], like.units) for result in results]
