@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from spicad.rules import Rules, Widen
 from spicad.words import BadInput, Problem, SpicaError
 
 AT_ONCE = 500
+MEASURED = ("seeing", "elongation", "background", "limiting_magnitude", "stars")  # of Picked and of headers.Exposure
 
 
 @contextmanager
@@ -153,8 +154,7 @@ def _rows(what: Wanted, node: str) -> list[Picked]:
 
 
 def _picked(row: Mapping[str, Any]) -> Picked:
-    names = ("path", "sha256", "bytes", "mtime_ns", "seeing", "grade")
-    return Picked(*(row[name] for name in names))
+    return Picked(**{each.name: row[each.name] for each in fields(Picked)})
 
 
 def _each_once(picked: Iterable[Picked]) -> tuple[Picked, ...]:
@@ -215,5 +215,5 @@ def judged(exposures: Sequence[Exposure], picks: Picks, node: str) -> list[Expos
 def with_judgement(exposure: Exposure, picked: Picked | None) -> Exposure:
     if picked is None:
         return exposure
-    seeing = picked.seeing if picked.seeing is not None else exposure.seeing
-    return replace(exposure, seeing=seeing, grade=picked.grade or exposure.grade)
+    known = {name: getattr(picked, name) for name in MEASURED if getattr(picked, name) is not None}
+    return replace(exposure, **known, grade=picked.grade or exposure.grade)

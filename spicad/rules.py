@@ -33,6 +33,10 @@ CONDITION_FIELDS = {
     "s_ra": "number",
     "s_dec": "number",
     "seeing": "number",
+    "elongation": "number",
+    "background": "number",
+    "limiting_magnitude": "number",
+    "stars": "number",
     "grade": "text",
     "size": "number",
 }

@@ -175,7 +175,12 @@ class Exposure(Table):
     saturation = peewee.DoubleField(null=True)  # ADU
     zero_point = peewee.DoubleField(null=True)  # mag
     seeing = peewee.DoubleField(null=True)  # arcsec; from QualityFITS, else from the header
-    grade = peewee.CharField(1, default="")  # A to D; empty as long as nobody has looked
+    grade = peewee.CharField(1, default="")  # A to D: a person's, else the proposed one; empty where there is neither
+    graded_by = peewee.CharField(64, default="")  # whose grade that is; empty: proposed, or none
+    elongation = peewee.DoubleField(null=True)  # this and those below from QualityFITS
+    background = peewee.DoubleField(null=True)  # ADU
+    limiting_magnitude = peewee.DoubleField(null=True)
+    stars = peewee.IntegerField(null=True)
     ccd_count = peewee.IntegerField(default=1)
     registered = peewee.DoubleField()
 
@@ -186,6 +191,7 @@ class Exposure(Table):
             (("t_min", *COUNTED), False),
             (("id", *COUNTED), False),
             (("target_name",), False),
+            (("graded_by",), False),  # what waits for a grade, in the order of registration
         )
 
 
@@ -203,6 +209,40 @@ class Ccd(Table):
 
     class Meta:
         primary_key = peewee.CompositeKey("exposure", "number")
+
+
+class Quality(Table):
+    """What a quality report says of an exposure, the last one of those that count; see archive/judgements.py."""
+
+    exposure = peewee.BigIntegerField(primary_key=True)
+    grade = peewee.CharField(1)  # proposed
+    reasons = LongText(default="[]")  # this and those below are JSON
+    figures = LongText(default="{}")
+    ccds = LongText(default="{}")
+    problem = peewee.TextField(default="")  # why nothing could be measured
+    application = peewee.CharField(64)
+    process = peewee.IntegerField()
+    run = peewee.IntegerField()
+    step = peewee.IntegerField()
+    ended = peewee.DoubleField()  # of the step
+    capsule = peewee.TextField(default="")
+    products = LongText(default="[]")  # JSON: paths in the capsule
+
+
+class Grading(Table):
+    """A grade that somebody gave an exposure; rows are added and never changed. See archive/grades.py."""
+
+    id = peewee.BigAutoField()
+    key = peewee.CharField(64, unique=True)  # made from what it says, so that an import may be repeated
+    exposure = peewee.BigIntegerField(index=True)
+    who = peewee.CharField(64)
+    time = peewee.DoubleField()
+    grade = peewee.CharField(1, default="")  # empty: taken back
+    comments = peewee.TextField(default="[]")  # JSON: the usual ones
+    words = peewee.TextField(default="")
+
+    class Meta:
+        indexes = ((("who", "time"), False),)
 
 
 class Cell(Table):
@@ -515,8 +555,10 @@ def _make_missing_indexes(table: type[Table] | type[Private]) -> None:
     """On MySQL each statement stands by itself: a first start that was killed leaves a table without its indexes."""
     opened = table._meta.database
     there = {index.name for index in opened.get_indexes(table._meta.table_name)}
+    columns = {column.name for column in opened.get_columns(table._meta.table_name)}
     for index in table._meta.fields_to_index():
-        if index._name not in there:
+        is_possible = {field.column_name for field in index._expressions} <= columns  # later migrations add columns
+        if index._name not in there and is_possible:
             opened.execute(table._schema._create_index(index, safe=False))  # type: ignore[union-attr]
 
 
@@ -544,6 +586,12 @@ def _parts_of_cells() -> None:
         database.execute_sql("ALTER TABLE cell ADD COLUMN parts INTEGER NOT NULL DEFAULT 0")
 
 
+def _quality_tables() -> None:
+    _add_missing_columns(Exposure, "graded_by", "elongation", "background", "limiting_magnitude", "stars")
+    _make_missing_indexes(Exposure)
+    _make(Quality, Grading)
+
+
 MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (1, "processes, events, steps, digests", _first_tables),
     (2, "the archive: exposures, CCDs, their places on the sky", _archive_tables),
@@ -557,6 +605,7 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (10, "what users and groups have on the disk", _quota_tables),
     (11, "which parts of a cell of the sky a footprint touches", _parts_of_cells),
     (12, "indexes that count exposures without reading their rows", _counting_indexes),
+    (13, "grades and their history, figures of quality", _quality_tables),
 )
 NEWEST = MIGRATIONS[-1][0]
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import made_capsules
+import made_judgements
 from site_world import Site, account
 
 from spicad import rows
-from spicad.tables import Configuration, Event, Process, Step, database
+from spicad.tables import Configuration, Event, Exposure, Grading, Process, Quality, Step, database
 from spicaweb import drafts
 from spicaweb.drafts import Recipe
 
@@ -36,7 +37,7 @@ def with_processes(site: Site) -> dict[str, Any]:
     """The rows and the capsule, made anew; what WALK names of them."""
     site.open()
     with database.atomic():
-        for table in (Process, Event, Step):
+        for table in (Process, Event, Step, Exposure, Quality, Grading):
             table.delete().execute()
     shutil.rmtree(site.settings.paths.results, ignore_errors=True)
     site.settings.paths.results.mkdir()
@@ -45,9 +46,13 @@ def with_processes(site: Site) -> dict[str, Any]:
     rows.update(Process, {"id": done}, capsule=str(capsule), started=2000.0, ended=2060.0, steps_done=1, steps_total=1)
     step = {"process": done, "run": 1, "number": 1, "application": "swarp", "label": "m101", "state": "done"}
     rows.insert(Step, owner=ALICE, started=2000.0, ended=2060.0, metrics='{"width_pixels": 928.0}', **step)
+    judged = made_judgements.add_exposure("900001p.fits")
+    of_pipeline = site.settings.paths.results / "spica" / "000007-quality" / "run-1"
+    made_judgements.judge(judged, made_judgements.report("900001p.fits"), of_pipeline)
     recipe = Recipe(name="draft", exposures=("/nowhere/*.fits",), rules="stack")
     return {
         "process": done,
+        "exposure": judged,
         "queued": process("m31", phase="QUEUED"),
         "draft": drafts.begun(account("alice").id, recipe, time.time()),
         "own": configuration("deep", ALICE, ""),

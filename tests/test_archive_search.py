@@ -75,6 +75,10 @@ def made_exposures() -> list[dict[str, Any]]:
                 "airmass": dice.choice((None, 1.0, 1.5)),
                 "seeing": dice.choice((None, 0.6, 0.9, 1.3)),
                 "grade": dice.choice(("", "A", "B", "C")),
+                "elongation": (None, 1.04, 1.31)[number % 3],
+                "background": (None, 140.0)[number % 2],
+                "limiting_magnitude": (None, 23.1, 24.6)[number % 3],
+                "stars": (None, 90, 1200, 3000)[number % 4],
                 "registered": 0.0,
             }
         )

@@ -76,6 +76,25 @@ def test_an_upgrade_that_was_killed_is_made_whole(url: str) -> None:
     opened.close()
 
 
+def test_an_archive_without_grades_by_persons_and_figures_gets_them(url: str) -> None:
+    opened = tables.connect(url)
+    tables.upgrade()
+    tables.SchemaVersion.delete().execute()
+    tables.SchemaVersion.create(number=11)
+    opened.execute_sql("DROP INDEX exposure_graded_by" + ("" if url.startswith("sqlite") else " ON exposure"))
+    for column in ("graded_by", "elongation", "background", "limiting_magnitude", "stars"):
+        opened.execute_sql(f"ALTER TABLE exposure DROP COLUMN {column}")
+    opened.drop_tables([tables.Quality, tables.Grading])
+
+    tables.upgrade()
+
+    assert tables.schema_version() == tables.NEWEST
+    assert "exposure_graded_by" in {index.name for index in opened.get_indexes("exposure")}
+    assert list(tables.Exposure.select().where(tables.Exposure.graded_by == "")) == []
+    assert tables.Quality.select().count() == tables.Grading.select().count() == 0
+    opened.close()
+
+
 def test_footprints_of_an_older_database_have_parts_that_are_not_known(url: str) -> None:
     opened = tables.connect(url)
     tables.upgrade()

@@ -24,6 +24,7 @@ from spicaweb.app import SITE_MAP, page_named
 ACTORS = ("nobody", "alice", "bob", "carol", "gina", "dan")
 NEW_PASSWORD = {"password": "umbrella tango 44 quartz", "again": "umbrella tango 44 quartz"}
 RUN = "/process/<number>/run/<run>"
+PICTURE = "/exposure/<number>/picture/<which>"
 NEW_CONFIGURATION = {"kind": "configuration", "application": "swarp", "name": "fresh", "text": SWARP}
 LONG = "to reduce the fields of my thesis"
 
@@ -184,6 +185,28 @@ WALK: tuple[tuple[str, str, str, dict[str, str], str], ...] = (
     ("GET", "/daemon", "/daemon", {}, "login ok ok ok ok ok"),
     ("GET", "/archive", "/archive", {}, "login ok ok ok ok ok"),
     ("GET", "/archive", "/archive?state=registered&search=9%25&page=x", {}, "login ok ok ok ok ok"),
+    # Exposures and their grades: everybody's with an account; lists of what others said are Administrators'.
+    ("GET", "/exposure/<number>", "/exposure/{exposure}", {}, "login ok ok ok ok ok"),
+    ("GET", "/exposure/<number>", "/exposure/999999", {}, "login 404 404 404 404 404"),
+    ("POST", "/exposure/<number>/grade", "/exposure/{exposure}/grade", {"grade": "A"}, "login ok ok ok ok ok"),
+    ("POST", "/exposure/<number>/grade", "/exposure/999999/grade", {"grade": "A"}, "login 404 404 404 404 404"),
+    ("GET", PICTURE, "/exposure/{exposure}/picture/preview", {}, "login ok ok ok ok ok"),
+    ("GET", PICTURE, "/exposure/{exposure}/picture/passwd", {}, "login 404 404 404 404 404"),
+    ("GET", "/exposure/<number>/file/<which>", "/exposure/{exposure}/file/fits", {}, "login ok ok ok ok ok"),
+    ("GET", "/exposure/<number>/file/<which>", "/exposure/{exposure}/file/run", {}, "login 404 404 404 404 404"),
+    ("GET", "/exposure/<number>/figures.<form>", "/exposure/{exposure}/figures.csv", {}, "login ok ok ok ok ok"),
+    ("GET", "/exposure/<number>/figures.<form>", "/exposure/{exposure}/figures.xml", {}, "login 404 404 404 404 404"),
+    ("GET", "/grades", "/grades", {}, "login ok ok ok ok ok"),
+    ("GET", "/grades/next", "/grades/next", {}, "login ok ok ok ok ok"),
+    ("GET", "/grades/list.csv", "/grades/list.csv?history=1", {}, "login ok ok ok ok ok"),
+    ("POST", "/grades/list", "/grades/list", {"text": "exposure,grade\n900001p,B"}, "login ok ok ok ok ok"),
+    (
+        "POST",
+        "/grades/list",
+        "/grades/list",
+        {"text": "exposure,grade,grader\n900001p,B,erin"},
+        "login 422 422 422 422 ok",
+    ),
     # A new process; Alice has a draft
     ("GET", "/new", "/new", {}, "login ok ok ok ok ok"),
     ("GET", "/new", "/new?copy={process}.1", {}, "login ok 404 404 ok ok"),

@@ -28,6 +28,10 @@ COLUMNS: dict[str, Any] = {  # by the words of rules and job files
     "s_ra": Exposure.s_ra,
     "s_dec": Exposure.s_dec,
     "seeing": Exposure.seeing,
+    "elongation": Exposure.elongation,
+    "background": Exposure.background,
+    "limiting_magnitude": Exposure.limiting_magnitude,
+    "stars": Exposure.stars,
     "grade": Exposure.grade,
     "size": Exposure.bytes,
 }

@@ -38,7 +38,12 @@ COLUMNS: tuple[tuple[str, str, str, str, str], ...] = (
     ("em_max", "double", "m", "em.wl;stat.max", "Longest wavelength"),
     ("airmass", "double", "", "obs.airMass", "Airmass"),
     ("seeing", "double", "arcsec", "instr.obsty.seeing", "Seeing"),
+    ("elongation", "double", "", "phys.size.axisRatio", "Axis ratio of stars"),
+    ("background", "double", "adu", "instr.background", "Background"),
+    ("limiting_magnitude", "double", "mag", "phot.mag;stat.max", "Limiting magnitude"),
+    ("stars", "int", "", "meta.number;src", "Stars"),
     ("grade", "char", "", "meta.code.qual", "Grade, A to D"),
+    ("graded_by", "char", "", "meta.id", "Whose grade that is; empty: proposed"),
     ("ccd_count", "int", "", "meta.number", "CCDs"),
     ("bytes", "long", "byte", "phys.size;meta.file", "Size of the file"),
     ("sha256", "char", "", "meta.checksum", "SHA-256 of the file"),
@@ -54,12 +59,12 @@ def as_record(row: Row) -> dict[str, Any]:
 
 
 def as_csv(rows: Iterable[Row]) -> Iterator[str]:
-    yield _csv_line(NAMES)
+    yield csv_line(NAMES)
     for row in rows:
-        yield _csv_line(["" if row[name] is None else row[name] for name in NAMES])
+        yield csv_line(["" if row[name] is None else row[name] for name in NAMES])
 
 
-def _csv_line(values: Iterable[Any]) -> str:
+def csv_line(values: Iterable[Any]) -> str:
     """A text that a spreadsheet would take for a formula gets a quote in front."""
     line = io.StringIO()
     safe = [f"'{value}" if isinstance(value, str) and value[:1] in FORMULA else value for value in values]

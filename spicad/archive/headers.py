@@ -95,6 +95,10 @@ class Exposure:
     em_max: float | None = None
     known_as: str = ""  # the file of etc/instruments/ that it was read by
     ahead: str = ""  # a .ahead file for SCAMP; "" when the instrument needs none
+    elongation: float | None = None  # this and those below as the archive has them
+    background: float | None = None  # ADU
+    limiting_magnitude: float | None = None
+    stars: float | None = None
 
 
 def read_exposure(

@@ -47,6 +47,10 @@ class Picked:
     mtime_ns: int
     seeing: float | None = None
     grade: str = ""
+    elongation: float | None = None
+    background: float | None = None
+    limiting_magnitude: float | None = None
+    stars: float | None = None
 
     @property
     def has_changed(self) -> bool:

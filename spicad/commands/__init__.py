@@ -23,6 +23,7 @@ COMMANDS = {
     "headers": "show what is understood of FITS headers, and what they lack",
     "plan": "show what a job would do, without running it",
     "find": "search the archive for exposures",
+    "grade": "grade exposures, show and count grades, import and export them",
     "selection": "list, merge, subtract, share and delete saved selections of exposures",
     "list": "list processes, the newest first",
     "show": "show a process: its phases, steps, figures and products",

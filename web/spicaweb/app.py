@@ -86,6 +86,16 @@ SITE_MAP: tuple[tuple[str, str, str, str], ...] = (
     ("GET", "/difference", "process.differences", USER),
     ("GET", "/daemon", "daemon.page", USER),
     ("GET", "/archive", "landed.page", USER),
+    # Exposures and their grades
+    ("GET", "/exposure/<number>", "exposure.page", USER),
+    ("POST", "/exposure/<number>/grade", "exposure.grade", USER),
+    ("GET", "/exposure/<number>/picture/<which>", "exposure.picture", USER),
+    ("GET", "/exposure/<number>/file/<which>", "exposure.file", USER),
+    ("GET", "/exposure/<number>/figures.<form>", "exposure.figures", USER),
+    ("GET", "/grades", "grades.page", USER),
+    ("GET", "/grades/next", "grades.following", USER),
+    ("GET", "/grades/list.csv", "grades.export", USER),
+    ("POST", "/grades/list", "grades.bring", USER),
     # A new process
     ("GET", "/new", "new.form", USER),
     ("POST", "/new", "new.begin", USER),

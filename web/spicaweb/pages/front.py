@@ -16,6 +16,7 @@ KINDS = {
     "spica.css": "text/css; charset=UTF-8",
     "star.svg": "image/svg+xml",
     "refresh.js": "text/javascript; charset=UTF-8",
+    "grading.js": "text/javascript; charset=UTF-8",
 }
 LATEST = 8  # processes on the front page
 WRONG = "The name and the password do not belong together, or there is no such account."

@@ -1,0 +1,273 @@
+"""Grades of exposures, A to D: who gave them and when, which one counts, what waits for one, how many there are.
+
+The tables must be open. A person's grade wins over a proposed one (judgements.py), the latest over earlier ones. How
+they travel as CSV is grade_lists.py's affair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import peewee
+
+from spicad import people, rows
+from spicad.archive.entries import all_or_nothing
+from spicad.archive.quality import COMMENTS
+from spicad.people import Person, Thing
+from spicad.rules import GRADES
+from spicad.schema import shown
+from spicad.tables import Exposure, Grading, Quality, database
+from spicad.words import BadInput, Problem, SpicaError, nearest
+
+ARCHIVE = Thing("archive")
+MOST_WORDS = 2000
+MOST_OF_ONE_TIME = 10_000  # exposures that are graded together
+
+
+@dataclass(frozen=True)
+class Given:
+    """One grade as it was given; with an empty `grade`, as it was taken back."""
+
+    who: str
+    time: float
+    grade: str
+    comments: tuple[str, ...] = ()  # of COMMENTS
+    words: str = ""
+
+    @property
+    def said(self) -> str:
+        """Comments and words in one line."""
+        return "; ".join(filter(None, [*self.comments, self.words]))
+
+
+def standing(history: Iterable[Given], proposed: str) -> tuple[str, str]:
+    """The grade that counts and whose it is: the latest of what each person said last, else the proposed one."""
+    counting = [given for given in last_words(history) if given.grade]
+    if not counting:
+        return proposed, ""
+    return counting[0].grade, counting[0].who
+
+
+def last_words(history: Iterable[Given]) -> list[Given]:
+    """What each person said last, the latest first. Of the same moment, what comes first in `history` is later."""
+    found: dict[str, Given] = {}
+    for given in sorted(history, key=lambda each: -each.time):
+        found.setdefault(given.who, given)
+    return list(found.values())
+
+
+def is_disputed(history: Iterable[Given]) -> bool:
+    """Whether persons differ, each by what they said last."""
+    return len({given.grade for given in last_words(history) if given.grade}) > 1
+
+
+# Giving
+
+
+def give(
+    actor: Person,
+    exposures: Sequence[int],
+    grade: str,
+    comments: Sequence[str] = (),
+    words: str = "",
+    now: float | None = None,
+) -> int:
+    """A grade of `actor` for each; '' takes theirs back. How many of them are another than `actor` said last.
+
+    Raises BadInput with what cannot be, SpicaError when `actor` may not.
+    """
+    if not people.may(actor, "grade", ARCHIVE):
+        raise SpicaError("you may not grade exposures.")
+    given = checked(actor.user, time.time() if now is None else now, grade, comments, words)
+    if len(exposures) > MOST_OF_ONE_TIME:
+        raise BadInput(Problem("grade", f"more than {MOST_OF_ONE_TIME} exposures at once.", "Grade fewer."))
+    with all_or_nothing():
+        return sum(_add(number, given) for number in dict.fromkeys(exposures))
+
+
+def checked(who: str, moment: float, grade: str, comments: Sequence[str], words: str) -> Given:
+    """Raises BadInput."""
+    problems = []
+    if grade not in ("", *GRADES):
+        problems.append(Problem("grade", f"{shown(grade)} is no grade.", f"Give one of {', '.join(GRADES)}."))
+    usual = {comment: _usual(comment) for comment in comments}
+    for comment in (comment for comment, known in usual.items() if not known):
+        mend = nearest(comment, COMMENTS) or f"Known: {'; '.join(COMMENTS)}. Anything else goes into the words."
+        problems.append(Problem("comment", f"there is no comment {shown(comment)}.", mend))
+    if len(words) > MOST_WORDS:
+        problems.append(Problem("words", f"{len(words)} characters are too many.", f"Keep to {MOST_WORDS}."))
+    if problems:
+        raise BadInput(problems)
+    plain = " ".join("".join(c if c.isprintable() else " " for c in words).split())
+    return Given(who, round(moment, 3), grade, tuple(dict.fromkeys(usual.values())), plain)
+
+
+def _usual(comment: str) -> str:
+    """One of COMMENTS, of which the beginning is enough; '' when it is none, or begins several."""
+    wanted = comment.strip().lower()
+    found = [each for each in COMMENTS if each.lower() == wanted]
+    found = found or [each for each in COMMENTS if wanted and each.lower().startswith(wanted)]
+    return found[0] if len(found) == 1 else ""
+
+
+def _add(exposure: int, given: Given) -> bool:
+    """In a transaction. Whether it says something new: the same once more, by a form sent twice, is said once."""
+    _lock(exposure)
+    known = history(exposure)
+    own = next((each for each in known if each.who == given.who), None)
+    what = (given.grade, given.comments, given.words)
+    if what == ((own.grade, own.comments, own.words) if own else ("", (), "")):
+        return False
+    record(exposure, given)
+    settle(exposure, [given, *known])
+    return True
+
+
+def record(exposure: int, given: Given) -> bool:
+    """A row; False when the very same is there already. The caller settles."""
+    key = hashlib.sha256(repr((exposure, given)).encode()).hexdigest()
+    if rows.find(Grading, "id", key=key) is not None:
+        return False
+    rows.insert(
+        Grading, key=key, exposure=exposure, who=given.who, time=given.time, grade=given.grade,
+        comments=json.dumps(given.comments), words=given.words,
+    )  # fmt: skip
+    return True
+
+
+def _lock(exposure: int) -> None:
+    """Until the end of the transaction: two graders at once must both see what the other said."""
+    if not isinstance(database.obj, peewee.SqliteDatabase):  # there the transaction itself is alone
+        Exposure.select(Exposure.id).where(Exposure.id == exposure).for_update().execute()
+
+
+def settle(exposure: int, known: Sequence[Given] | None = None) -> None:
+    """Brings the exposure's grade into line with what was said of it; in a transaction."""
+    _lock(exposure)
+    given = history(exposure) if known is None else known
+    grade, who = standing(given, str(rows.find(Quality, "grade", exposure=exposure) or ""))
+    rows.update(Exposure, {"id": exposure}, grade=grade, graded_by=who)
+
+
+# What was said
+
+
+def history(exposure: int) -> list[Given]:
+    """The latest first."""
+    return histories([exposure]).get(exposure, [])
+
+
+def histories(exposures: Sequence[int]) -> dict[int, list[Given]]:
+    """Of each that anybody has graded, the latest first."""
+    found: dict[int, list[Given]] = {}
+    for start in range(0, len(exposures), 500):
+        query: Any = Grading.select().where(Grading.exposure.in_(list(exposures[start : start + 500])))
+        for row in query.order_by(Grading.time.desc(), Grading.id.desc()):
+            found.setdefault(int(row.exposure), []).append(_given(row))
+    return found
+
+
+def _given(row: Any) -> Given:
+    return Given(row.who, row.time, row.grade, tuple(json.loads(row.comments)), row.words)
+
+
+# What waits for a grade
+
+
+@dataclass(frozen=True)
+class Among:
+    """Which exposures a grader looks at."""
+
+    runid: str = ""
+    filter: str = ""
+    state: str = "ungraded"  # or graded, all
+    is_judged: bool = True  # only those that QualityFITS, or another application, has judged
+
+    def where(self) -> list[Any]:
+        found: list[Any] = [Exposure.kind == "science"]
+        if self.runid:
+            found.append(Exposure.runid == self.runid)
+        if self.filter:
+            found.append(Exposure.filter == self.filter)
+        if self.state == "ungraded":
+            found.append(Exposure.graded_by == "")
+        elif self.state == "graded":
+            found.append(Exposure.graded_by != "")
+        if self.is_judged:
+            judged = Quality.select(peewee.SQL("1")).where(Quality.exposure == Exposure.id)
+            found.append(peewee.fn.EXISTS(judged))
+        return found
+
+
+STATES = ("ungraded", "graded", "all")
+
+
+def next_of(among: Among, after: int = 0, is_back: bool = False) -> int:
+    """The number of the exposure after (before) that one, in the order of registration; 0 when there is none."""
+    beyond = Exposure.id < after if is_back else Exposure.id > after
+    query: Any = Exposure.select(Exposure.id).where(*among.where(), beyond)
+    row = query.order_by(Exposure.id.desc() if is_back else Exposure.id).limit(1).tuples().first()
+    return int(row[0]) if row else 0
+
+
+def how_many(among: Among) -> int:
+    return int(Exposure.select().where(*among.where()).count())
+
+
+def graded(runid: str = "", filter_: str = "") -> list[int]:
+    """The numbers of all exposures that anybody has ever graded."""
+    query: Any = Grading.select(Grading.exposure).distinct()
+    if runid or filter_:
+        query = query.join(Exposure, on=Exposure.id == Grading.exposure)
+        query = query.where(Exposure.runid == runid) if runid else query
+        query = query.where(Exposure.filter == filter_) if filter_ else query
+    return [number for (number,) in query.order_by(Grading.exposure).tuples()]
+
+
+# How many there are
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Exposures of a run and filter: by persons' grades, by proposed ones where no person has said, without any."""
+
+    runid: str
+    filter: str
+    graded: dict[str, int]
+    proposed: dict[str, int]
+    without: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.graded.values()) + sum(self.proposed.values()) + self.without
+
+
+def tallies(runid: str = "", filter_: str = "") -> list[Tally]:
+    """Of all science exposures, by run and filter."""
+    is_graded = peewee.Case(None, ((Exposure.graded_by != "", 1),), 0)
+    columns = (Exposure.runid, Exposure.filter, Exposure.grade, is_graded)
+    query: Any = Exposure.select(*columns, peewee.fn.COUNT(Exposure.id)).where(Exposure.kind == "science")
+    if runid:
+        query = query.where(Exposure.runid == runid)
+    if filter_:
+        query = query.where(Exposure.filter == filter_)
+    found: dict[tuple[str, str], Tally] = {}
+    for run, band, grade, graded, count in query.group_by(*columns).tuples():
+        tally = found.setdefault((run, band), Tally(run, band, {}, {}, 0))
+        if not grade:
+            found[(run, band)] = Tally(run, band, tally.graded, tally.proposed, tally.without + count)
+        else:
+            by = tally.graded if graded else tally.proposed
+            by[grade] = by.get(grade, 0) + count
+    return [found[key] for key in sorted(found)]
+
+
+def graders() -> list[tuple[str, int, float]]:
+    """Who has graded, how often, when last; the most active first."""
+    query: Any = Grading.select(Grading.who, peewee.fn.COUNT(Grading.id), peewee.fn.MAX(Grading.time))
+    return sorted(query.group_by(Grading.who).tuples(), key=lambda each: (-each[1], each[0]))
