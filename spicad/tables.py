@@ -539,6 +539,7 @@ def _private_tables() -> None:
     _make(*PRIVATE)
 
 
+OF_PEOPLE = (Tagged, Selection, Selected, Grading)  # what the site writes beside the private ones
 PRIVATE = (Account, Group, Membership, Session, Token, Attempt, Audit, Letter, Handover, Draft, Configuration)
 
 

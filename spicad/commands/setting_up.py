@@ -35,7 +35,7 @@ WEB_ACCOUNT_MORE = "_web"
 SITE_USERS = {"httpd": ("apache", "www-data"), "lighttpd": ("lighttpd", "www-data"), "nginx": ("nginx", "www-data")}
 NO_SHELLS = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false")
 CGI_PLACES = ("share/spica/spica.cgi", "libexec/spica/spica.cgi")
-# Of all tables; the site's account writes the private ones and reads the others.
+# Of all tables; the site's account writes the private ones and what people say of exposures, and reads the others.
 DAEMON_GRANTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"
 SITE_GRANTS = "SELECT, INSERT, UPDATE, DELETE"
 
@@ -416,9 +416,11 @@ def _grants_of_the_site(plan: Plan) -> Iterator[str]:
     with _as_root(plan) as (cursor, host):
         for table in tables.Table.__subclasses__():
             cursor.execute(f"GRANT SELECT ON `{name}`.`{table._meta.table_name}` TO %s@%s", (account, host))
-        for private in tables.PRIVATE:
-            cursor.execute(f"GRANT {SITE_GRANTS} ON `{name}`.`{private._meta.table_name}` TO %s@%s", (account, host))
-    yield f"account {account}@{host}: reads all tables, writes the {len(tables.PRIVATE)} of the site"
+        for table in (*tables.PRIVATE, *tables.OF_PEOPLE):
+            cursor.execute(f"GRANT {SITE_GRANTS} ON `{name}`.`{table._meta.table_name}` TO %s@%s", (account, host))
+        cursor.execute(f"GRANT UPDATE (grade, graded_by) ON `{name}`.exposure TO %s@%s", (account, host))
+    written = len(tables.PRIVATE) + len(tables.OF_PEOPLE)
+    yield f"account {account}@{host}: reads all tables, writes the {written} of the site, and grades"
 
 
 def _tables(plan: Plan, settings: Settings) -> Iterator[str]:
