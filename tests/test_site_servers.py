@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 
 import pytest
 from conftest import COMPILED, ROOT, wait_until
-from services import mariadb, missing  # noqa: F401
+from services import MariaDB, mariadb, missing  # noqa: F401
 from site_world import PASSWORD, Browser, Page, Site
 
 from spicad import config
@@ -207,6 +207,44 @@ def test_the_site_lives_under_a_path_too(kind: str, tmp_path: Path) -> None:
         server.process.terminate()
         server.process.wait(30)
         (tmp_path / "spica.conf").unlink()
+
+
+def test_the_site_goes_on_after_its_database_server_was_away(
+    mariadb: MariaDB,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    server = started("serve", tmp_path, mariadb.url("away"))
+    client = Client(server.client.port, cookies=server.site.logged_in("alice").cookies)
+    try:
+        assert client.get("/account").status == 200
+
+        mariadb.kill()
+        away = client.get("/account")
+        mariadb.start()
+
+        assert away.status == 503
+        assert client.get("/account").status == 200
+    finally:
+        server.process.terminate()
+        server.process.wait(30)
+
+
+def test_another_database_file_under_the_same_name_is_seen_at_once(tmp_path: Path) -> None:
+    server = started("serve", tmp_path)
+    client = Client(server.client.port, cookies=server.site.logged_in("alice").cookies)
+    try:
+        assert client.get("/account").status == 200
+
+        for path in (tmp_path / "spool").glob("spica*.db*"):
+            path.rename(path.with_name(path.name + ".away"))
+
+        assert client.get("/account").status == 503
+        for path in (tmp_path / "spool").glob("spica*.away"):
+            path.replace(path.with_suffix(""))
+        assert client.get("/account").status == 200
+    finally:
+        server.process.terminate()
+        server.process.wait(30)
 
 
 def test_spica_wsgi_is_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

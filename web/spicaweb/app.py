@@ -15,10 +15,10 @@ from typing import Any
 import peewee
 from bottle import BaseRequest, Bottle, HTTPError, HTTPResponse, request
 
-from spicad import config, tables
+from spicad import config
 from spicad.config import Settings
 from spicad.words import SpicaError
-from spicaweb import guard
+from spicaweb import connections, guard
 from spicaweb.answers import Answer, NotThere, Refusal
 from spicaweb.drawing import draw, stands
 from spicaweb.visit import Visit
@@ -126,7 +126,7 @@ def make_app(settings: Settings | None = None, of: str = "") -> Bottle:
     settings = settings or config.load()
     if not settings.web.address:
         raise SpicaError(f"{settings.source}: [web] address is empty. Say where the site is: https://HOST/PATH")
-    opened = _open_tables(settings)
+    opened = connections.site_tables(settings)
     app = Bottle()
     for method, path, page, standing in SITE_MAP:
         if not of or _first_part(path) == _first_part(of):
@@ -140,29 +140,6 @@ def _first_part(path: str) -> str:
     return path.split("/", 2)[1] if path.startswith("/") else path
 
 
-def _open_tables(settings: Settings) -> peewee.Database:
-    """Connected anew by each request: nothing of one may be seen by another."""
-    web = settings.web
-    url, password_file = (web.database, web.password_file) if web.database else _daemons_own(settings)
-    opened = tables.connect(url, password_file)
-    try:
-        tables.require_current(make_if_empty=True)
-        tables.make_private()
-    finally:
-        _close(opened)
-    return opened
-
-
-def _daemons_own(settings: Settings) -> tuple[str, str]:
-    return settings.database.url, settings.database.password_file
-
-
-def _close(opened: peewee.Database) -> None:
-    for each in (opened, tables.private.obj):
-        if not each.is_closed():
-            each.close()
-
-
 def page_named(name: str) -> Callable[..., Answer]:
     """Loaded when it is asked for: under CGI each request would pay for all pages."""
     module, _, function = name.partition(".")
@@ -174,7 +151,7 @@ def _served(settings: Settings, opened: peewee.Database, page: str, standing: st
     def serve(**path: str) -> HTTPResponse:
         visit = None
         try:
-            opened.connect(reuse_if_open=True)
+            connections.begin(opened)
             secret = request.get_cookie(guard.cookie_name(settings)) or ""
             visit = Visit(settings, time.time(), secret if len(secret) <= 64 else "")
             return _send(settings, visit, _answered(visit, page, standing, path))
@@ -183,7 +160,7 @@ def _served(settings: Settings, opened: peewee.Database, page: str, standing: st
         except Exception as error:
             return _send(settings, visit, _troubled(error))
         finally:
-            _close(opened)
+            connections.end(opened)
 
     return serve
 

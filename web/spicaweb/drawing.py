@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,9 @@ def static_link(visit: Visit, name: str) -> str:
 
 def when(moment: float | None, with_time: bool = True) -> str:
     """2004-03-21 18:00 UTC"""
-    if not moment:
-        return ""
-    return time.strftime("%Y-%m-%d %H:%M UTC" if with_time else "%Y-%m-%d", time.gmtime(moment))
+    return _when(int(moment // 60), with_time) if moment else ""
+
+
+@lru_cache(4096)
+def _when(minute: int, with_time: bool) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC" if with_time else "%Y-%m-%d", time.gmtime(60 * minute))

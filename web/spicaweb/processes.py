@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from spicad.tables import Process
@@ -34,6 +34,21 @@ PHASES = {  # what the filter offers: phases
     **{phase.value.lower(): (phase,) for phase in Phase},
 }
 WHOSE = ("mine", "group", "all")
+
+
+class Row(NamedTuple):
+    """What the list shows of a process."""
+
+    id: int
+    name: str
+    owner: str
+    phase: str
+    why: str
+    steps_done: int
+    steps_total: int
+    submitted: float
+    ended: float | None
+    expires: float | None
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,7 @@ class Wish:
 @dataclass(frozen=True)
 class Page:
     wish: Wish
-    rows: tuple[Process, ...]
+    rows: tuple[Row, ...]
     total: int
     counts: Mapping[str, int]  # phase: how many of what was asked for but for the phase
 
@@ -121,7 +136,7 @@ def page_of(wish: Wish, viewer: Viewer) -> Page:
     """The tables are open."""
     import peewee
 
-    found = _searched(Process.select(), wish, viewer)
+    found = _searched(Process.select(*(getattr(Process, name) for name in Row._fields)), wish, viewer)
     counted = _searched(Process.select(Process.phase, peewee.fn.COUNT(Process.id)), wish, viewer)
     counts = {str(phase): int(count) for phase, count in counted.group_by(Process.phase).tuples()}
     phases = [phase.value for phase in PHASES[wish.phase]]
@@ -133,7 +148,7 @@ def page_of(wish: Wish, viewer: Viewer) -> Page:
         order.append(Process.id.desc())
     if wish.phase:
         found = found.where(Process.phase.in_(phases))
-    rows = tuple(found.order_by(*order).paginate(wish.page, PER_PAGE))
+    rows = tuple(map(Row._make, found.order_by(*order).paginate(wish.page, PER_PAGE).tuples()))
     return Page(wish, rows, total, counts)
 
 

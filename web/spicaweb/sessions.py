@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass
+from typing import Any
 
 from spicad import accounts
 from spicad.tables import Account, Attempt, Session, Token
@@ -68,11 +69,14 @@ def begin(account: Account, address: str, browser: str, now: float) -> str:
 
 def account_of(secret: str, now: float) -> Account | None:
     """Who this session is of, when it is still good; notes that it was seen."""
-    session = Session.get_or_none(Session.id == digest(secret)) if secret else None
+    if not secret:
+        return None
+    joined = Session.select(Session, Account).join(Account, on=(Session.account == Account.id), attr="of")
+    session: Any = next(iter(joined.where(Session.id == digest(secret))), None)
     if session is None or now - session.seen > IDLE_S or now - session.made > LONGEST_S:
         return None
-    account = accounts.by_id(session.account)
-    if account is None or account.state != accounts.State.ACTIVE:
+    account: Account = session.of
+    if account.state != accounts.State.ACTIVE:
         return None
     if now - session.seen > NOTE_EVERY_S:
         Session.update(seen=now).where(Session.id == session.id).execute()
