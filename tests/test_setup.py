@@ -342,7 +342,8 @@ def test_mariadb_gets_two_accounts_that_may_no_more_than_they_need(place: Path, 
 
     site = asked(
         "spica_setup_web", passwords[1],
-        "SELECT * FROM process", "SELECT * FROM account", "DELETE FROM session",
+        "SELECT * FROM process", "SELECT * FROM account", "DELETE FROM session", "DELETE FROM grading",
+        "UPDATE exposure SET graded_by = graded_by WHERE id = 1", "UPDATE exposure SET seeing = 1",
         "UPDATE process SET rank = 3", "DELETE FROM event", "DROP TABLE audit", "CREATE TABLE x (a INT)",
         "SELECT * FROM mysql.user",
     )  # fmt: skip
@@ -350,6 +351,7 @@ def test_mariadb_gets_two_accounts_that_may_no_more_than_they_need(place: Path, 
         "spica_setup", passwords[0], "DELETE FROM event", "SELECT * FROM mysql.user", "DROP DATABASE spica_setup"
     )
     assert site == [
+        "UPDATE exposure SET seeing = 1",
         "UPDATE process SET rank = 3",
         "DELETE FROM event",
         "DROP TABLE audit",

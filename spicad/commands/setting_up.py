@@ -416,8 +416,8 @@ def _grants_of_the_site(plan: Plan) -> Iterator[str]:
     with _as_root(plan) as (cursor, host):
         for table in tables.Table.__subclasses__():
             cursor.execute(f"GRANT SELECT ON `{name}`.`{table._meta.table_name}` TO %s@%s", (account, host))
-        for table in (*tables.PRIVATE, *tables.OF_PEOPLE):
-            cursor.execute(f"GRANT {SITE_GRANTS} ON `{name}`.`{table._meta.table_name}` TO %s@%s", (account, host))
+        for own in (*tables.PRIVATE, *tables.OF_PEOPLE):
+            cursor.execute(f"GRANT {SITE_GRANTS} ON `{name}`.`{own._meta.table_name}` TO %s@%s", (account, host))
         cursor.execute(f"GRANT UPDATE (grade, graded_by) ON `{name}`.exposure TO %s@%s", (account, host))
     written = len(tables.PRIVATE) + len(tables.OF_PEOPLE)
     yield f"account {account}@{host}: reads all tables, writes the {written} of the site, and grades"
