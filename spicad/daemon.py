@@ -1,4 +1,4 @@
-"""spicad's loop: hints from watchdog, ends of steps, answers of threads, signals, the clock: each to its part.
+"""spicad's loop: hints from the kernel, ends of steps, answers of threads, signals, the clock: each to its part.
 
 What is done with a drop is intake.py's affair, with a run workshop.py's, with a mail outbox.py's.
 """
@@ -26,7 +26,7 @@ from spicad.backends.slurm import Slurm
 from spicad.background import Background
 from spicad.config import Settings
 from spicad.desk import Desk
-from spicad.hints import HINT, Hints
+from spicad.hints import FolderWatch
 from spicad.housekeeping import Housekeeping
 from spicad.intake import Intake
 from spicad.ledger import Ledger
@@ -45,6 +45,7 @@ log = logging.getLogger("spicad")
 THREADS = 4
 HOUR_S = 3600.0
 CANNOT_CHANGE = (("paths", "spool"), ("paths", "results"), ("database", "url"), ("daemon", "backend"))
+ROWS_S = 0.05  # rows wait no longer while there is more to do
 LOCK = "spicad.lock"
 LOCK_PATIENCE_S = 0.2
 REPORT_KEY = re.compile(r"(?P<process>\d+)-run\d+-(?P<phase>completed|error|aborted|held)")
@@ -85,12 +86,12 @@ class Daemon:
         )
         self.workshop = Workshop(self.floor)
         self.intake = Intake(self.floor, self.workshop)
-        self.hints = Hints(self.wake_out)
+        self.incoming: FolderWatch | None = None  # where the kernel tells of drops
         self.signals: list[int] = []
         self.is_stopping = False
         self.is_mailing = False
         self.has_hint = True
-        self.next_look = self.next_mail = self.next_tidy = 0.0
+        self.next_look = self.next_mail = self.next_tidy = self.rows_written = 0.0
         self.seen_change: tuple[int, ...] = ()
         self.notify = Notify()
         self.snooppix = Keeper(settings)
@@ -143,13 +144,19 @@ class Daemon:
             self._look(now, is_look)
         self.workshop.dispatch(now)
         self.intake.settle()
-        self.ledger.flush(now)
+        self._write_rows(now)
         self._mail(now)
         self.housekeeping.look(now)
         self.measuring.look(now)
         if now >= self.next_tidy:
             self.next_tidy = now + HOUR_S
             self._tidy(now)
+
+    def _write_rows(self, now: float) -> None:
+        """When nothing else is to be done, else now and then: each time costs a sync."""
+        if not 0 <= now - self.rows_written < ROWS_S or not self.poll.poll(0):
+            self.rows_written = now
+            self.ledger.flush(now)
 
     def _look(self, now: float, is_thorough: bool) -> None:
         self.intake.look(now)
@@ -176,10 +183,9 @@ class Daemon:
             timeout = 0.0
         with suppress(InterruptedError):
             self.poll.poll(min(timeout, self.settings.daemon.look_s))
-        hints = b""
         with suppress(BlockingIOError):
-            hints = os.read(self.wake_in, 65536)
-        if HINT in hints or self.intake.has_more:
+            os.read(self.wake_in, 65536)
+        if self.intake.has_more or (self.incoming and self.incoming.has_news()):
             self.has_hint = True
 
     def _obey_signals(self) -> None:
@@ -223,7 +229,8 @@ class Daemon:
         log.info("spicad stops; %d steps go on by themselves", len(self.workshop.bench.running))
         self.workshop.is_draining = True
         self.snooppix.end()
-        self.hints.stop()
+        if self.incoming:
+            self.incoming.close()
         self.background.stop()  # the lock is kept until no thread works on a run any more
         self.background.hand_back()
         self.ledger.flush(self.clock())
@@ -240,7 +247,8 @@ class Daemon:
             log.info("%s is looked at every %g s", incoming, self.settings.daemon.look_s)
             return
         try:
-            self.hints.start([incoming], SUFFIX)
+            self.incoming = FolderWatch(incoming, SUFFIX)
+            self.poll.register(self.incoming.handle, select.EPOLLIN)
         except OSError as error:
             log.warning("%s cannot be watched (%s): it is looked at every %g s", incoming, error, self._look_s)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from spicad import patterns, picking
 from spicad.applications import configuration as configurations
@@ -26,6 +28,7 @@ from spicad.archive.picks import Picked, Picks
 from spicad.background import Stopped
 from spicad.config import Settings, shipped_folder
 from spicad.jobfile import Job, unknown_applications
+from spicad.node import is_on_network
 from spicad.people import Person, belongs_to, permitted
 from spicad.plan import PREPARERS, Dropped, Ingredients, Plan, plan
 from spicad.remembered import remembered
@@ -36,6 +39,8 @@ from spicad.words import BadInput, Problem, Rank, SpicaError, nearest
 MOST_COMPANIONS = 20
 MOST_COMPANION_CHARACTERS = 1 << 20
 MOST_MATCHES = 100_000  # files that a pattern may match, weight maps included
+FEW_EXPOSURES = 4
+MOST_AT_HAND = 10_000
 WEIGHT_SUFFIXES = (".weight.fits", ".weight.fits.fz", ".weight.fits.gz", "_weight.fits", "_weight.fits.fz")
 
 _rules_in = remembered(load_rules, 100)
@@ -73,6 +78,7 @@ class Desk:
     applications: Mapping[str, Application]
     is_stopped: Callable[[], bool] = lambda: False
     instruments: Instruments = field(default_factory=shipped)
+    at_hand: OrderedDict[Any, None] = field(default_factory=OrderedDict, compare=False, repr=False)  # see has_at_hand
 
     @classmethod
     def of(cls, settings: Settings, is_stopped: Callable[[], bool] = lambda: False) -> Desk:
@@ -89,6 +95,19 @@ class Desk:
     def tool(self, application: Application) -> Tool:
         """As it is installed now. Raises SpicaError when it is not."""
         return find_tool(application, self.settings.paths.programs, self.cache)
+
+    def has_at_hand(self, job: Job, owner: Person) -> bool:
+        """Whether all that looking the job over takes was read before and lies on this machine: a matter of a
+        millisecond, for which no thread is worth its while."""
+        return _is_small(job) and all(each in self.at_hand for each in (_recipe(job, owner), *job.exposures))
+
+    def _put_at_hand(self, job: Job, owner: Person, chosen: Sequence[Exposure]) -> None:
+        if not _is_small(job) or any(is_on_network(exposure.path) for exposure in chosen):
+            return
+        self.at_hand.update(dict.fromkeys((_recipe(job, owner), *job.exposures)))
+        while len(self.at_hand) > MOST_AT_HAND:
+            with suppress(KeyError):  # another thread did it
+                self.at_hand.popitem(last=False)
 
     def vet(self, job: Job, owner: Person, is_sandboxed: bool = True) -> Vetted:
         """Raises BadInput with all that is wrong with the job, SpicaError when a tool is missing."""
@@ -129,6 +148,8 @@ class Desk:
             setups[task] = self._setup(self.applications[PREPARERS[task]], [], [], [])
         odd = [f"{path.name}: {words}" for path, found in odd_beside_others(chosen).items() for words in found]
         made = replace(made, notes=(*made.notes, *notes, *odd))
+        if not self.has_at_hand(job, owner):
+            self._put_at_hand(job, owner, chosen)
         return Vetted(job, rules, made, setups, picks)
 
     # ------------------------------------------------------------------ rules and configurations
@@ -388,6 +409,19 @@ class Desk:
         except SpicaError as error:
             problems.append(Problem(job.source, f'"reference": {error}'))
             return ""
+
+
+def _is_small(job: Job) -> bool:
+    """A few files, each named by its whole path."""
+    is_plain = all(name.startswith("/") and not patterns.is_pattern(name) for name in job.exposures)
+    has_more = job.select is not None or job.picks is not None or job.calibration or job.texts or job.reference
+    return is_plain and len(job.exposures) <= FEW_EXPOSURES and job.weight in ("auto", "none") and not has_more
+
+
+def _recipe(job: Job, owner: Person) -> tuple[Any, ...]:
+    """What decides which rules and configurations are read."""
+    own = tuple((task.application, task.configuration) for task in job.own_rules.tasks) if job.own_rules else ()
+    return job.rules, own, tuple(sorted(job.configuration.items())), owner.user, owner.group
 
 
 def _what_users_brought(job: Job, is_sandboxed: bool) -> list[Problem]:

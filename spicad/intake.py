@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spicad import closing, quota
-from spicad.archive.locality import places_of, shares_of
+from spicad.archive.locality import shares_of
 from spicad.desk import Vetted, companions_of
 from spicad.handover import sender, site_uid
 from spicad.jobfile import Job, Order, parse
@@ -23,7 +23,7 @@ from spicad.people import Person, person
 from spicad.spool import Accepted, Drop, Identity, NotYet, Refused
 from spicad.words import Phase, SpicaError
 from spicad.workbench import Floor
-from spicad.workshop import Workshop
+from spicad.workshop import Known, Workshop
 
 log = logging.getLogger("spicad")
 
@@ -133,6 +133,7 @@ class Intake:
             owner,
             self.floor.is_sandboxed,
             then=lambda answer: self._answered(drop, owner, job, texts, beside, answer),
+            at_once=self.floor.desk.has_at_hand(job, owner),
         )
 
     def _whose(self, drop: Drop, parsed: Job | Order) -> Person:
@@ -243,7 +244,7 @@ class Intake:
         """On the node that stores most of its input."""
         files = {str(exposure.path): exposure.size for exposure in each.vetted.plan.exposures.values()}
         with suppress(*AWAY):
-            shares = shares_of(files, places_of(files, self.floor.node))
+            shares = shares_of(files, self.floor.places_of(files))
             return max((shares.on(node.name) for node in self.floor.backend.nodes()), default=1.0)
         return 1.0
 
@@ -278,7 +279,7 @@ class Intake:
         is_known = number in workshop.queue or number in workshop.starting
         if is_known or self.floor.spool.phase_of(number) is not Phase.QUEUED:
             return  # its drop was left over by an earlier life
-        workshop.remember(number, each.vetted)
+        workshop.remember(number, Known(each.vetted, new.accepted))
         workshop.queue.add(new.accepted.as_waiting(number, each.job.not_before), now)
         log.info("process %d %s: taken from %s, of %s", number, each.job.name, each.drop.name, owner.user)
 

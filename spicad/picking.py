@@ -14,7 +14,7 @@ from typing import Any
 
 import peewee
 
-from spicad import tables
+from spicad import rows, tables
 from spicad.archive import cells, coordinates, search, selections
 from spicad.archive.headers import Exposure
 from spicad.archive.overlaps import Cone
@@ -29,6 +29,9 @@ from spicad.words import BadInput, Problem, SpicaError
 
 AT_ONCE = 500
 MEASURED = ("seeing", "elongation", "background", "limiting_magnitude", "stars")  # of Picked and of headers.Exposure
+PICKED = tuple(each.name for each in fields(Picked))
+
+_current: dict[str, Any] = {}  # the database that was open when its schema was last looked at
 
 
 @contextmanager
@@ -36,11 +39,14 @@ def open_archive(settings: Settings) -> Iterator[None]:
     """For this thread, as long as it lasts. Raises SpicaError when it cannot be read."""
     database = tables.database
     is_ours = database.obj is None
+    opened = None if is_ours or database.is_closed() else database.obj  # for longer, by the daemon or the site
     if is_ours:
         tables.connect(settings.database.url, settings.database.password_file, read_only=True)
     try:
-        with database.obj.connection_context() if not is_ours and database.is_closed() else _as_it_is():
-            tables.require_current()
+        with _as_it_is() if is_ours or opened else database.obj.connection_context():
+            if opened is None or opened is not _current.get("database"):
+                tables.require_current()
+                _current["database"] = opened
             yield
     except peewee.PeeweeException as error:
         raise SpicaError(f"The archive cannot be searched now: {error}") from None
@@ -154,7 +160,7 @@ def _rows(what: Wanted, node: str) -> list[Picked]:
 
 
 def _picked(row: Mapping[str, Any]) -> Picked:
-    return Picked(**{each.name: row[each.name] for each in fields(Picked)})
+    return Picked(**{name: row[name] for name in PICKED})
 
 
 def _each_once(picked: Iterable[Picked]) -> tuple[Picked, ...]:
@@ -207,8 +213,8 @@ def judged(exposures: Sequence[Exposure], picks: Picks, node: str) -> list[Expos
     rest = [each for each in exposures if (str(each.path), each.size, each.mtime_ns) not in known]
     for start in range(0, len(rest), AT_ONCE):
         keys = [path_key(node, str(each.path)) for each in rest[start : start + AT_ONCE]]
-        query: Any = tables.Exposure.select().where(tables.Exposure.path_key.in_(keys)).dicts()
-        known |= {(row["path"], row["bytes"], row["mtime_ns"]): _picked(row) for row in query}
+        found = [Picked(*row) for row in rows.find_all(tables.Exposure, PICKED, "path_key", keys)]
+        known |= {(each.path, each.bytes, each.mtime_ns): each for each in found}
     return [with_judgement(each, known.get((str(each.path), each.size, each.mtime_ns))) for each in exposures]
 
 

@@ -48,6 +48,12 @@ def find(table: type[Table], wanted: str, **where: Any) -> Any:
     return row[0] if row else None
 
 
+def find_all(table: type[Table], wanted: tuple[str, ...], of: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """These columns of all rows in which column `of` has one of `values`."""
+    statement = _select_all(table, wanted, of, len(values), database.param)
+    return list(database.execute_sql(statement, tuple(values)).fetchall()) if values else []
+
+
 @lru_cache
 def _defaults(table: type[Table]) -> dict[str, Any]:
     return {field.name: value for field, value in table._meta.defaults.items()}
@@ -76,6 +82,12 @@ def _select(table: type[Table], wanted: str, where: tuple[str, ...], param: str)
     return (
         f"SELECT {_column(table, wanted)} FROM {_quoted(table._meta.table_name)} WHERE {_all_of(table, where, param)}"  # noqa: S608
     )
+
+
+@lru_cache
+def _select_all(table: type[Table], wanted: tuple[str, ...], of: str, count: int, param: str) -> str:
+    columns, values = ", ".join(_column(table, name) for name in wanted), ", ".join([param] * count)
+    return f"SELECT {columns} FROM {_quoted(table._meta.table_name)} WHERE {_column(table, of)} IN ({values})"  # noqa: S608
 
 
 def _all_of(table: type[Table], where: tuple[str, ...], param: str) -> str:

@@ -9,13 +9,14 @@ import hashlib
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spicad import steps
+from spicad.archive.locality import Places, has_other_nodes, places_of
 from spicad.backends.backend import Backend, End, Limits, News, Task
 from spicad.background import Background
 from spicad.capsule import Capsule, outcome_from
@@ -34,6 +35,7 @@ from spicad.words import Ending, StepState
 log = logging.getLogger("spicad")
 
 MOST_DIGESTS = 20_000
+OTHER_NODES_S = 2.0
 
 Key = tuple[int, int]  # process, step
 
@@ -50,10 +52,19 @@ class Floor:
     is_sandboxed: bool
     clock: Callable[[], float]
     backend: Backend
+    other_nodes: tuple[float, bool] = (0.0, True)  # when it was asked last, and whether the archive knows any
 
     @property
     def node(self) -> str:
         return str(self.settings.daemon.node)
+
+    def places_of(self, paths: Collection[str]) -> Places:
+        """The nodes that store each file. Whether there is any other node is asked now and then only."""
+        now, (at, are_there) = self.clock(), self.other_nodes
+        if not 0 <= now - at < OTHER_NODES_S:
+            are_there = has_other_nodes(self.node)
+            self.other_nodes = now, are_there
+        return places_of(paths, self.node) if are_there else {}
 
 
 @dataclass
@@ -200,6 +211,7 @@ class Workbench:
             return False
         if step.number in run.wanted:
             return False
+        self.floor.ledger.flush(now)  # what has just ended can stand in too
         with suppress(*AWAY):
             rows = (
                 Step.select(Step.outputs)

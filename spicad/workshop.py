@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spicad import closing
-from spicad.archive.locality import places_of, shares_of
+from spicad.archive.locality import shares_of
 from spicad.archive.picks import picks_from
 from spicad.capsule import Capsule, folder_of
 from spicad.desk import Vetted
@@ -46,9 +46,22 @@ from spicad.workbench import Floor, Running, Workbench
 
 log = logging.getLogger("spicad")
 
-MOST_VETTED = 200  # plans remembered between acceptance and start
+MOST_VETTED = 2000  # plans remembered between acceptance and start,
+MOST_VETTED_PARTS = 20_000  # with so many steps and exposures in all
 TRY_AGAIN_S = 5.0
 AHEAD = 2  # steps looked over for each slot, so that checking overlaps computing
+
+
+@dataclass(frozen=True)
+class Known:
+    """What acceptance leaves in memory for the start: the plan, and the daemon's own part of the copy."""
+
+    vetted: Vetted
+    accepted: Accepted
+
+    @property
+    def parts(self) -> int:
+        return len(self.vetted.plan.steps) + len(self.vetted.plan.exposures)
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,8 @@ class Workshop:
         self.runs, self.capsules = self.bench.runs, self.bench.capsules
         self.queue = Queue(weights_of(floor.settings))
         self.starting: dict[int, Waiting] = {}  # queued processes whose plan is being made
-        self.vetted: dict[int, Vetted] = {}
+        self.known: dict[int, Known] = {}
+        self.known_parts = 0
         self.ending: set[int] = set()  # runs whose end is being written
         self.cleared: set[str] = set()  # owners of whom products were deleted
         self.is_draining = False
@@ -88,11 +102,16 @@ class Workshop:
 
     # ------------------------------------------------------------------ choosing
 
-    def remember(self, process: int, vetted: Vetted) -> None:
-        if len(self.vetted) >= MOST_VETTED:
-            self.vetted = {each: plan for each, plan in self.vetted.items() if each in self.queue}
-        if len(self.vetted) < MOST_VETTED:  # the first to come are the first to start
-            self.vetted[process] = vetted
+    def remember(self, process: int, known: Known) -> None:
+        if self._knows_enough(known):
+            self.known = {each: plan for each, plan in self.known.items() if each in self.queue}
+            self.known_parts = sum(each.parts for each in self.known.values())
+        if not self._knows_enough(known):  # the first to come are the first to start
+            self.known[process] = known
+            self.known_parts += known.parts
+
+    def _knows_enough(self, known: Known) -> bool:
+        return len(self.known) >= MOST_VETTED or self.known_parts + known.parts > MOST_VETTED_PARTS
 
     def dispatch(self, now: float) -> None:
         """Readies what may start, in the order of the scores; then starts the best pairs of a step and a node."""
@@ -218,14 +237,11 @@ class Workshop:
         process = waiting.process
         self.queue.remove(process)
         self.starting[process] = waiting
-        vetted = self.vetted.pop(process, None)
-        if vetted is not None:
-            try:
-                text, accepted = self._copy(process)
-            except FileNotFoundError:  # moved away by hand: the next look notes it
-                self.queue.add(self.starting.pop(process), now)
-                return
-            self._begin(process, text, accepted, vetted, now)
+        known = self.known.pop(process, None)
+        if known is not None:
+            self.known_parts -= known.parts
+            if not self._begin(process, known.accepted, known.vetted, now):
+                self.queue.add(waiting, now)  # moved away by hand: the next look notes it
             return
         self.floor.background.do(
             self._reopened, process, then=lambda found: self._reopen(process, found), process=process
@@ -251,11 +267,11 @@ class Workshop:
         if isinstance(found, BaseException):
             self._refuse_to_start(process, found, now)
             return
-        text, accepted, resolved = found
+        _, accepted, resolved = found
         if isinstance(resolved, Run):
             self._resume(process, resolved, now)
         else:
-            self._begin(process, text, accepted, resolved, now)
+            self._begin(process, accepted, resolved, now)
 
     def _refuse_to_start(self, process: int, error: BaseException, now: float) -> None:
         """What was fine when it was accepted is not any more: an exposure gone, rules changed, a tool missing."""
@@ -284,11 +300,11 @@ class Workshop:
         spool.sync(Phase.QUEUED, Phase.ERROR)
         self.floor.ledger.phase(process, Phase.QUEUED, Phase.ERROR, "spicad", why, now, ended=now)
 
-    def _begin(self, process: int, text: str, accepted: Accepted, vetted: Vetted, now: float) -> None:
-        if self.starting.pop(process, None) is None or not self.floor.spool.move(
-            process, Phase.QUEUED, Phase.EXECUTING
-        ):
-            return
+    def _begin(self, process: int, accepted: Accepted, vetted: Vetted, now: float) -> bool:
+        """False when its copy is not in queued/ any more."""
+        is_wanted = self.starting.pop(process, None) is not None
+        if not is_wanted or not self.floor.spool.move(process, Phase.QUEUED, Phase.EXECUTING):
+            return not is_wanted
         owner = person_named(accepted.owner, accepted.group, accepted.rank)
         run = Run(
             process=process,
@@ -313,9 +329,10 @@ class Workshop:
             self.floor.spool.move(process, Phase.EXECUTING, Phase.QUEUED)
             later = now + TRY_AGAIN_S
             self.queue.add(accepted.as_waiting(process, later), now)
-            return
+            return True
         self._take_up(run, capsule, f"run {run.number} on {self.floor.node}", now)
         self.floor.ledger.steps([step_row(run, step) for step in run.plan.steps])
+        return True
 
     def _resume(self, process: int, run: Run, now: float) -> None:
         """A process that was held, or interrupted with the daemon, goes on where it was."""
@@ -371,7 +388,7 @@ class Workshop:
     def _find_places(self, run: Run) -> None:
         stems = {str(exposure.path): stem for stem, exposure in run.plan.exposures.items()}
         with suppress(*AWAY):
-            places = places_of(stems.keys(), self.floor.node)
+            places = self.floor.places_of(stems.keys())
             run.places = {stems[path]: nodes for path, nodes in places.items()}
 
     # ------------------------------------------------------------------ the end of a step

@@ -89,6 +89,7 @@ class Life:
 
     def until_over(self, process: int) -> str:
         self.until(lambda: self.spica.phase(process) in ("COMPLETED", "ERROR", "ABORTED"), f"process {process} to end")
+        self.daemon.ledger.flush(self.clock())
         return self.spica.phase(process)
 
     def until_quiet(self) -> None:

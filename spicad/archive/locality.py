@@ -46,7 +46,7 @@ def shares_of(files: Mapping[str, int], places: Places) -> Shares:
 
 def places_of(paths: Collection[str], here: str) -> Places:
     """The nodes that store each file, by its path; nothing where the archive knows no node but `here`."""
-    if not paths or not Exposure.select().where(Exposure.node != here).exists():
+    if not paths or not has_other_nodes(here):
         return {}
     found: dict[str, set[str]] = defaultdict(set)
     for names in _chunks({path.rpartition("/")[2] for path in paths}):
@@ -54,6 +54,11 @@ def places_of(paths: Collection[str], here: str) -> Places:
         for path, node in rows:
             found[path].add(node)
     return {path: frozenset(found[path]) for path in found.keys() & set(paths)}
+
+
+def has_other_nodes(here: str) -> bool:
+    """Whether the archive knows of any node but `here`."""
+    return bool(Exposure.select().where(Exposure.node != here).exists())
 
 
 def _chunks(names: Iterable[str]) -> Iterable[list[str]]:
