@@ -144,7 +144,7 @@ def left_over(settings: Settings) -> Findings:
 
 def spool(settings: Settings) -> Findings:
     """Every folder of the spool with its mode, on one disk, and each job file in one folder only."""
-    from spicad.spool import FOLDERS, INCOMING_MODE
+    from spicad.spool import FOLDERS, SETGID_MODES
 
     root = settings.paths.spool
     lacking = [name for name in FOLDERS if not (root / name).is_dir()]
@@ -158,10 +158,10 @@ def spool(settings: Settings) -> Findings:
         status = path.stat()
         devices.add(status.st_dev)
         mode = stat.S_IMODE(status.st_mode)
-        if name == "incoming" and mode != INCOMING_MODE:
-            yield WRONG, f"{path} has the mode {mode:04o}", f"chmod {INCOMING_MODE:o} {path}"
+        if name in SETGID_MODES and mode != SETGID_MODES[name]:
+            yield WRONG, f"{path} has the mode {mode:04o}", f"chmod {SETGID_MODES[name]:o} {path}"
             is_well = False
-        elif name != "incoming" and mode & 0o022:
+        elif name not in SETGID_MODES and mode & 0o022:
             yield WRONG, f"{path} may be written by others than the daemon (mode {mode:04o})", f"chmod g-w,o-w {path}"
             is_well = False
         if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
