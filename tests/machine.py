@@ -5,6 +5,7 @@ What is installed and done on it goes with it. It has no network but loopback, a
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from conftest import ROOT, wait_until
 from services import missing
 
@@ -79,7 +81,7 @@ mkdir .old
 pivot_root . .old
 umount -l /.old
 exec env -i container=spica PATH=/usr/sbin:/usr/bin:/sbin:/bin "$systemd" --system --unit=spica-test.target \\
-    --log-target=console --show-status=no
+    --log-target=journal --show-status=no
 """
 # Before it: into control groups of its own, given by their folders up to "--".
 ENTER = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs"; shift; done; shift; exec "$@"'
@@ -169,11 +171,10 @@ class Machine:
 
 
 class Installed(Machine):
-    """With the RPM packages of a folder below `given`, and two users: alice may drop jobs, carol may not."""
+    """With the RPM packages of a folder, and two users: alice may drop jobs, carol may not."""
 
-    def __init__(self, given: Path, packages: Path) -> None:
-        super().__init__(given)
-        self.shown = given
+    def __init__(self, packages: Path) -> None:
+        super().__init__(packages.parent)
         self.path("/var/lib/rpm").mkdir(exist_ok=True)
         self.words = self.rpm("--install", "--nodeps", *self.given(packages))  # what it rests on is no RPM package here
         for user in ("alice", "carol"):
@@ -185,16 +186,26 @@ class Installed(Machine):
         return self.run("rpm", "--dbpath", "/var/lib/rpm", *arguments)
 
     def given(self, packages: Path) -> list[str]:
-        return [f"/mnt/given/{path.relative_to(self.shown)}" for path in packages.glob("*.noarch.rpm")]
+        return [f"/mnt/given/{packages.name}/{path.name}" for path in packages.glob("*.noarch.rpm")]
+
+
+def packages_of_this(factory: pytest.TempPathFactory) -> Path:
+    """The folder with the packages of this checkout, built once for all test files. Those of others may lie beside."""
+    is_one_of_several = "PYTEST_XDIST_WORKER" in os.environ
+    folder = factory.getbasetemp().parent if is_one_of_several else factory.getbasetemp()
+    given = folder / "packages"
+    given.mkdir(exist_ok=True)
+    with (given / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return given / "now" if (given / "now").exists() else built(ROOT, given / "now")
 
 
 def built(tree: Path, folder: Path, *options: str) -> Path:
-    """The folder with the packages that bin/build-rpm makes of `tree`."""
+    """`folder`, with the packages that bin/build-rpm makes of `tree`."""
     if not shutil.which("rpmbuild"):
         missing("rpmbuild")
-    done = subprocess.run(
-        [tree / "bin/build-rpm", *options, "--output", folder], capture_output=True, text=True, timeout=300, check=False
-    )
+    command = [tree / "bin/build-rpm", *options, "--output", folder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import DESCRIPTOR, ROOT, wait_until, write_exposure
-from machine import Installed, built
+from machine import Installed, built, packages_of_this
 from services import missing
 
 import spicad
@@ -29,7 +29,7 @@ NEEDS = {
     "spica": {"python3", "python3-PyMySQL", "python3-peewee", "python3-psutil", "shadow-utils"},
     "spica-daemon": {"spica", "bubblewrap", "systemd", "python3-daemon", "python3-lockfile", "python3-watchdog"},
     "spica-web": {"spica", "spica-daemon", "python3-bottle", "python3-pillow", "python3-waitress"},
-    "spica-apps": {"spica", "python3-astropy", "python3-numpy", "python3-scipy"},
+    "spica-apps": {"spica", "python3-astropy", "python3-astroscrappy", "python3-numpy", "python3-scipy"},
 }
 BY_ITSELF = {"/bin/sh", "/usr/bin/python3"}  # found by rpmbuild
 JOB = """\
@@ -45,17 +45,12 @@ each = "exposure"
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("given")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return packages_of_this(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def packages(given: Path) -> Path:
-    return built(ROOT, given / "now")
-
-
-@pytest.fixture(scope="module")
-def next_packages(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def next_packages(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a later version, with another default in spica.conf and another title of the rules `stack`."""
     tree = tmp_path_factory.mktemp("next") / "spica"
     left_out = (".git", ".venv", ".*_cache", "__pycache__", "spool", "results", "quickstart", "packages")
@@ -72,7 +67,7 @@ def next_packages(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         text = (tree / name).read_text()
         assert re.search(pattern, text)
         (tree / name).write_text(re.sub(pattern, words, text, count=1))
-    return built(tree, given / "next")
+    return built(tree, packages.parent / "next")
 
 
 def asked(package: Path, *query: str) -> list[str]:
@@ -155,8 +150,8 @@ def test_rpmlint_is_quiet(packages: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def machine(given: Path, packages: Path) -> Iterator[Installed]:
-    machine = Installed(given, packages)
+def machine(packages: Path) -> Iterator[Installed]:
+    machine = Installed(packages)
     yield machine
     machine.end()
 
@@ -236,9 +231,9 @@ def test_what_runs_is_the_installed_program_not_this_checkout(machine: Installed
 
 
 def test_an_upgrade_keeps_what_was_edited_and_the_work_that_runs_and_an_erasure_what_was_made(
-    given: Path, packages: Path, next_packages: Path
+    packages: Path, next_packages: Path
 ) -> None:
-    machine = Installed(given, packages)
+    machine = Installed(packages)
     try:
         _work(machine)
         number = machine.run("spica", "submit", "/home/alice/idle.spica", user="alice").split()[-1]

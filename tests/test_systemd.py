@@ -5,15 +5,19 @@ What the packages bring is told in test_rpm.py.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
-from machine import Installed, built
+from conftest import DESCRIPTOR, ROOT, wait_until, write_exposure
+from machine import Installed, packages_of_this
 from services import missing
+
+from spicad.reduction.sky import make_sky
+from spicad.reduction.sky_options import SkyOptions
 
 pytestmark = pytest.mark.slow
 
@@ -22,12 +26,84 @@ SERVICES = [path for path in UNITS if path.suffix == ".service"]
 MOST_EXPOSED = 25  # of 100
 
 
+CONF = """\
+[paths]
+archive = ["/srv/archive"]
+[daemon]
+slots = 2
+look_s = 0.2
+[web]
+address = "https://spica.example.org"
+"""
+IDLE = """\
+name = "idle"
+exposures = ["/srv/archive/900001p.fits"]
+
+[[task]]
+application = "idle"
+each = "exposure"
+
+[end]
+"""
+STACK = """\
+name = "{rules}"
+exposures = ["/srv/archive/sky/9*p.fits"]
+reference = "/srv/archive/sky/refcat.cat"
+rules = "{rules}"
+
+[end]
+"""
+
+
+class Running(Installed):
+    """spicad is a running service on it."""
+
+    def __init__(self, packages: Path) -> None:
+        super().__init__(packages)
+        self.path("/etc/spica/spica.conf").write_text(CONF)
+        descriptor = DESCRIPTOR.format(name="idle", command='["sleep"]', arguments='["3600"]', output="")
+        self.path("/etc/spica/applications/idle.toml").write_text(descriptor)
+        write_exposure(self.path("/srv/archive/900001p.fits"))
+        self.run("systemctl", "start", "spicad.service")
+
+    def submitted(self, text: str) -> int:
+        """By alice, as she does it."""
+        self.path("/home/alice/job.spica").write_text(text)
+        return int(self.run("spica", "submit", "/home/alice/job.spica", user="alice").split()[-1])
+
+    def phase(self, process: int) -> str:
+        return next((path.parent.name for path in self.path("/var/spool/spica").glob(f"*/{process:06d}.spica")), "")
+
+    def unit(self, unit: str, name: str) -> str:
+        return self.run("systemctl", "show", f"--property={name}", "--value", unit).strip()
+
+    def sleepers(self) -> list[str]:
+        """The pids of tools that sleep."""
+        return self.tried("pgrep", "--full", "^(/usr/bin/)?sleep 3600").stdout.split()
+
+    def with_lines(self, *lines: str) -> None:
+        """In the unit of the daemon, which is begun again with them."""
+        folder = self.path("/etc/systemd/system/spicad.service.d")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "test.conf").write_text("[Service]\n" + "\n".join(lines) + "\n")
+        self.run("systemctl", "daemon-reload")
+        self.run("systemctl", "restart", "spicad.service")
+
+
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    given = tmp_path_factory.mktemp("given")
-    machine = Installed(given, built(ROOT, given))
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    machine = Running(packages_of_this(tmp_path_factory))
     yield machine
     machine.end()
+
+
+@pytest.fixture(scope="module")
+def sleeper(machine: Running) -> str:
+    """The pid of the tool of a step that runs."""
+    process = machine.submitted(IDLE)
+    wait_until(lambda: machine.phase(process) == "executing" and machine.sleepers(), "the step to run")
+    (pid,) = machine.sleepers()
+    return pid
 
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda path: path.name)
@@ -41,7 +117,7 @@ def test_a_service_gives_little_away(unit: Path) -> None:
     assert done.returncode == 0, done.stdout[-300:] + done.stderr
 
 
-def test_systemd_finds_nothing_to_say_of_the_units(machine: Installed) -> None:
+def test_systemd_finds_nothing_to_say_of_the_units(machine: Running) -> None:
     done = machine.tried(
         "systemd-analyze", "verify", "--man=no", *(f"/lib/systemd/system/{each.name}" for each in UNITS)
     )
@@ -50,7 +126,7 @@ def test_systemd_finds_nothing_to_say_of_the_units(machine: Installed) -> None:
     assert done.returncode == 0
 
 
-def test_the_site_is_begun_by_its_first_visitor_and_reached_through_nginx(machine: Installed) -> None:
+def test_the_site_is_begun_by_its_first_visitor_and_reached_through_nginx(machine: Running) -> None:
     if not shutil.which("nginx"):
         missing("nginx")
     shutil.copy(ROOT / "etc/nginx/spica.conf", machine.path("/etc/nginx/conf.d/spica.conf"))
@@ -60,13 +136,134 @@ def test_the_site_is_begun_by_its_first_visitor_and_reached_through_nginx(machin
         "openssl", "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-subj", "/CN=spica.example.org",
         "-keyout", "/etc/pki/tls/private/spica.key", "-out", "/etc/pki/tls/certs/spica.pem",
     )  # fmt: skip
-    machine.path("/etc/spica/spica.conf").write_text('[web]\naddress = "https://spica.example.org"\n')
     machine.run("usermod", "--append", "--groups", "spica-web", "www-data")
-    machine.run("systemctl", "start", "spicad.service", "spica-web.socket", "nginx.service")
-    assert machine.run("systemctl", "show", "--property=ActiveState", "--value", "spica-web.service") == "inactive\n"
+    machine.run("systemctl", "start", "spica-web.socket", "nginx.service")
+    assert machine.unit("spica-web.service", "ActiveState") == "inactive"
 
     page = machine.run("curl", "-sk", "--resolve", "spica.example.org:443:127.0.0.1", "https://spica.example.org/login")
 
     assert 'action="/login"' in page
     stranger = machine.tried("curl", "-s", "--unix-socket", "/run/spica/web.socket", "http://x/", user="carol")
     assert stranger.returncode != 0
+
+
+# ---------------------------------------------------------------------- the daemon
+
+
+def test_systemd_is_told_how_the_daemon_is(machine: Running) -> None:
+    assert machine.unit("spicad.service", "ActiveState") == "active"
+    wait_until(lambda: "steps run" in machine.unit("spicad.service", "StatusText"), "the status")
+    assert "spicad is ready" in machine.journal("spicad")
+    assert machine.run("ps", "-o", "user=", "-p", machine.unit("spicad.service", "MainPID")).strip() == "spica"
+
+
+def test_the_main_job_and_our_own_programs_run_in_the_sandbox_of_the_hardened_service(machine: Running) -> None:
+    make_sky(
+        machine.path("/srv/archive/sky"), SkyOptions(exposures=3, ccds=2, size=500, filters=("r",), stars=300, seed=8)
+    )
+
+    processes = [machine.submitted(STACK.format(rules=rules)) for rules in ("stack", "own-stack")]
+
+    for process in processes:
+        wait_until(lambda process=process: machine.phase(process) in ("completed", "error"), "its end")  # type: ignore[misc]
+        (run,) = machine.path("/var/lib/spica/results").glob(f"*/{process:06d}-*/run-1")
+        assert machine.phase(process) == "completed", (run / "report.txt").read_text()
+        launches = [json.loads(path.read_text()) for path in run.glob("steps/*/launch.json")]
+        assert launches
+        assert all(each["sandboxed"] for each in launches)
+        assert list((run / "products").glob("*.fits"))
+        assert machine.run(
+            "cat", *("/" + str(path).partition("/root/")[2] for path in run.glob("report.txt")), user="alice"
+        )
+        assert machine.tried("ls", "/" + str(run).partition("/root/")[2], user="carol").returncode != 0
+
+
+def test_a_step_is_enclosed_by_sandbox_and_service(machine: Running, sleeper: str) -> None:
+    status = dict(line.split(":", 1) for line in machine.path(f"/proc/{sleeper}/status").read_text().splitlines())
+
+    assert {name: status[name].strip() for name in ("NoNewPrivs", "Seccomp", "CapEff", "CapBnd")} == {
+        "NoNewPrivs": "1",
+        "Seccomp": "2",
+        "CapEff": "0" * 16,
+        "CapBnd": "0" * 16,
+    }
+    assert machine.run("ls", f"/proc/{sleeper}/root/in").split() == ["img0001.fits"]
+    assert "passwd" not in machine.run("ls", f"/proc/{sleeper}/root/etc")
+
+
+def test_the_copy_of_proc_for_the_sandboxes_is_out_of_reach(machine: Running) -> None:
+    daemon = machine.unit("spicad.service", "MainPID")
+    inside = [
+        "nsenter",
+        "--target",
+        daemon,
+        "--mount",
+        "setpriv",
+        "--reuid",
+        "spica",
+        "--regid",
+        "spica",
+        "--clear-groups",
+    ]
+
+    assert machine.tried(*inside, "ls", "/proc/sys/kernel").returncode == 0
+    assert machine.tried(*inside, "ls", "/run/spica-proc/whole").returncode != 0
+    assert "ro," in machine.run("nsenter", "--target", daemon, "--mount", "findmnt", "-no", "OPTIONS", "/proc/sys")
+
+
+def test_a_reload_is_taken_and_a_bad_one_refused(machine: Running) -> None:
+    conf = machine.path("/etc/spica/spica.conf")
+    conf.write_text(CONF.replace("slots = 2", "slots = 3"))
+    machine.run("systemctl", "reload", "spicad.service")
+    wait_until(lambda: "configuration reloaded" in machine.journal("spicad"), "the new configuration")
+
+    conf.write_text(CONF.replace("slots", "slotz"))
+    machine.run("systemctl", "reload", "spicad.service")
+
+    wait_until(lambda: "reload refused" in machine.journal("spicad"), "the refusal")
+    assert machine.unit("spicad.service", "ActiveState") == "active"
+    conf.write_text(CONF)
+
+
+@pytest.mark.parametrize("how", ["restart", "stop and start", "kill"])
+def test_a_step_that_runs_outlives_the_daemon_and_is_taken_up_by_the_next(
+    machine: Running, sleeper: str, how: str
+) -> None:
+    machine.with_lines("RestartSec=100ms")
+    before = machine.unit("spicad.service", "MainPID")
+
+    if how == "kill":
+        machine.run("kill", "-KILL", before)
+    else:
+        for verb in how.split(" and "):
+            machine.run("systemctl", verb, "spicad.service")
+
+    wait_until(lambda: machine.unit("spicad.service", "MainPID") not in ("0", before), "the next daemon")
+    wait_until(lambda: "1 steps run" in machine.unit("spicad.service", "StatusText"), "it to follow the step")
+    assert machine.sleepers() == [sleeper]
+
+
+def test_a_daemon_that_hangs_is_ended_and_begun_again(machine: Running, sleeper: str) -> None:
+    machine.with_lines("WatchdogSec=1", "RestartSec=100ms", "TimeoutAbortSec=1")
+    before = machine.unit("spicad.service", "MainPID")
+
+    machine.run("kill", "-STOP", before)
+
+    wait_until(lambda: machine.unit("spicad.service", "MainPID") not in ("0", before), "the next daemon")
+    assert "Watchdog timeout" in machine.journal("spicad")
+    assert machine.sleepers() == [sleeper]
+
+
+def test_a_step_that_is_out_of_memory_does_not_end_the_service(machine: Running) -> None:
+    assert machine.unit("spicad.service", "OOMPolicy") == "continue"
+
+
+def test_all_of_it_stops_and_starts_as_one(machine: Running) -> None:
+    machine.run("systemctl", "stop", "spica.target")
+
+    wait_until(lambda: machine.unit("spicad.service", "ActiveState") == "inactive", "the daemon to stop")
+    assert machine.unit("spica-web.socket", "ActiveState") == "inactive"
+    machine.run("systemctl", "enable", "spicad.service", "spica-web.socket")
+    machine.run("systemctl", "start", "spica.target")
+    wait_until(lambda: machine.unit("spicad.service", "ActiveState") == "active", "the daemon to start")
+    assert machine.unit("spica-web.socket", "ActiveState") == "active"
