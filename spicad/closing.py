@@ -18,6 +18,7 @@ from spicad.config import Settings
 from spicad.desk import Desk, Vetted
 from spicad.jobfile import Job, parse
 from spicad.key_figures import key_figures
+from spicad.logs import about
 from spicad.people import OF_THE_SITE, Person
 from spicad.report import Product, Report, Steps
 from spicad.rules import Rules
@@ -62,7 +63,7 @@ def _mail(settings: Settings, spool: Spool, run: Run, phase: Phase, made: Report
     try:
         outbox.put(spool.folder("outbox"), key, report.message(made, settings, run.mail), now)
     except SpicaError as error:
-        log.error("process %d: no report can be mailed: %s", run.process, error)
+        log.error("%s: no report can be mailed: %s", about(run), error)
 
 
 def _why(run: Run, phase: Phase) -> str:

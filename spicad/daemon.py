@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from spicad import config, letters, outbox, sandbox, sweeping, tables
+from spicad import config, letters, logs, outbox, sandbox, sweeping, tables
 from spicad.archive.keeping import Keeper
 from spicad.backends.backend import Backend
 from spicad.backends.local import Local
@@ -199,6 +199,7 @@ class Daemon:
     def _reload(self) -> None:
         """A bad configuration is refused and the old one kept."""
         self.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        logs.reopen()
         try:
             settings = config.load(self.settings.source)
             fixed = [
@@ -219,7 +220,7 @@ class Daemon:
             self.floor.desk = desk
             self.floor.is_sandboxed = is_sandboxed
             self.workshop.queue.weights = weights_of(settings)
-            logging.getLogger().setLevel(settings.daemon.log_level.upper())
+            logs.set_level(settings.daemon.log_level)
             log.info("configuration reloaded from %s", settings.source)
         self.notify("READY=1", self._status())
 

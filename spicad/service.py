@@ -14,11 +14,11 @@ from contextlib import suppress
 import daemon as python_daemon
 from daemon.pidfile import PIDLockFile
 
-from spicad import __version__, config
+from spicad import __version__, config, logs
 from spicad.config import Settings
 from spicad.daemon import AlreadyRunning, Daemon, running_pid
 from spicad.node import drained
-from spicad.words import SpicaError, printable, visible
+from spicad.words import SpicaError, visible
 
 OK, FAILED, USAGE, NOT_RUNNING = 0, 1, 2, 3  # 3 as the Linux Standard Base asks of `status`
 PATIENCE_S = 90.0  # as systemd has: a mail on its way to a slow relay is not cut
@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_here(settings: Settings) -> int:
     """In the foreground until SIGTERM."""
-    set_up_log(settings)
+    file = settings.daemon.log if os.isatty(sys.stderr.fileno()) else ""
+    logs.set_up(settings.daemon.log_level, settings.daemon.node, file)
     try:
         Daemon(settings).run()
     except SpicaError as error:
@@ -95,7 +96,7 @@ def _detach(settings: Settings, log_file: str, answer: int) -> None:
     )
     with context:
         try:
-            set_up_log(settings)
+            logs.set_up(settings.daemon.log_level, settings.daemon.node, log_file)
             life = Daemon(settings)
             pid_file = PIDLockFile(str(settings.paths.spool / "spicad.pid"))  # for people; the flock is the guard
             with suppress(OSError):
@@ -159,24 +160,3 @@ def reload(settings: Settings) -> int:
     os.kill(pid, signal.SIGHUP)
     print("spicad reads its configuration again; its log says how that went")
     return OK
-
-
-def set_up_log(settings: Settings) -> None:
-    """Lines for the journal when systemd listens, with a time otherwise."""
-    form = "%(levelname)s %(message)s" if os.environ.get("JOURNAL_STREAM") else "%(asctime)s %(levelname)s %(message)s"
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
-    if settings.daemon.log and os.isatty(sys.stderr.fileno()):
-        handler = logging.FileHandler(settings.daemon.log)
-    handler.setFormatter(_OneLine(form))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(settings.daemon.log_level.upper())
-    logging.getLogger("watchdog").setLevel(logging.WARNING)
-
-
-class _OneLine(logging.Formatter):
-    """Escapes what users could put into a line; a traceback keeps its lines."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = printable(record.getMessage())
-        return super().formatMessage(record)

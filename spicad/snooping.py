@@ -18,7 +18,7 @@ from pathlib import Path
 
 import peewee
 
-from spicad import __version__, config, tables
+from spicad import __version__, config, logs, tables
 from spicad.archive.snooppix import Snooppix
 from spicad.archive.sources import Sources
 from spicad.archive.storage import require_apart
@@ -86,9 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(settings: Settings, arguments: argparse.Namespace) -> int:
-    from spicad.service import set_up_log
-
-    set_up_log(settings)
+    logs.set_up(settings.daemon.log_level, settings.daemon.node)
     Path(settings.paths.spool).mkdir(parents=True, exist_ok=True)
     try:
         with locked(Path(settings.paths.spool) / LOCK, wait=False):

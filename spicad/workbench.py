@@ -24,6 +24,7 @@ from spicad.config import Settings
 from spicad.desk import Desk
 from spicad.durable import remove_tree
 from spicad.ledger import AWAY, Ledger
+from spicad.logs import about
 from spicad.plan import PlannedStep
 from spicad.run import Outcome, Run
 from spicad.sandbox import python_places
@@ -180,7 +181,7 @@ class Workbench:
             return
         step = run.step(key[1])
         if isinstance(looked, BaseException):
-            log.error("process %d %s: cannot be looked over", run.process, step.folder, exc_info=looked)
+            log.error("%s: cannot be looked over", about(run, step), exc_info=looked)
             why = f"an error of Spica itself: {looked}. See the daemon's log."
             self.ended(run, step, Outcome(StepState.FAILED, Ending.NEVER_AGAIN, why), now)
             return
@@ -297,7 +298,7 @@ class Workbench:
             running.node, running.started = news.node, news.started
             values |= {"node": news.node, "started": news.started}
         words = f"{verb}, {news.who} on {news.node}" if news.started else news.waits
-        log.info("process %d %s %s: %s", run.process, step.folder, step.label, words)
+        log.info("%s %s: %s", about(run, step), step.label, words)
         self.floor.ledger.step(run.process, run.number, step.number, StepState.RUNNING, **values)
 
     def look_at_steps(self, now: float) -> None:
@@ -321,7 +322,7 @@ class Workbench:
         if end.elsewhere and end.node:
             run.avoided[step.number] = run.avoided.get(step.number, frozenset()) | {end.node}
         if end.timed_out:
-            log.warning("process %d %s: stopped, its time is over", run.process, step.folder)
+            log.warning("%s: stopped, its time is over", about(run, step))
         if running.stopped_why and not run.cancelled_by:
             self._end_stopped(running, now)
             return
@@ -363,7 +364,7 @@ class Workbench:
 
     def stop(self, running: Running, why: str) -> None:
         """For good, and the whole run with it."""
-        log.warning("process %d %s: %s", running.run.process, running.step.folder, why)
+        log.warning("%s: %s", about(running.run, running.step), why)
         running.stopped_why = why
         self.kill(running)
 
@@ -403,7 +404,7 @@ class Workbench:
     def _judged(self, run: Run, step: PlannedStep, outcome: Any) -> None:
         now = self.floor.clock()
         if isinstance(outcome, BaseException):
-            log.error("process %d %s: cannot be judged", run.process, step.folder, exc_info=outcome)
+            log.error("%s: cannot be judged", about(run, step), exc_info=outcome)
             why = f"an error of Spica itself: {outcome}. See the daemon's log."
             outcome = Outcome(StepState.FAILED, Ending.NEVER_AGAIN, why, ended=now)
         self.ended(run, step, outcome, now)

@@ -22,6 +22,7 @@ from spicad.capsule import Capsule, folder_of
 from spicad.desk import Vetted
 from spicad.jobfile import Job, parse
 from spicad.ledger import AWAY
+from spicad.logs import about
 from spicad.node import hours_limit, limits_of, node_limit, weights_of
 from spicad.people import make_results_folder, person_named
 from spicad.plan import PlannedStep
@@ -349,7 +350,7 @@ class Workshop:
     def _take_up(self, run: Run, capsule: Capsule, why: str, now: float) -> None:
         self.runs[run.process], self.capsules[run.process] = run, capsule
         self._find_places(run)
-        log.info("process %d %s: %s", run.process, run.name, why)
+        log.info("%s %s: %s", about(run), run.name, why)
         self.floor.ledger.phase(
             run.process,
             Phase.QUEUED,
@@ -399,13 +400,13 @@ class Workshop:
         outcome = replace(outcome, why=run.in_words(outcome.why), last_words=last_words)
         state = run.end(step, outcome, self.floor.settings.daemon.attempts)
         if state is StepState.WAITING:
-            log.warning("process %d %s: %s; goes on", run.process, step.folder, outcome.why)
+            log.warning("%s: %s; goes on", about(run, step), outcome.why)
             with suppress(OSError):
                 capsule.put_aside(step, outcome)
         else:
             capsule.close_step(step, outcome)
             words = outcome.why or ", ".join(f"{name} {value}" for name, value in list(outcome.metrics.items())[:3])
-            log.info("process %d %s %s: %s %s", run.process, step.folder, step.label, state.value, words)
+            log.info("%s %s: %s %s", about(run, step), step.label, state.value, words)
         if outcome.started and state is not StepState.REUSED:
             seconds = (outcome.ended - outcome.started) * max(step.threads, 1)
             self.queue.use.add(run.owner.user, run.owner.group, max(seconds, 0.0), now)
@@ -451,15 +452,15 @@ class Workshop:
     def _finished(self, run: Run, phase: Phase, who: str, why: Any, now: float) -> None:
         self.ending.discard(run.process)
         if isinstance(why, OSError):
-            log.error("process %d: its end cannot be written: %s. Tried again at the next look.", run.process, why)
+            log.error("%s: its end cannot be written: %s. Tried again at the next look.", about(run), why)
             return
         if isinstance(why, BaseException):
             raise why
         if not self.floor.spool.move(run.process, Phase.EXECUTING, phase):
-            log.error("process %d: its job file is not in executing/", run.process)
+            log.error("%s: its job file is not in executing/", about(run))
         self.floor.spool.sync(phase)
         del self.runs[run.process], self.capsules[run.process]
-        log.info("process %d %s: %s %s", run.process, run.name, phase.value, why)
+        log.info("%s %s: %s %s", about(run), run.name, phase.value, why)
         self.floor.ledger.phase(
             run.process, Phase.EXECUTING, phase, who, why, now,
             ended=None if phase is Phase.HELD else now, expires=closing.expiry(self.floor.settings, run, phase, now),
@@ -494,7 +495,7 @@ class Workshop:
                 closing.mail_unstarted(settings, spool, process, text, accepted, Phase.HELD, why, now)
             if spool.move(process, before, Phase.HELD):
                 self.floor.ledger.phase(process, before, Phase.HELD, "spicad", why, now)
-                log.warning("process %d %s: HELD", process, run.name if run else "")
+                log.warning("%s: HELD", about(run) if run else f"process {process}")
         except OSError as trouble:
             log.error("process %d: cannot be put aside whole: %s. The next start mends it.", process, trouble)
 

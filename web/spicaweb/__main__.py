@@ -6,14 +6,13 @@ CGI and other servers come in by spica.cgi and spica.wsgi.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import socket
 import sys
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from spicad import config
+from spicad import config, logs
 from spicad.config import Section, Settings
 from spicad.words import BadInput, Problem, SpicaError
 
@@ -25,11 +24,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="spica serve")
     parser.add_argument("--listen", metavar="HOST:PORT", default="")
     arguments = parser.parse_args()
-    form = "%(levelname)s %(name)s: %(message)s"
-    is_journal = bool(os.environ.get("JOURNAL_STREAM"))  # which has its own times
-    logging.basicConfig(level=logging.INFO, format=form if is_journal else f"%(asctime)s {form}")
     try:
         settings = config.load()
+        logs.set_up(settings.daemon.log_level, settings.daemon.node)
         host, port = _place(arguments.listen or settings.web.listen)
         address = settings.web.address or f"http://{host}:{port}"
         settings = replace(settings, web=Section({**vars(settings.web), "address": address}))
