@@ -258,6 +258,12 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
         Key("listen", "text", "127.0.0.1:8080", "HOST:PORT where spica serve answers"),
         Key("user", "text", "", "Unix user that the site runs as; empty: the user that spicad runs as"),
         Key("proxy", "text", "", "Address of the proxy before spica serve, whose X-Forwarded-For is believed"),
+        Key(
+            "metrics",
+            "list of texts",
+            [],
+            "Addresses and networks that may read /metrics without an account, such as 10.1.2.0/24; Administrators may",
+        ),
         Key("database", "text", "", "The site's own way to the same database, as [database] url; empty: that one"),
         Key("password_file", "text", "", "File that holds the password of the site's own way"),
         Key(
@@ -360,11 +366,25 @@ def _wrong_together(document: Document, values: dict[str, dict[str, Any]]) -> li
     found += _wrong_figures(document, values, "retention", "groups", "lensing=30")
     found += _wrong_figures(document, values, "quota", "users", "alice=200")
     found += _wrong_figures(document, values, "quota", "groups", "survey=5000")
+    for text in values["web"]["metrics"]:
+        if not _is_network(text):
+            what = f"{shown(text)} is no address or network."
+            found.append(document.problem(("web", "metrics"), what, "Write such as 192.0.2.7 or 10.1.2.0/24."))
     warn_days = values["retention"]["warn_days"]
     if not warn_days or min(warn_days) < 1:
         what = f"warn_days is {shown(warn_days)}: nobody would be warned a day before."
         found.append(document.problem(("retention", "warn_days"), what, "Write such as [5, 1]."))
     return found
+
+
+def _is_network(text: str) -> bool:
+    import ipaddress
+
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _wrong_figures(

@@ -26,6 +26,7 @@ from spicad.backends.slurm import Slurm
 from spicad.background import Background
 from spicad.config import Settings
 from spicad.desk import Desk
+from spicad.heartbeat import LOCK
 from spicad.hints import FolderWatch
 from spicad.housekeeping import Housekeeping
 from spicad.intake import Intake
@@ -46,7 +47,6 @@ THREADS = 4
 HOUR_S = 3600.0
 CANNOT_CHANGE = (("paths", "spool"), ("paths", "results"), ("database", "url"), ("daemon", "backend"))
 ROWS_S = 0.05  # rows wait no longer while there is more to do
-LOCK = "spicad.lock"
 LOCK_PATIENCE_S = 0.2
 REPORT_KEY = re.compile(r"(?P<process>\d+)-run\d+-(?P<phase>completed|error|aborted|held)")
 

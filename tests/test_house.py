@@ -29,7 +29,7 @@ LAYERS = {
     ),
     "settings, tables, people": (
         "spicad.config", "spicad.node", "spicad.tables", "spicad.rows", "spicad.people", "spicad.accounts",
-        "spicad.copying", "spicad.fair_share", "spicad.eta", "spicad.retention", "spicad.quota",
+        "spicad.copying", "spicad.heartbeat", "spicad.fair_share", "spicad.eta", "spicad.retention", "spicad.quota",
     ),
     "applications, exposures, engines": (
         "spicad.applications.*", "spicad.archive.*", "spicad.backends.*", "spicad.rules",
@@ -47,7 +47,7 @@ LAYERS = {
     ),
     "the daemon's parts": (
         "spicad.workbench", "spicad.workshop", "spicad.orders", "spicad.intake", "spicad.recovery",
-        "spicad.housekeeping", "spicad.measuring",
+        "spicad.housekeeping", "spicad.measuring", "spicad.metrics",
     ),
     "programs": ("spicad.daemon", "spicad.service", "spicad.snooping", "spicad.commands", "spicad.commands.*"),
     "the site": ("spicaweb", "spicaweb.*", "spicaweb.pages.*"),

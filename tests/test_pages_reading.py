@@ -17,7 +17,7 @@ import made_capsules
 import pytest
 from PIL import Image
 
-from spicad import config, rows, tables
+from spicad import config, heartbeat, rows, tables
 from spicad.config import Settings
 from spicad.tables import Process, Step
 from spicad.words import Phase, Rank
@@ -372,17 +372,17 @@ def test_a_process_that_is_over_waits_for_nothing(settings: Settings, capsule: C
 
 def test_a_daemon_that_never_was_one_that_runs_and_one_that_is_gone_are_told_apart(settings: Settings):
     now = time.time()
-    assert daemon_state.life(settings, now) == daemon_state.Life(False, None)
+    assert heartbeat.life(settings, now) == heartbeat.Life(False, None)
     from spicad.daemon import hold_lock
 
     handle = hold_lock(settings)
     os.utime(handle, (now - 3600, now - 3600))
-    assert daemon_state.life(settings, now).is_late
+    assert heartbeat.life(settings, now).is_late
     os.utime(handle, (now - 1, now - 1))
-    running = daemon_state.life(settings, now)
+    running = heartbeat.life(settings, now)
     assert (running.is_running, running.is_late) == (True, False)
     os.close(handle)
-    gone = daemon_state.life(settings, now)
+    gone = heartbeat.life(settings, now)
     assert (gone.is_running, round(now - (gone.seen or 0))) == (False, 1)
 
 

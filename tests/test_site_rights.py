@@ -183,6 +183,7 @@ WALK: tuple[tuple[str, str, str, dict[str, str], str], ...] = (
     ("GET", "/difference", "/difference?one={process}.1&other={process}.1", {}, "login ok 404 404 ok ok"),
     ("GET", "/difference", "/difference?one={process}.1&other={queued}", {}, "login 404 404 404 404 404"),
     ("GET", "/daemon", "/daemon", {}, "login ok ok ok ok ok"),
+    ("GET", "/metrics", "/metrics", {}, "404 404 404 404 404 ok"),
     ("GET", "/archive", "/archive", {}, "login ok ok ok ok ok"),
     ("GET", "/archive", "/archive?state=registered&search=9%25&page=x", {}, "login ok ok ok ok ok"),
     # Exposures and their grades: everybody's with an account; lists of what others said are Administrators'.

@@ -40,6 +40,7 @@ COMMANDS = {
     "keep": "keep the products of a process longer",
     "quota": "show what users and groups have on the disk, and may have",
     "retention": "show what is deleted when, or let a stopped deletion go on",
+    "metrics": "print figures for Prometheus: queue, times, failures, disk, load, heartbeat",
     "results": "list the products of a process, or fetch them",
     "verify": "run a completed process again and compare the products",
     "transfer": "show and steer what is on its way to storage, or out of the house",

@@ -27,7 +27,6 @@ from spicad.config import Settings
 from spicad.words import IN_SPOOL, Ending, SpicaError
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
-LATE_FACTOR, LATE_S = 5, 30.0
 PLOT_DRIVERS = ("/usr/lib*/plplot*/drivers*", "/usr/lib/*/plplot*/drivers*", "/usr/local/lib*/plplot*/drivers*")
 BESIDE = ("*.rpmnew", "*.rpmsave", "*.rpmorig", "*.dpkg-dist", "*.dpkg-new")
 DEAD_MAIL_DAYS = 1.0
@@ -93,7 +92,8 @@ def _has_as_first_group(user: str, group: str) -> bool:
 
 def daemon(settings: Settings) -> Findings:
     """Whether it runs, has looked at its spool lately, and is the program that is installed."""
-    from spicad.daemon import LOCK, running_pid
+    from spicad.daemon import running_pid
+    from spicad.heartbeat import life
     from spicad.node import drained
 
     try:
@@ -104,9 +104,11 @@ def daemon(settings: Settings) -> Findings:
     if not pid:
         yield WRONG, f"spicad does not run on {settings.paths.spool}", "systemctl start spicad, or: spicad start"
         return
-    late = time.time() - os.stat(settings.paths.spool / LOCK).st_mtime
-    if late > max(LATE_S, LATE_FACTOR * settings.daemon.look_s):
-        yield WRONG, f"spicad (pid {pid}) has not looked at its spool for {late:.0f} s", "look into its log"
+    now = time.time()
+    living = life(settings, now)
+    if living.is_late and living.seen:
+        words = f"spicad (pid {pid}) has not looked at its spool for {now - living.seen:.0f} s"
+        yield WRONG, words, "look into its log"
     elif _is_older_than_the_program(pid):
         yield (
             WRONG,

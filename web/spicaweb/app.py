@@ -85,6 +85,7 @@ SITE_MAP: tuple[tuple[str, str, str, str], ...] = (
     ("POST", "/process/<number>/<verb>", "process.order", USER),
     ("GET", "/difference", "process.differences", USER),
     ("GET", "/daemon", "daemon.page", USER),
+    ("GET", "/metrics", "metrics.page", ANYBODY),  # of some addresses
     ("GET", "/archive", "landed.page", USER),
     # Exposures and their grades
     ("GET", "/exposure/<number>", "exposure.page", USER),

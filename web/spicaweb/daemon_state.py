@@ -5,34 +5,24 @@ The lock tells whether it runs; its time is set at each look at the spool, so th
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from spicad.commands.explain import as_waiting, slots_in_use
 from spicad.config import Settings
 from spicad.fair_share import recent_use
+from spicad.heartbeat import life
 from spicad.node import idle_share, node_limit, weights_of
 from spicad.tables import Process, Step
 from spicad.waiting import Queue, terms_of
 from spicad.words import Phase
 
-LOCK = "spicad.lock"  # spicad/daemon.py's
-LATE_FACTOR, LATE_S = 5, 30.0
 MOST_QUEUED = 50
 MOST_SCORED = 1000
 MOST_RUNNING = 100
-
-
-@dataclass(frozen=True)
-class Life:
-    is_running: bool
-    seen: float | None  # when it last gave a sign of life; None when there never was a daemon here
-    is_late: bool = False  # it holds its lock, but has not looked at the spool for long
 
 
 @dataclass(frozen=True)
@@ -44,24 +34,6 @@ class Disk:
     @property
     def used_percent(self) -> int:
         return round(100 * (self.total - self.free) / self.total) if self.total else 0
-
-
-def life(settings: Settings, now: float) -> Life:
-    path = Path(settings.paths.spool) / LOCK
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return Life(False, None)
-    try:
-        seen = os.fstat(handle).st_mtime
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return Life(True, seen, now - seen > max(LATE_S, LATE_FACTOR * settings.daemon.look_s))
-    except OSError:  # locks of another machine's file system
-        return Life(now - seen < max(LATE_S, LATE_FACTOR * settings.daemon.look_s), seen)
-    finally:
-        os.close(handle)
-    return Life(False, seen)
 
 
 def state(settings: Settings, now: float | None = None) -> dict[str, Any]:
