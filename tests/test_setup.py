@@ -201,15 +201,14 @@ def set_up(machine: Machine) -> Machine:  # noqa: F811
 
 @pytest.mark.slow
 def test_the_machine_takes_a_job_of_a_member_of_the_group_and_doctor_is_content(set_up: Machine):
-    machine = set_up
-    machine.start_daemon()
-    machine.write("/mnt/data/odd.spica", 'name = "odd"\n')
+    set_up.start_daemon()
+    set_up.write("/mnt/data/odd.spica", 'name = "odd"\n')
     try:
-        machine.run("cp", "/mnt/data/odd.spica", "/var/spool/spica/incoming/", user="observer")
-        found = json.loads(machine.spica("doctor", "--json", status=None).stdout)
-        again = machine.spica("setup", "--answers", "/mnt/keep/answers.toml")  # beside a living daemon
+        set_up.run("cp", "/mnt/data/odd.spica", "/var/spool/spica/incoming/", user="observer")
+        found = json.loads(set_up.spica("doctor", "--json", status=None).stdout)
+        again = set_up.spica("setup", "--answers", "/mnt/keep/answers.toml")  # beside a living daemon
     finally:
-        machine.stop_daemon()
+        set_up.stop_daemon()
 
     wrong = [each["words"] for each in found if each["state"] == "wrong"]
     assert [words for words in wrong if "does not answer" not in words] == []  # no web server runs here
@@ -220,15 +219,14 @@ def test_the_machine_takes_a_job_of_a_member_of_the_group_and_doctor_is_content(
 
 @pytest.mark.slow
 def test_doctor_names_what_was_spoilt_with_the_mend(set_up: Machine):
-    machine = set_up
-    machine.run("chmod", "777", "/var/spool/spica/incoming")
-    machine.run("chown", "root", "/var/spool/spica/queued")
-    machine.run("chmod", "644", "/var/spool/spica/spica-accounts.db")
-    machine.run("chmod", "700", "/mnt/data")
-    machine.write("/etc/spica/spica.conf.rpmnew", "")
-    machine.run("gpasswd", "-d", "observer", "spica")
+    set_up.run("chmod", "777", "/var/spool/spica/incoming")
+    set_up.run("chown", "root", "/var/spool/spica/queued")
+    set_up.run("chmod", "644", "/var/spool/spica/spica-accounts.db")
+    set_up.run("chmod", "700", "/mnt/data")
+    set_up.write("/etc/spica/spica.conf.rpmnew", "")
+    set_up.run("gpasswd", "-d", "observer", "spica")
 
-    done = machine.spica("doctor", status=1)
+    done = set_up.spica("doctor", status=1)
 
     said = done.stdout
     for words in (
@@ -240,11 +238,11 @@ def test_doctor_names_what_was_spoilt_with_the_mend(set_up: Machine):
         "note   configuration: /etc/spica/spica.conf.rpmnew lies beside a file that was edited here",
     ):
         assert words in said, words
-    machine.spica("setup", "--answers", "/mnt/keep/answers.toml", status=1)  # mends what is its own to mend
-    mended = machine.spica("doctor", status=1).stdout
+    set_up.spica("setup", "--answers", "/mnt/keep/answers.toml", status=1)  # mends what is its own to mend
+    mended = set_up.spica("doctor", status=1).stdout
     assert "spool: /var/spool/spica/queued" not in mended
     assert "incoming has the mode" not in mended
-    assert "observer" in machine.run("id", "-nG", "observer").stdout
+    assert "observer" in set_up.run("id", "-nG", "observer").stdout
     assert "/mnt/data cannot be read" in mended  # an archive is not Spica's to open
 
 
