@@ -21,6 +21,7 @@ from spicad.words import SpicaError
 database = peewee.DatabaseProxy()
 private = peewee.DatabaseProxy()  # what the Unix group of the spool must not read; on MySQL the same as `database`
 READING = {"cache_size": -32_000}  # KiB; with the usual 2 MB a cone among two million footprints takes thrice as long
+LONGEST_TEXT = 1 << 20  # bytes that MySQL may put together from many rows; its own limit is 1024
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
@@ -250,7 +251,7 @@ class Cell(Table):
 
     cell = peewee.IntegerField()
     exposure = peewee.BigIntegerField()
-    parts = peewee.IntegerField(default=0)  # of the cell, those that the footprint touches, as bits; 0: not known
+    parts = peewee.BigIntegerField(default=0)  # of the cell, those that the footprint touches, as bits; 0: not known
 
     class Meta:
         primary_key = peewee.CompositeKey("cell", "exposure")
@@ -593,6 +594,13 @@ def _quality_tables() -> None:
     _make(Quality, Grading)
 
 
+def _finer_parts_of_cells() -> None:
+    """What is known of coarser parts is forgotten: `spica database upgrade` has it found anew."""
+    if isinstance(database.obj, peewee.MySQLDatabase):
+        database.execute_sql("ALTER TABLE cell MODIFY COLUMN parts BIGINT NOT NULL DEFAULT 0")
+    database.execute_sql("UPDATE cell SET parts = 0")
+
+
 MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (1, "processes, events, steps, digests", _first_tables),
     (2, "the archive: exposures, CCDs, their places on the sky", _archive_tables),
@@ -607,6 +615,7 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (11, "which parts of a cell of the sky a footprint touches", _parts_of_cells),
     (12, "indexes that count exposures without reading their rows", _counting_indexes),
     (13, "grades and their history, figures of quality", _quality_tables),
+    (14, "finer parts of the cells of the sky", _finer_parts_of_cells),
 )
 NEWEST = MIGRATIONS[-1][0]
 
@@ -687,7 +696,12 @@ def _mysql(parts: Any, password_file: str) -> peewee.Database:
         connection["ssl_disabled"] = True  # PyMySQL builds a TLS context even there: 30 ms
     # Pollers must see what others committed since.
     connection["init_command"] = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
-    return peewee.MySQLDatabase(parts.path.lstrip("/"), autoconnect=False, **connection)
+    return _MySQL(parts.path.lstrip("/"), autoconnect=False, **connection)
+
+
+class _MySQL(peewee.MySQLDatabase):
+    def _initialize_connection(self, connection: Any) -> None:
+        connection.cursor().execute(f"SET SESSION group_concat_max_len = {LONGEST_TEXT}")
 
 
 def _secret(path: Path) -> str:

@@ -31,8 +31,8 @@ def missing(service: str) -> None:
 class MariaDB:
     """`url(name)` is a fresh database for Spica; `kill` and `start` may be called at any time."""
 
-    def __init__(self, buffer_pool: str = "32M") -> None:
-        self.buffer_pool = buffer_pool
+    def __init__(self, *options: str) -> None:
+        self.options = options or ("--innodb-buffer-pool-size=32M",)
         self.folder = Path(tempfile.mkdtemp(prefix="spica-db-", dir="/tmp"))  # a socket's path has 108 bytes at most
         self.socket = self.folder / "s.sock"
         self.server: subprocess.Popen[bytes] | None = None
@@ -50,8 +50,7 @@ class MariaDB:
         options = [
             f"--socket={self.socket}", "--skip-networking", f"--pid-file={self.folder / 'pid'}",
             f"--log-error={self.folder / 'err.log'}", f"--tmpdir={self.folder}",
-            f"--innodb-buffer-pool-size={self.buffer_pool}",
-            "--performance-schema=OFF", "--character-set-server=latin1",
+            "--performance-schema=OFF", "--character-set-server=latin1", *self.options,
         ]  # fmt: skip
         self.server = subprocess.Popen(
             ["mariadbd", "--no-defaults", *self.common, *options], start_new_session=True, stdout=subprocess.DEVNULL

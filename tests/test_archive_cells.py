@@ -139,8 +139,8 @@ def test_a_footprint_touches_all_parts_that_it_is_said_to_and_no_others(
     assert set(parts) == cells.cells_of_polygons([polygon])
     for point in points_in(polygon, 40):
         part = part_of(point)
-        assert not parts[part >> 4] or parts[part >> 4] >> (part & 15) & 1
-    said = [16 * cell + bit for cell, bits in parts.items() for bit in range(16) if bits >> bit & 1]
+        assert not parts[part >> 6] or parts[part >> 6] >> (part & 63) & 1
+    said = [64 * cell + bit for cell, bits in parts.items() for bit in range(64) if bits >> bit & 1]
     for part in random.Random(1).sample(said, min(len(said), 20)):
         square = cells.corners_of(part, cells.PART_ORDER)
         assert any(Cone(*point, cells.SPARE_DEG).touches(footprint) for point in points_in(square, 40)) or (
@@ -170,7 +170,7 @@ def test_the_parts_of_nearly_all_ccds_are_known() -> None:
 def test_the_cover_of_a_cone_tells_what_lies_in_it(place: Position, radius: float, way: float, far: float) -> None:
     cover = cells.cover_of_caps([[cells.Cap(vector(*place), math.radians(radius))]])
     point = offset(place, way, min(radius * far, 180))
-    cell, bit = part_of(point) >> 4, 1 << (part_of(point) & 15)
+    cell, bit = part_of(point) >> 6, cells.BITS[part_of(point) & 63]
     near = cover.rim.get(cell, cells.Near(0, 0))
 
     is_whole = any(first <= cell <= last for first, last in cover.inside)

@@ -130,6 +130,22 @@ def tried(holds: Any) -> list[int]:
 # Footprints, one by one
 
 
+@given(places, some.sampled_from((0.0, 1e-5, 0.01, 0.3, 3.0, 20.0, 70.0, 120.0)), some.integers(0, 10**9))
+@settings(max_examples=100, deadline=None)
+def test_a_cone_tells_of_many_regions_at_once_what_it_tells_of_each(place: Position, radius: float, seed: int) -> None:
+    dice = random.Random(seed)
+    cone = Cone(*place, radius)
+    regions = []
+    for count in (1, 3, 1, 2, 1, 1):
+        sizes = [dice.choice((0.01, 0.2, 2.0)) for _ in range(count)]
+        middles = [offset(place, dice.uniform(0, 360), radius + size * dice.uniform(-1.2, 1.2)) for size in sizes]
+        regions.append(region([rectangle(m, dice.uniform(0, 360), s) for m, s in zip(middles, sizes, strict=True)]))
+    triangle = region([rectangle(place, 10.0, 0.2)[:3]])
+
+    for listed in (regions, [*regions, triangle], [], [triangle, ""]):
+        assert cone.touched(listed) == [cone.touches(footprint_of(each)) for each in listed]
+
+
 @given(places, turns, some.sampled_from((0.01, 0.3, 3.0, 20.0)), turns, some.floats(0, 2))
 @settings(max_examples=150, deadline=None)
 def test_a_cone_touches_what_has_a_point_within_its_radius(
@@ -239,6 +255,18 @@ def test_an_exposure_of_which_only_the_position_is_known_is_found_there(archive:
         change.rollback()
 
     assert found == [True, False]
+
+
+def test_so_many_exposures_that_one_text_would_not_hold_them_are_found_too(
+    archive: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cone = Cone(0.0, 90.0, 4.0)
+    found = search.exposures_at(cone)
+
+    monkeypatch.setattr(search, "MOST_IN_ONE_TEXT", 3)
+
+    assert len(found) > 3
+    assert search.exposures_at(cone) == found
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,9 @@ from test_manual import ROOT
 
 from spicad import tables
 from spicad.archive import registering
-from spicad.archive.cells import ALL_PARTS
 from spicad.archive.headers import separation_deg
 from spicad.archive.instruments import shipped
-from spicad.archive.registering import Arrival, Record, as_line, from_line, read_for_archive, register
+from spicad.archive.registering import Arrival, Record, as_line, find_parts, from_line, read_for_archive, register
 from spicad.tables import Ccd, Cell, Exposure
 from spicad.words import SpicaError
 
@@ -74,7 +73,7 @@ def test_an_exposure_comes_into_the_tables_with_its_ccds_and_cells(tmp_path: Pat
     written = Cell.select(Cell.cell, Cell.parts).where(Cell.exposure == row.id).order_by(Cell.cell).tuples()
     assert tuple(written) == record.cells
     assert record.cells
-    assert all(0 < parts <= ALL_PARTS for _, parts in record.cells)
+    assert all(parts and -(1 << 63) <= parts < 1 << 63 for _, parts in record.cells)
 
 
 def test_what_is_registered_already_is_known_and_not_written_again(tmp_path: Path, archive: str) -> None:
@@ -125,6 +124,20 @@ def test_a_science_exposure_without_a_place_on_the_sky_is_refused_and_a_bias_is_
     bias = read(tmp_path, exposure(primary(OBSTYPE="BIAS"), **blind))
 
     assert (bias.values["kind"], bias.values["s_ra"], bias.cells) == ("bias", None, ())
+
+
+def test_parts_that_an_older_spica_did_not_know_are_found(tmp_path: Path, archive: str) -> None:
+    [done] = register([arrival(read(tmp_path, exposure()))])
+    whole = list(Cell.select().order_by(Cell.cell).tuples())
+    Cell.update(parts=0).execute()
+    Cell.insert(cell=whole[0][0] - 1, exposure=done.exposure, parts=0).execute()
+
+    count = find_parts()
+
+    assert count == 1
+    assert list(Cell.select().order_by(Cell.cell).tuples()) == whole
+    assert all(parts for _, _, parts in whole)
+    assert find_parts() == 0
 
 
 def test_a_batch_is_registered_as_a_whole_or_not_at_all(

@@ -1,7 +1,7 @@
 """HEALPix cells of footprints, cones and boxes: the numbers that the archive's index on the sky is made of.
 
-Positions are ICRS in degrees, cells nested and of order 8 (0.229 degrees wide). Each has sixteen parts, the cells of
-order 10 in it: a footprint's are kept as bits, which decide most searches. The exact tests are overlaps.py's.
+Positions are ICRS in degrees, cells nested and of order 8 (0.229 degrees wide). Each has 64 parts, the cells of order
+11 in it: a footprint's are kept as bits, which decide most searches. The exact tests are overlaps.py's.
 
 The pixelisation is that of Gorski et al. 2005, ApJ 622, 759, section 4.1 and figure 4: twelve square faces, each a
 plane with coordinates x (to the north-east) and y (to the north-west) from 0 to 1.
@@ -13,14 +13,17 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import itemgetter
 from typing import NamedTuple
 
 ORDER = 8
 SIDE = 1 << ORDER  # cells along a face
 CELLS = 12 * SIDE * SIDE
-PART_ORDER = ORDER + 2
+PART_ORDER = ORDER + 3
 PARTS_SIDE = 1 << PART_ORDER  # parts along a face
-ALL_PARTS = 0xFFFF  # part n of cell c is cell 16 c + n of order 10, and bit n
+ALL_PARTS = (
+    -1
+)  # part n of cell c is cell 64 c + n of order 11, and bit n of a signed number of 64 bits, as databases have
 
 Position = tuple[float, float]  # right ascension, declination
 Vector = tuple[float, float, float]
@@ -33,9 +36,12 @@ KINK = 0.75 * math.cos(math.asin(EQUATORIAL))  # faces per radian; the most by w
 SLACK = 1e-9  # radians; what rounding may take away
 ROW_OF_FACE = (2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4)  # of its southern corner, in faces from the north pole
 TURN_OF_FACE = (1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7)  # of its centre, in eighths
+NARROWEST = 0.65  # radians of a cell as large as a face; none is narrower, measured at order 6: 0.71
 NEAR = math.radians(0.04)  # a cell so near is taken too; edges of cells leave great circles by at most 0.014 degrees
 MOST_BEND = 0.1  # parts; a polygon whose edges bend more in the face's plane is covered the slower way
-SPARE_DEG = 0.02  # farther from a footprint none of its parts is; MOST_BEND makes it 0.008, stretched by up to 1.6
+SPARE_DEG = 0.01  # farther from a footprint none of its parts is; MOST_BEND makes it 0.004, stretched by up to 1.6
+
+SPARE = math.radians(SPARE_DEG)
 
 
 def _spread(number: int) -> int:
@@ -44,9 +50,31 @@ def _spread(number: int) -> int:
 
 SPREAD = tuple(_spread(number) for number in range(PARTS_SIDE))
 GATHERED = {SPREAD[x] + 2 * SPREAD[y]: (x, y) for x in range(16) for y in range(16)}  # what SPREAD has spread
-PLACES_OF_PARTS = tuple((1 << SPREAD[i] + 2 * SPREAD[j], i - 1.5, j - 1.5) for i in range(4) for j in range(4))
+BITS = (*(1 << number for number in range(63)), -1 << 63)
+
+
+def _all_of(parts: Iterable[tuple[int, int]]) -> int:
+    return sum({BITS[SPREAD[i] + 2 * SPREAD[j]] for i, j in parts})
+
+
+# Of a square of four parts: all its bits; how far north and east of the cell's centre it lies, in parts; the bit, and
+# that of each part.
+SQUARES = tuple(
+    (
+        _all_of((i + a, j + b) for a in (0, 1) for b in (0, 1)),
+        (i + j - 6, i - j),
+        tuple((_all_of([(i + a, j + b)]), i + a + j + b - 7, i + a - j - b) for a in (0, 1) for b in (0, 1)),
+    )
+    for i in range(0, 8, 2)
+    for j in range(0, 8, 2)
+)
+# By column, first and last row.
+COLUMNS = tuple(
+    tuple(tuple(_all_of((i, j) for j in range(first, last + 1)) for last in range(8)) for first in range(8))
+    for i in range(8)
+)
 POLAR = 0.35  # faces from a pole; BENT holds down to there
-BENT = 5e-5  # radians; by which a part leaves its place in the parallelogram of its cell, at most 4e-5 at POLAR
+BENT = 2e-5  # radians; by which parts leave their places in the parallelogram of their cell, at most 1.3e-5 at POLAR
 
 
 def vector(ra: float, dec: float) -> Vector:
@@ -124,8 +152,7 @@ def corners_of(cell: int, order: int = ORDER) -> list[Position]:
 # Regions: what several caps of the sphere have in common
 
 
-@dataclass(frozen=True)
-class Cap:
+class Cap(NamedTuple):
     """All that lies within `radius` (radians) of `centre`; a half of the sky when that is a quarter turn."""
 
     centre: Vector
@@ -155,12 +182,23 @@ def _radius_of_cells(order: int) -> float:
 def runs_of_caps(caps: Sequence[Cap], spare: float = 0.0) -> list[Run]:
     """The cells that touch what all caps have in common (and a few near it), as few runs as can be."""
     found: list[Run] = []
-    limits = [[_limits(cap, order, spare) for cap in caps] for order in range(ORDER + 1)]
-    todo = [(0, face, 0, 0, 0) for face in range(11, -1, -1)]
+    for first, last, is_inside, *_ in _leaves(caps, spare):
+        _append(found, Run(first, last, is_inside))
+    return found
+
+
+Leaf = tuple[int, int, bool, int, int, int, Vector]
+
+
+def _leaves(caps: Sequence[Cap], spare: float) -> Iterator[Leaf]:
+    """First and last cell, whether all of them are inside; face, column, row and centre of the square they fill."""
+    todo = _start(min(caps, key=itemgetter(1)))
+    first_order = todo[0][0]
+    limits = {order: [_limits(cap, order, spare) for cap in caps] for order in range(first_order, ORDER + 1)}
     while todo:
         order, face, ix, iy, number = todo.pop()
         side = 1 << order
-        x, y, z = _on_sky(face, (ix + 0.5) / side, (iy + 0.5) / side)
+        x, y, z = centre = _on_sky(face, (ix + 0.5) / side, (iy + 0.5) / side)
         is_inside = True
         for (a, b, c), touches, holds in limits[order]:
             closeness = a * x + b * y + c * z
@@ -171,7 +209,7 @@ def runs_of_caps(caps: Sequence[Cap], spare: float = 0.0) -> list[Run]:
             if is_inside or order == ORDER:
                 shift = 2 * (ORDER - order)
                 first = (face << 2 * ORDER) + (number << shift)
-                _append(found, Run(first, first + (1 << shift) - 1, is_inside))
+                yield first, first + (1 << shift) - 1, is_inside, face, ix, iy, centre
             else:
                 ix, iy, number = 2 * ix, 2 * iy, 4 * number
                 todo += (
@@ -180,7 +218,22 @@ def runs_of_caps(caps: Sequence[Cap], spare: float = 0.0) -> list[Run]:
                     (order + 1, face, ix + 1, iy, number + 1),
                     (order + 1, face, ix, iy, number),
                 )
-    return found
+
+
+def _start(cap: Cap) -> list[tuple[int, int, int, int, int]]:
+    """Order, face, column, row and number of cells that together hold the cap, the greatest number first.
+
+    They are the cell of its centre and the eight round that, where all nine are on one face; else all faces.
+    """
+    order = min(int(math.log2(NARROWEST / max(cap.radius, SLACK))), ORDER) if cap.radius < NARROWEST else 0
+    side = 1 << order
+    face, x, y = _on_face(*position(cap.centre))
+    ix, iy = int(x * side), int(y * side)
+    if not (0 < ix < side - 1 and 0 < iy < side - 1):
+        return [(0, face, 0, 0, 0) for face in range(11, -1, -1)]
+    block = [(column, row) for column in (ix - 1, ix, ix + 1) for row in (iy - 1, iy, iy + 1)]
+    numbered = [(SPREAD[column] + 2 * SPREAD[row], column, row) for column, row in block]
+    return [(order, face, column, row, number) for number, column, row in sorted(numbered, reverse=True)]
 
 
 def _limits(cap: Cap, order: int, spare: float) -> tuple[Vector, float, float]:
@@ -254,53 +307,63 @@ def cover_of_caps(pieces: Iterable[Sequence[Cap]]) -> Cover:
     inside: list[tuple[int, int]] = []
     rim: dict[int, Near] = {}
     for caps in pieces:
-        for run in runs_of_caps(caps, math.radians(SPARE_DEG)):
-            if run.is_inside:
-                inside.append((run.first, run.last))
-                continue
-            for cell in range(run.first, run.last + 1):
-                near, known = _near(cell, caps), rim.get(cell)
-                rim[cell] = Near(known.touched | near.touched, known.held | near.held) if known else near
+        for first, last, is_inside, face, ix, iy, centre in _leaves(caps, SPARE):
+            if not is_inside:
+                near, known = _near(face, ix, iy, centre, caps), rim.get(first)
+                rim[first] = Near(known.touched | near.touched, known.held | near.held) if known else near
+            elif inside and inside[-1][1] + 1 == first:
+                inside[-1] = inside[-1][0], last
+            else:
+                inside.append((first, last))
     return Cover(inside, rim)
 
 
-def _near(cell: int, caps: Sequence[Cap]) -> Near:
-    """The parts taken for equal parallelograms, which they are but for BENT; nearer to a pole nothing is told."""
-    face, ix, iy = _place(cell)
+def _near(face: int, ix: int, iy: int, centre: Vector, caps: Sequence[Cap]) -> Near:
+    """Of one cell. Its parts are taken for equal parallelograms, which they are but for BENT; nearer to a pole nothing
+    is told.
+
+    A part lies `m` steps to the north and `n` to the east of the centre, by the derivatives of _on_sky: `rise` is
+    what z gains in a step, `turn` what the longitude does, and `skew` how much more of it there is a step north.
+    """
     row = ROW_OF_FACE[face] - (ix + iy + 1) / SIDE
     if not POLAR < row < 4 - POLAR or min(abs(row - 1), abs(row - 3)) < 2 / SIDE:
         return Near(ALL_PARTS, 0)
-    west, east, south, north = ix / SIDE, (ix + 1) / SIDE, iy / SIDE, (iy + 1) / SIDE
-    a, b, c = _on_sky(face, west, south), _on_sky(face, east, south), _on_sky(face, east, north)
-    d = _on_sky(face, west, north)
-    middle = (a[0] + b[0] + c[0] + d[0]) / 4, (a[1] + b[1] + c[1] + d[1]) / 4, (a[2] + b[2] + c[2] + d[2]) / 4
-    across = (b[0] + c[0] - a[0] - d[0]) / 8, (b[1] + c[1] - a[1] - d[1]) / 8, (b[2] + c[2] - a[2] - d[2]) / 8
-    along = (c[0] + d[0] - a[0] - b[0]) / 8, (c[1] + d[1] - a[1] - b[1]) / 8, (c[2] + d[2] - a[2] - b[2]) / 8
+    rise, turn, skew = EQUATORIAL / PARTS_SIDE, math.pi / 4 / PARTS_SIDE, 0.0
+    if not 1 < row < 3:
+        near = row if row < 1 else 4 - row
+        rise, turn, skew = rise * near, turn / near, (ix - iy) / (SIDE * near) * (1 if row < 1 else -1)
+    x, y, z = centre
+    wide = x * x + y * y
+    north, east, down = rise * rise / wide, turn * turn * wide, -z * rise / wide
+    reach = math.sqrt(max(north + skew * skew * east, east)) + BENT  # from a part's centre to its farthest corner
     touched = held = ALL_PARTS
-    for cap in caps:
-        some_touched, some_held = _near_cap(cap, middle, across, along)
+    for (a, b, c), radius in caps:
+        p, q, r = x - a, y - b, z - c  # chords from the cap's centre to the middles of parts
+        square, along, across = (
+            p * p + q * q + r * r,
+            2 * (down * (p * x + q * y) + r * rise),
+            2 * turn * (q * x - p * y),
+        )
+        size = 2 * math.sin(min(radius, math.pi) / 2)
+        farthest, nearest = (size + reach) ** 2, max(size - reach - SPARE, 0.0) ** 2
+        outside, inside = (size + 2 * reach) ** 2, max(size - 2 * reach - SPARE, 0.0) ** 2  # of a square of four parts
+        some_touched = some_held = 0
+        for bits, (m, n), parts in SQUARES:
+            aside = n + skew * m
+            chord = square + m * (m * north + along) + aside * (aside * east + across)
+            if chord < inside:
+                some_touched |= bits
+                some_held |= bits
+            elif chord <= outside:
+                for bit, m, n in parts:
+                    aside = n + skew * m
+                    chord = square + m * (m * north + along) + aside * (aside * east + across)
+                    if chord <= farthest:
+                        some_touched |= bit
+                        if chord < nearest:
+                            some_held |= bit
         touched, held = touched & some_touched, held & some_held
     return Near(touched, held)
-
-
-def _near_cap(cap: Cap, middle: Vector, across: Vector, along: Vector) -> tuple[int, int]:
-    """Parts touched and parts held, by chords from the cap's centre to the middles of parts, `across` and `along`."""
-    (ux, uy, uz), (wx, wy, wz) = across, along
-    dx, dy, dz = middle[0] - cap.centre[0], middle[1] - cap.centre[1], middle[2] - cap.centre[2]
-    uu, ww, uw = ux * ux + uy * uy + uz * uz, wx * wx + wy * wy + wz * wz, ux * wx + uy * wy + uz * wz
-    du, dw, dd = dx * ux + dy * uy + dz * uz, dx * wx + dy * wy + dz * wz, dx * dx + dy * dy + dz * dz
-    reach = math.sqrt(uu + ww + 2 * abs(uw)) / 2 + BENT  # from a part's centre to its farthest corner
-    size = 2 * math.sin(min(cap.radius, math.pi) / 2)
-    farthest = (size + reach) ** 2
-    nearest = max(size - reach - math.radians(SPARE_DEG), 0.0) ** 2
-    touched = held = 0
-    for bit, i, j in PLACES_OF_PARTS:
-        chord = dd + i * (i * uu + 2 * du) + j * (j * ww + 2 * (dw + i * uw))
-        if chord <= farthest:
-            touched |= bit
-            if chord < nearest:
-                held |= bit
-    return touched, held
 
 
 # Footprints
@@ -320,36 +383,34 @@ def parts_of_polygons(polygons: Sequence[Polygon]) -> dict[int, int]:
     found: dict[int, int] = {}
     unknown: set[int] = set()
     for polygon in polygons:
-        parts = _parts_on_one_face(polygon)
-        if parts is None:
+        if not _add_parts_on_one_face(polygon, found):
             unknown.update(_on_many_faces(polygon))
-            continue
-        for part in parts:
-            cell = part >> 4
-            found[cell] = found.get(cell, 0) | 1 << (part & 15)
     return found | dict.fromkeys(unknown, 0)
 
 
-def _parts_on_one_face(polygon: Polygon) -> list[int] | None:
-    """Of a small convex polygon that lies on one face, where its edges are nearly straight; None for any other."""
+def _add_parts_on_one_face(polygon: Polygon, found: dict[int, int]) -> bool:
+    """Of a small convex polygon that lies on one face, where its edges are nearly straight; False for any other."""
     corners = [_on_face(ra, dec) for ra, dec in polygon]
     face = corners[0][0]
     for corner in corners:
         if corner[0] != face:
-            return None
+            return False
     bend = _bend(polygon)
     if bend > MOST_BEND:
-        return None
+        return False
     ends = [(x * PARTS_SIDE, y * PARTS_SIDE) for _, x, y in corners]
     xs, ys = [x for x, _ in ends], [y for _, y in ends]
     if min(xs) < bend or min(ys) < bend or max(max(xs), max(ys)) + bend >= PARTS_SIDE or not _is_convex(ends):
-        return None
-    start = face << 2 * PART_ORDER
-    return [
-        start + SPREAD[ix] + 2 * SPREAD[iy]
-        for ix, (low, high) in _columns(ends, bend).items()
-        for iy in range(int(low), int(high) + 1)
-    ]
+        return False
+    start = face << 2 * ORDER
+    for ix, (low, high) in _columns(ends, bend).items():
+        column, from_cell = COLUMNS[ix & 7], start + SPREAD[ix >> 3]
+        first, last = int(low), int(high)
+        for iy in range(first >> 3, (last >> 3) + 1):
+            cell = from_cell + 2 * SPREAD[iy]
+            bits = column[max(first - 8 * iy, 0)][min(last - 8 * iy, 7)]
+            found[cell] = found.get(cell, 0) | bits
+    return True
 
 
 def _columns(ends: Sequence[tuple[float, float]], bend: float) -> dict[int, tuple[float, float]]:

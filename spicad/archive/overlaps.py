@@ -7,10 +7,12 @@ are worth trying is told by cells.py; where they come from is search.py's affair
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate, pairwise
+from math import cos, sin
+from operator import mul
 
 from spicad.archive import cells
 from spicad.archive.cells import Cap, Cover, Near, Position, Vector, angle, cross, dot, vector
@@ -18,12 +20,26 @@ from spicad.archive.cells import Cap, Cover, Near, Position, Vector, angle, cros
 TOUCHING = 1e-12  # radians; what rounding may put between things that touch
 ALONG = 1e-9  # radians; edges that differ by less in direction lie along each other
 SPOT_DEG = 1e-6
+RADIAN = math.pi / 180
 SMALL = 1e-5  # radians; a cosine tells no smaller angle well
-NUMBER = re.compile(r"[-+]?[0-9][0-9.]*(?:[eE][-+]?[0-9]+)?")
+WIDE = 1.0  # radians; the widest cone that is seen as a circle of the plane that touches the sky in its middle
+LOW = 0.2  # cosine; what lies farther off is not looked at in that plane
+WORDS_OF_REGIONS = str.maketrans(dict.fromkeys("POLYGNUICRS()", " "))
+
+
+class Region:
+    """What may touch footprints."""
+
+    def touches(self, other: Footprint) -> bool:
+        raise NotImplementedError
+
+    def touched(self, s_regions: Sequence[str]) -> list[bool]:
+        """Whether each is touched."""
+        return [self.touches(footprint_of(each)) for each in s_regions]
 
 
 @dataclass(frozen=True)
-class Footprint:
+class Footprint(Region):
     """Polygons of (ra, dec) in degrees; corners follow one another."""
 
     polygons: tuple[tuple[Position, ...], ...]
@@ -53,7 +69,7 @@ def footprint_of(s_region: str) -> Footprint:
     """From STC-S: "POLYGON ICRS 1 2 3 4 ...", also several of them in a UNION."""
     polygons = []
     for piece in s_region.split("POLYGON")[1:]:
-        numbers = [float(word) for word in NUMBER.findall(piece)]
+        numbers = [*map(float, piece.translate(WORDS_OF_REGIONS).split())]
         if len(numbers) >= 6:
             polygons.append(tuple(zip(numbers[::2], numbers[1::2], strict=False)))
     return Footprint(tuple(polygons))
@@ -67,7 +83,24 @@ def spot(ra: float, dec: float) -> Footprint:
 
 
 @dataclass(frozen=True)
-class Cone:
+class Quads:
+    """Polygons of four corners each, all in one: what a search tries is worked through list by list, not one by one."""
+
+    ends: Sequence[int]  # of each region, the number of its polygons and of those before
+    ra: Sequence[float]
+    dec: Sequence[float]
+
+
+def quads_of(s_regions: Sequence[str]) -> Quads | None:
+    """None when some polygon has not four corners."""
+    ends = list(accumulate(region.count("POLYGON") for region in s_regions))
+    numbers = [*map(float, " ".join(s_regions).translate(WORDS_OF_REGIONS).split())]
+    is_plain = numbers and len(numbers) == 8 * ends[-1]
+    return Quads(ends, numbers[::2], numbers[1::2]) if is_plain else None
+
+
+@dataclass(frozen=True)
+class Cone(Region):
     """All within `radius` degrees of a position; with 0 the position itself."""
 
     ra: float
@@ -80,6 +113,33 @@ class Cone:
 
     def cover(self) -> Cover:
         return cells.cover_of_caps([[Cap(self.axis, math.radians(self.radius))]])
+
+    def touched(self, s_regions: Sequence[str]) -> list[bool]:
+        """Great circles are straight in the plane that touches the sky, and round its middle the cone is a circle."""
+        limit = math.radians(self.radius) + TOUCHING
+        quads = quads_of(s_regions) if limit < WIDE else None
+        if quads is None:
+            return super().touched(s_regions)
+        (high0, wide0), ra0 = (sin(self.dec * RADIAN), cos(self.dec * RADIAN)), self.ra
+        ra, dec = [(each - ra0) * RADIAN for each in quads.ra], [each * RADIAN for each in quads.dec]
+        high, wide = [*map(sin, dec)], [*map(cos, dec)]
+        fore = [*map(mul, wide, map(cos, ra))]
+        along = [high0 * h + wide0 * f for h, f in zip(high, fore, strict=True)]
+        if min(along) < LOW:
+            return super().touched(s_regions)
+        closest = [*map(max, along[::4], along[1::4], along[2::4], along[3::4])]
+        held, most = cos(limit) if limit > SMALL else 2.0, math.tan(limit) ** 2
+
+        def is_met(number: int) -> bool:
+            """Whether the circle meets this polygon, of which no corner is known to lie in it."""
+            corners = range(4 * number, 4 * number + 4)
+            return _meets_circle(
+                [(wide[i] * sin(ra[i]) / along[i], (wide0 * high[i] - high0 * fore[i]) / along[i]) for i in corners],
+                most,
+            )
+
+        each = [range(first, last) for first, last in pairwise([0, *quads.ends])]
+        return [max(closest[of.start : of.stop]) > held or any(map(is_met, of)) for of in each]
 
     def touches(self, other: Footprint) -> bool:
         limit = math.radians(self.radius) + TOUCHING
@@ -115,7 +175,7 @@ class Cone:
 
 
 @dataclass(frozen=True)
-class Box:
+class Box(Region):
     """From `west` up to `east` in right ascension (across 0h where west > east; 0 to 360: all round)."""
 
     west: float
@@ -161,6 +221,21 @@ class Box:
         middle = (self.south + self.north) / 2  # from pole to pole there is no one great circle
         ends = ((self.south, middle), (middle, self.north))
         return [(vector(ra, low), vector(ra, high)) for ra in (self.west, self.east) for low, high in ends]
+
+
+def _meets_circle(corners: Sequence[tuple[float, float]], most: float) -> bool:
+    """Whether a polygon of the plane has a point in the circle round 0, `most` being the square of its radius."""
+    turns = 0  # that the polygon makes round 0
+    x1, y1 = corners[-1]
+    for x2, y2 in corners:
+        dx, dy = x2 - x1, y2 - y1
+        side, square = x1 * y2 - x2 * y1, dx * dx + dy * dy
+        if x2 * x2 + y2 * y2 <= most or (side * side <= most * square and x1 * dx + y1 * dy < 0 < x2 * dx + y2 * dy):
+            return True
+        if (y1 > 0) != (y2 > 0) and (side > 0) == (y2 > 0):
+            turns += 1 if y2 > 0 else -1
+        x1, y1 = x2, y2
+    return turns != 0
 
 
 def _edges(shape: Sequence[Vector]) -> Iterator[tuple[Vector, Vector]]:

@@ -24,6 +24,7 @@ from spicad import fits, tables
 from spicad.archive.cells import cell_of, parts_of_polygons
 from spicad.archive.headers import Exposure, read_exposure
 from spicad.archive.instruments import Instruments
+from spicad.archive.overlaps import footprint_of
 from spicad.archive.wcs import Place, centre_of, region_of
 from spicad.fits import FitsProblem
 from spicad.tables import Ccd as CcdRow
@@ -41,6 +42,7 @@ _DEFAULTS = {
     name: ExposureRow._meta.defaults.get(field) for name, field in ExposureRow._meta.fields.items() if name != "id"
 }
 CCD_COLUMNS = ("exposure", "number", "name", "width", "height", "s_ra", "s_dec", "corners")
+CELL_COLUMNS = ("cell", "exposure", "parts")
 
 
 @dataclass(frozen=True)
@@ -277,8 +279,24 @@ def _insert(arrival: Arrival) -> int:
     cursor.execute(_statement(ExposureRow, tuple(_DEFAULTS), database.obj), [values[name] for name in _DEFAULTS])
     row = int(cursor.lastrowid)
     _execute_many(CcdRow, CCD_COLUMNS, [(row, *ccd) for ccd in record.ccds])
-    _execute_many(Cell, ("cell", "exposure", "parts"), [(cell, row, parts) for cell, parts in record.cells])
+    _execute_many(Cell, CELL_COLUMNS, [(cell, row, parts) for cell, parts in record.cells])
     return row
+
+
+def find_parts() -> int:
+    """Covers anew each exposure of whose cells no parts are known, as after an upgrade; returns how many there are."""
+    unknown: Any = Cell.select(Cell.exposure).where(Cell.parts == 0).distinct().order_by(Cell.exposure).tuples()
+    numbers = [number for (number,) in unknown]
+    for start in range(0, len(numbers), BATCH):
+        some: Any = ExposureRow.select(ExposureRow.id, ExposureRow.s_region).where(
+            ExposureRow.id.in_(numbers[start : start + BATCH]) & (ExposureRow.s_region != "")
+        )
+        with database.atomic():
+            for number, region in some.tuples():
+                parts = parts_of_polygons(footprint_of(region).polygons)
+                Cell.delete().where(Cell.exposure == number).execute()
+                _execute_many(Cell, CELL_COLUMNS, [(cell, number, bits) for cell, bits in parts.items()])
+    return len(numbers)
 
 
 # peewee takes longer to build the statement for each row than the database to write it: built once, executed plainly.

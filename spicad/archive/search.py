@@ -13,12 +13,14 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import compress
 from typing import Any, Protocol, TypeVar
 
 import peewee
 
+from spicad import tables
 from spicad.archive import cells, conditions, coordinates
-from spicad.archive.cells import ALL_PARTS, Cover
+from spicad.archive.cells import Cover
 from spicad.archive.overlaps import Box, Cone, Footprint, footprint_of, spot
 from spicad.schema import shown
 from spicad.tables import COUNTED_BY_ID, Exposure, Selected, Tagged, database
@@ -36,8 +38,10 @@ FACETS: dict[str, Any] = {
     "object": Exposure.target_name,
 }
 USUAL_FACETS = ("filter", "runid", "grade")
-MOST_CELLS_AT_ONCE = 400  # of one statement; SQLite joins at most 500 SELECTs
-LONG_RUN = 64  # cells that are asked for by their first and last
+MOST_AT_ONCE = 400  # cells, or runs of them, of one statement; SQLite joins at most 500 SELECTs
+LONG_RUN = 64  # cells; what is longer is asked for by itself
+MOST_IN_ONE_TEXT = tables.LONGEST_TEXT // 21  # numbers of at most 20 digits
+UNKNOWN = "parts = 0"  # of what is only near a cell too
 MOST_BOUND = 500  # values of one statement
 LIKE_POSITION = re.compile(r"[-+0-9.,:\s°'\"hmsdeg]*")
 FITS_NAMES = (".fits", ".fits.fz", ".fits.gz", ".fit")
@@ -50,6 +54,7 @@ T = TypeVar("T")
 class Place(Protocol):
     def cover(self) -> Cover: ...
     def touches(self, other: Footprint) -> bool: ...
+    def touched(self, s_regions: Sequence[str]) -> list[bool]: ...
 
 
 @dataclass(frozen=True)
@@ -96,49 +101,72 @@ class Wanted:
 def exposures_at(place: Place) -> list[int]:
     """The numbers of all exposures whose footprint touches the place, in order."""
     cover = place.cover()
-    near = [(cell, parts.touched, parts.held) for cell, parts in cover.rim.items()]
-    sure, unsure = set[int](), set[int]()
-    for first, last in cover.inside:
-        if last - first < LONG_RUN:
-            near += [(cell, ALL_PARTS, ALL_PARTS) for cell in range(first, last + 1)]
+    found = set[int]()  # negative where only an exact test can tell
+    short: list[tuple[int, int]] = []
+    for run in cover.inside:
+        if run[1] - run[0] < LONG_RUN:
+            short.append(run)
         else:
-            _sort_out(_in_run(first, last), sure, unsure)
-    for some in _portions(near, MOST_CELLS_AT_ONCE):
-        _sort_out(_in_cells(some), sure, unsure)
-    sure.update(number for number, footprint in _footprints(unsure - sure) if place.touches(footprint))
-    return sorted(sure)
+            found.update(number for (number,) in database.execute_sql(_of_run(), run))
+    for runs in _portions(short, MOST_AT_ONCE):
+        found |= _in_cells(("first", "last"), runs, "cell.cell BETWEEN near.first AND near.last", UNKNOWN)
+    rim = [(cell, parts.touched, parts.held) for cell, parts in cover.rim.items()]
+    for some in _portions(rim, MOST_AT_ONCE):
+        on = f"cell.cell = near.number WHERE (parts & touched OR {UNKNOWN})"
+        found |= _in_cells(("number", "touched", "held"), some, on, "parts & held = 0")
+    sure = {number for number in found if number > 0}
+    return sorted(sure.union(_touching(place, {-number for number in found if number < 0} - sure)))
 
 
-def _sort_out(found: Iterable[tuple[int, int]], sure: set[int], unsure: set[int]) -> None:
-    for number, is_sure in found:
-        (sure if is_sure else unsure).add(number)
-
-
-def _in_run(first: int, last: int) -> Any:
-    """Numbers of exposures, and whether their parts are known (of what is only near a cell they are not)."""
+def _of_run() -> str:
     mark = database.param
-    sql = f"SELECT exposure, MAX(parts) FROM cell WHERE cell BETWEEN {mark} AND {mark} GROUP BY exposure"  # noqa: S608
-    return database.execute_sql(sql, (first, last))
+    return f"SELECT DISTINCT {_signed(UNKNOWN)} FROM cell WHERE cell BETWEEN {mark} AND {mark}"  # noqa: S608
 
 
-def _in_cells(near: Sequence[tuple[int, int, int]]) -> Any:
-    """Numbers of exposures with a part that is touched or that are not known, and whether one of them is held."""
+def _signed(unsure: str) -> str:
+    return f"CASE WHEN {unsure} THEN -exposure ELSE exposure END"
+
+
+def _in_cells(columns: Sequence[str], near: Sequence[tuple[int, ...]], on: str, unsure: str) -> set[int]:
+    """Numbers of the exposures in the cells that `near` lists, negative where `unsure` holds.
+
+    They come as one text: a row for each would take longer than to find it.
+    """
     mark = database.param
-    listed = [f"SELECT {mark} AS cell, {mark} AS touched, {mark} AS held"]
-    listed += [f"SELECT {mark}, {mark}, {mark}"] * (len(near) - 1)
-    sql = (
-        f"SELECT exposure, MAX(parts & held) FROM ({' UNION ALL '.join(listed)}) AS near "  # noqa: S608
-        "CROSS JOIN cell ON cell.cell = near.cell WHERE parts & touched OR parts = 0 GROUP BY exposure"
-    )
-    return database.execute_sql(sql, [value for each in near for value in each])
+    listed = [f"SELECT {', '.join(f'{mark} AS {column}' for column in columns)}"]
+    listed += [f"SELECT {', '.join([mark] * len(columns))}"] * (len(near) - 1)
+    chosen = f"FROM ({' UNION ALL '.join(listed)}) AS near CROSS JOIN cell ON {on}"
+    values = [value for each in near for value in each]
+    count, text = database.execute_sql(
+        f"SELECT COUNT(*), GROUP_CONCAT({_signed(unsure)}) {chosen}",
+        values,
+    ).fetchone()
+    if count > MOST_IN_ONE_TEXT:
+        rows = database.execute_sql(f"SELECT DISTINCT {_signed(unsure)} {chosen}", values)
+        return {number for (number,) in rows}
+    return set(map(int, set(text.split(",")))) if count else set()
+
+
+def _touching(place: Place, numbers: Collection[int]) -> Iterator[int]:
+    for rows in _regions(numbers):
+        regions = {number: region for number, region, ra, _ in rows if region or ra is None}
+        yield from compress(regions, place.touched([*regions.values()]))
+        for number, region, ra, dec in rows:
+            if not region and ra is not None and place.touches(spot(ra, dec)):
+                yield number
 
 
 def _footprints(numbers: Collection[int]) -> Iterator[tuple[int, Footprint]]:
+    for rows in _regions(numbers):
+        for number, region, ra, dec in rows:
+            yield number, footprint_of(region) if region or ra is None else spot(ra, dec)
+
+
+def _regions(numbers: Collection[int]) -> Iterator[list[tuple[int, str, float | None, float]]]:
     for some in _portions(sorted(numbers), MOST_BOUND):
         places = ", ".join([database.param] * len(some))
         statement = f"SELECT id, s_region, s_ra, s_dec FROM exposure WHERE id IN ({places})"  # noqa: S608
-        for number, region, ra, dec in database.execute_sql(statement, some):
-            yield number, footprint_of(region) if region or ra is None else spot(ra, dec)
+        yield database.execute_sql(statement, some).fetchall()
 
 
 def _portions(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:

@@ -57,6 +57,8 @@ def _status(settings: Settings, is_json: bool) -> int:
 
 
 def _upgrade(settings: Settings) -> int:
+    from spicad.archive.registering import find_parts
+
     _require_no_daemon(settings)
     require_owner(settings)
     opened = tables.connect(settings.database.url, settings.database.password_file)
@@ -64,10 +66,12 @@ def _upgrade(settings: Settings) -> int:
         if tables.schema_version() > tables.NEWEST:
             tables.require_current()
         done = tables.upgrade()
+        for words in done:
+            print(f"schema {words}")
+        if done and (count := find_parts()):
+            print(f"the sky of {count} exposures was looked up anew")
     finally:
         opened.close()
-    for words in done:
-        print(f"schema {words}")
     print(f"{tables.shown_url(settings.database.url)}: schema {tables.NEWEST}" + ("" if done else ", nothing to do"))
     return DONE
 
