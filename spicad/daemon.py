@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from spicad import config, letters, logs, outbox, sandbox, sweeping, tables
+from spicad import config, letters, logs, outbox, sweeping, tables
 from spicad.archive.keeping import Keeper
 from spicad.backends.backend import Backend
 from spicad.backends.local import Local
@@ -32,7 +32,7 @@ from spicad.housekeeping import Housekeeping
 from spicad.intake import Intake
 from spicad.ledger import Ledger
 from spicad.measuring import Measuring
-from spicad.node import is_on_network, weights_of
+from spicad.node import is_on_network, try_sandbox, weights_of
 from spicad.orders import note_hand_moves
 from spicad.people import daemon_group
 from spicad.recovery import recover
@@ -80,7 +80,7 @@ class Daemon:
             spool=self.spool,
             ledger=self.ledger,
             background=self.background,
-            is_sandboxed=_is_sandboxed(settings),
+            is_sandboxed=try_sandbox(settings),
             clock=clock,
             backend=self._backend(settings),
         )
@@ -210,7 +210,7 @@ class Daemon:
             if fixed:
                 raise SpicaError(f"{', '.join(fixed)} cannot change while spicad runs: stop it and start it again.")
             desk = self._desk(settings)
-            is_sandboxed = _is_sandboxed(settings)
+            is_sandboxed = try_sandbox(settings)
             outbox.try_all_now(self.spool.folder("outbox"))
         except (SpicaError, OSError) as error:
             log.error("reload refused, the old configuration stays: %s", error)
@@ -360,15 +360,3 @@ def running_pid(settings: Settings) -> int | None:
         return None
     finally:
         os.close(handle)
-
-
-def _is_sandboxed(settings: Settings) -> bool:
-    if settings.sandbox.kind == "none":
-        log.warning('steps run without a sandbox: kind = "none" in [sandbox]')
-        return False
-    why = sandbox.user_namespaces_work()
-    if why:
-        log.error(
-            "the sandbox does not work here (%s): steps run without it, users' own configurations are refused", why
-        )
-    return not why

@@ -1,21 +1,26 @@
-"""What this machine allows at the moment: load and free disk, held against the limits of spica.conf.
+"""What this machine allows at the moment: load and free disk, held against the limits of spica.conf; the sandbox.
 
 Also whether a folder lies on another machine, where changes go unnoticed here.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from spicad import sandbox
 from spicad.config import APPLICATION_SLOTS, HOURS, Settings
 from spicad.waiting import Limits, Weights
 from spicad.words import Rank
 
+log = logging.getLogger("spicad")
+
 DRAINED = "drained"  # in the spool: who let the node run empty, and why
+NO_SANDBOX = "no-sandbox"  # in the spool: why the daemon runs steps without one
 
 NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "fuse.sshfs", "afs", "9p")
 
@@ -25,6 +30,28 @@ def drained(settings: Settings) -> str:
     with suppress(OSError):
         return (settings.paths.spool / DRAINED).read_text(encoding="utf-8").strip() or "the node is drained"
     return ""
+
+
+def try_sandbox(settings: Settings) -> bool:
+    """Whether the daemon encloses steps, tried here and now; noted in the spool for those who ask `has_sandbox`."""
+    why = sandbox.user_namespaces_work() if settings.sandbox.kind != "none" else ""
+    note = settings.paths.spool / NO_SANDBOX
+    if why:
+        log.error(
+            "the sandbox does not work here (%s): steps run without it, users' own configurations are refused", why
+        )
+        note.write_text(f"{why}\n", encoding="utf-8")
+        return False
+    note.unlink(missing_ok=True)
+    if settings.sandbox.kind == "none":
+        log.warning('steps run without a sandbox: kind = "none" in [sandbox]')
+        return False
+    return True
+
+
+def has_sandbox(settings: Settings) -> bool:
+    """Whether the daemon on this spool encloses steps, by its own word: the site may be shut off from namespaces."""
+    return settings.sandbox.kind != "none" and not (settings.paths.spool / NO_SANDBOX).exists()
 
 
 def node_limit(settings: Settings) -> str:

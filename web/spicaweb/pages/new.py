@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from spicad import quota, sandbox
+from spicad import quota
 from spicad.archive import search
 from spicad.archive.search import Found, Wanted
 from spicad.commands.dropping import daemon_runs
 from spicad.desk import Desk, Vetted
 from spicad.fair_share import recent_use
 from spicad.jobfile import Job, parse
-from spicad.node import idle_share, weights_of
+from spicad.node import has_sandbox, idle_share, weights_of
 from spicad.people import Thing
 from spicad.plan import PREPARERS
 from spicad.rules import Rules
@@ -288,8 +288,7 @@ def _vetted(visit: Visit, text: str, name: str) -> Vetted:
     """As the daemon will look it over, for this visitor. Raises BadInput with all that is wrong."""
     job = parse(text, name)
     assert isinstance(job, Job)
-    is_sandboxed = visit.settings.sandbox.kind != "none" and not sandbox.user_namespaces_work()
-    return Desk.of(visit.settings).vet(job, visit.user, is_sandboxed)
+    return Desk.of(visit.settings).vet(job, visit.user, has_sandbox(visit.settings))
 
 
 def _drawn_check(
