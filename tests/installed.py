@@ -18,7 +18,7 @@ from conftest import COMPILED, ROOT, wait_until
 MOUNTS = """\
 set -e
 mount -t tmpfs none /mnt
-mkdir -p /mnt/spica /mnt/venv /mnt/data /mnt/keep
+mkdir -p /mnt/spica /mnt/venv /mnt/data /mnt/keep /mnt/backup
 for each in etc var run; do
     mkdir -p /mnt/layers/$each/upper /mnt/layers/$each/work
     mount -t overlay overlay -o "lowerdir=/$each,upperdir=/mnt/layers/$each/upper,workdir=/mnt/layers/$each/work" /$each
@@ -53,6 +53,7 @@ class Machine:
         ]
         self.holder = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.daemon: subprocess.Popen[bytes] | None = None
+        self.path = ""  # before the usual PATH
         assert self.holder.stdout
         if self.holder.stdout.readline().strip() != "ready":
             words = self.holder.communicate()[1]
@@ -69,7 +70,7 @@ class Machine:
         self, *words: str, user: str = "root", status: int | None = 0, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
         env = {
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": f"{self.path}:/usr/sbin:/usr/bin:/sbin:/bin".strip(":"),
             "HOME": "/",
             "LC_ALL": "C.UTF-8",
             "PYTHONPYCACHEPREFIX": "/mnt/keep",
