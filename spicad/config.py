@@ -85,7 +85,14 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
         Key("log", "text", "", "Log file; empty: standard error"),
         Key("log_level", "text", "info", "Least level logged", choices=("debug", "info", "warning", "error")),
         Key("group", "text", "", "Unix group that may drop job files; empty: leave the group as it is"),
-        Key("keep_job_files_days", "number", 30, "Days that an ended job file stays in the spool", minimum=0),
+        Key(
+            "keep_job_files_days",
+            "number",
+            30,
+            "Days that an ended job file stays in the spool; 0: for good",
+            minimum=0,
+        ),
+        Key("keep_rejected_days", "number", 90, "Days that a refused file stays in the spool; 0: for good", minimum=0),
         Key("incomplete_s", "number", 60, "Seconds after which a drop without [end] is refused", minimum=1),
     ),
     "slurm": (

@@ -288,10 +288,14 @@ class Daemon:
                     outbox.forget(folder, key)
 
     def _tidy(self, now: float) -> None:
-        """Job files that have been over for long enough leave the spool; their rows and capsules stay."""
+        """Job files that have been over, or refused, for long enough leave the spool; rows and capsules stay."""
         if sweeping.why_paused(self.spool, sweeping.moment_now(now)):
             return
-        keep_s = self.settings.daemon.keep_job_files_days * 86400
+        keep_s, keep_refused_s = (
+            days * 86400 for days in (self.settings.daemon.keep_job_files_days, self.settings.daemon.keep_rejected_days)
+        )
+        if keep_refused_s:
+            self.spool.forget_refused(now - keep_refused_s)
         for phase in (Phase.COMPLETED, Phase.ERROR, Phase.ABORTED):
             for process in list(self.spool.copies(phase)):
                 path = self.spool.path(process, phase)

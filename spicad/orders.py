@@ -93,7 +93,7 @@ def _delete(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
     folder = _ended_folder(order, actor, workshop)
     if folder is None:
         return f"there is no process {order.process} that has run."
-    kept, why = sweeping.let_go_now(workshop.results, folder, workshop.floor.spool, now)
+    kept, why = sweeping.let_go_now(workshop.results, folder, workshop.floor.spool, now, order.token)
     if kept is None:
         return why
     workshop.floor.background.do(

@@ -31,6 +31,7 @@ class Record:
     kept_until: float = 0.0
     warned: Mapping[str, Warned] = field(default_factory=dict)  # by days before, as `days_key` writes them
     archived: float = 0.0  # since when the products are gone
+    asked: str = ""  # the token of the order that it was done for; "" when their time was over
 
 
 @dataclass(frozen=True)

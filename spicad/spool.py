@@ -209,6 +209,14 @@ class Spool:
             self.write(why, text)
         why.chmod(0o644)
 
+    def forget_refused(self, before: float) -> None:
+        """Those that have been in rejected/ since before a time, each by itself; a folder there stays."""
+        with os.scandir(self.folder("rejected")) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    if not entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_ctime < before:
+                        os.unlink(entry.path)
+
     def set_aside(self, process: int, phase: Phase, why: str) -> Path:
         """A durable copy that cannot be read any more goes to rejected/, so that the others can go on."""
         path, number = self.path(process, phase), 1

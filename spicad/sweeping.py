@@ -171,7 +171,8 @@ def read_record(run: Path) -> Record:
     values = _json(run / RECORD)
     try:
         warned = {days: Warned(**each) for days, each in values["warned"].items()}
-        return Record(int(values["keeps"]), float(values["kept_until"]), warned, float(values["archived"]))
+        kept_until, archived, asked = float(values["kept_until"]), float(values["archived"]), values.get("asked", "")
+        return Record(int(values["keeps"]), kept_until, warned, archived, str(asked))
     except (KeyError, TypeError, ValueError, AttributeError):
         return Record()
 
@@ -315,16 +316,20 @@ def _let_it_go(results: Path, spool: Spool, run: Path, terms: Terms, now: float,
         log.error("%s: its products cannot be deleted: %s. Tried again at the next sweep.", run, error)
 
 
-def let_go_now(results: Path, folder: Path, spool: Spool, now: float) -> tuple[Kept | None, str]:
-    """The wish of whom it belongs to: from now on the products count as gone; `clear` is to follow. Or why not."""
+def let_go_now(results: Path, folder: Path, spool: Spool, now: float, token: str = "") -> tuple[Kept | None, str]:
+    """The wish of whom it belongs to: from now on the products count as gone; `clear` is to follow. Or why not.
+
+    `token` is the order's: after a crash it comes again, and is obeyed already.
+    """
     with _ONE_AT_A_TIME:
         run, kept = kept_of(folder, spool) or (folder, None)
         if kept is None or kept.is_busy:
             return None, "its last run is not over: its products cannot be deleted yet."
-        if kept.record.archived:
+        if kept.record.archived and not (token and kept.record.asked == token):
             return None, f"the products of process {kept.process} are gone already."
-        _put_aside(results, kept)
-        write_record(run, replace(kept.record, archived=now))
+        if not kept.record.archived:
+            _put_aside(results, kept)
+            write_record(run, replace(kept.record, archived=now, asked=token))
     return kept, ""
 
 

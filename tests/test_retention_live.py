@@ -140,6 +140,21 @@ def test_products_are_deleted_at_once_by_whom_they_belong_to(life: Life) -> None
     assert "are gone already" in why(life.spica, "delete.spica")
 
 
+def test_an_order_to_delete_that_comes_again_after_a_crash_is_obeyed_already(life: Life) -> None:
+    completed(life)
+    folder = next(iter(life.spica.results.glob("*/*")))
+    drop(life.spica, "delete.spica", order_text("delete", 1))
+    [found] = [life.daemon.spool.read_drop(name) for name in life.daemon.spool.drops()]
+
+    kept, _ = sweeping.let_go_now(life.spica.results, folder, life.daemon.spool, life.daemon.clock(), found.token)
+    assert kept  # killed here: the record stands, the drop is still there
+    life.until(archived(life), "the row to say so")
+
+    assert products(life) == []
+    assert list((life.spica.spool / "rejected").iterdir()) == []
+    assert not list((life.spica.spool / "incoming").iterdir())
+
+
 def test_what_is_not_over_is_not_deleted(life: Life) -> None:
     drop(life.spica, "try.spica", job_text(life.spica, "idle"))
     life.until(lambda: rows().get(1) == "EXECUTING", "the process to begin")
@@ -198,6 +213,21 @@ def test_job_files_stay_in_the_spool_while_deletion_pauses(life: Life) -> None:
     life.daemon._tidy(now)
 
     assert not copy.exists()
+
+
+def test_refused_files_leave_the_spool_when_their_time_is_over(life: Life) -> None:
+    drop(life.spica, "wrong.spica", "name = 1\n[end]\n")
+    rejected = life.spica.spool / "rejected"
+    life.until(lambda: {each.name for each in rejected.iterdir()} == {"wrong.spica", "wrong.spica.why"}, "its refusal")
+    (rejected / "folder.spica").mkdir()
+
+    life.daemon.clock.ahead_s += 89 * DAY_S  # type: ignore[attr-defined]
+    life.daemon._tidy(life.daemon.clock())
+    assert len(list(rejected.iterdir())) == 3
+    life.daemon.clock.ahead_s += 2 * DAY_S  # type: ignore[attr-defined]
+    life.daemon._tidy(life.daemon.clock())
+
+    assert [each.name for each in rejected.iterdir()] == ["folder.spica"]
 
 
 def test_a_restart_leaves_an_archived_process_archived(life: Life) -> None:
