@@ -177,12 +177,23 @@ def test_separations_are_exact_near_and_far() -> None:
         ({"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP"}, "SIP"),
         ({"A_ORDER": 2, "B_ORDER": 2}, "SIP"),
         (ZPN, "ZPN"),
-        ({"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR"}, "CAR"),
+        ({"CTYPE1": "RA---CAR", "CTYPE2": "DEC--CAR"}, "CAR"),
         ({"CTYPE1": "WAVE", "CTYPE2": "DEC--TAN"}, ""),
     ],
 )
 def test_the_projection_is_what_the_tools_would_take_it_for(tmp_path: Path, changes: dict, projection: str) -> None:
     assert {ccd.projection for ccd in read(tmp_path, exposure(**changes)).ccds} == {projection}
+
+
+@pytest.mark.parametrize(
+    ("longitude", "latitude", "words"),
+    [("GLON-TAN", "GLAT-TAN", "galactic"), ("GLAT-TAN", "GLON-TAN", "galactic"), ("ELON-TAN", "ELAT-TAN", "ecliptic")],
+)
+def test_other_coordinates_than_equatorial_ones_are_refused(
+    tmp_path: Path, longitude: str, latitude: str, words: str
+) -> None:
+    with pytest.raises(BadInput, match=f"in {words} coordinates \\({longitude}\\); right ascension"):
+        read(tmp_path, exposure(CTYPE1=longitude, CTYPE2=latitude))
 
 
 # Whether to prepare it

@@ -292,6 +292,10 @@ def _on_the_sky(
     if not projection:
         found.warn(where, "no sky coordinates (CTYPE1, CTYPE2): SCAMP cannot use it.")
         return "", None, (), None
+    if other := _other_system(str(header["CTYPE1"])):
+        what = f"its WCS is in {other} coordinates ({header['CTYPE1']}); right ascension and declination were expected."
+        found.refuse(where, what, "Have its WCS written anew: the tools would take them for equatorial ones.")
+        return projection, None, (), None
     if projection not in READ_BY_THE_TOOLS:
         found.warn(where, f"the projection {projection}, which SCAMP misreads: it is converted to TPV.")
     swapped = _latitude_first(header)
@@ -395,6 +399,12 @@ def _projection(first: str, second: str, has_sip: bool, has_pv: bool) -> str:
     if first.endswith("-SIP") or has_sip:
         return "SIP"
     return "TPV" if code == "TAN" and has_pv else code  # as SCAMP 1 and Elixir wrote it; the tools read it so
+
+
+@lru_cache(maxsize=64)
+def _other_system(ctype: str) -> str:
+    """Of a celestial axis that is not equatorial: the name of its coordinates."""
+    return {"G": "galactic", "E": "ecliptic"}.get(ctype.strip().upper()[:1], "")
 
 
 def _latitude_first(header: Mapping[str, Value]) -> bool:
