@@ -41,6 +41,7 @@ MOST_COMPANION_CHARACTERS = 1 << 20
 MOST_MATCHES = 100_000  # files that a pattern may match, weight maps included
 FEW_EXPOSURES = 4
 MOST_AT_HAND = 10_000
+FITS_SUFFIXES = (".fits", ".fits.fz", ".fits.gz")
 WEIGHT_SUFFIXES = (".weight.fits", ".weight.fits.fz", ".weight.fits.gz", "_weight.fits", "_weight.fits.fz")
 
 _rules_in = remembered(load_rules, 100)
@@ -356,13 +357,16 @@ class Desk:
             found = list(islice(patterns.matching(pattern, budget), MOST_MATCHES))
         except (OSError, RuntimeError, ValueError) as error:
             raise SpicaError(f"{pattern}: {error}.") from None
-        matches = sorted(match for match in found if not match.endswith(WEIGHT_SUFFIXES))
+        matches = sorted(match for match in found if not self._is_map(match))
         if not roots:
             matches = [match for match in matches if belongs_to(match, owner)]
         most = self.settings.limits.exposures
         if len(matches) > most or (roots and len(found) == MOST_MATCHES):
             raise SpicaError(f"{pattern}: more files match than the {most} that a process may have. Split it.")
         return matches
+
+    def _is_map(self, match: str) -> bool:
+        return match.endswith(WEIGHT_SUFFIXES) or bool(self.instruments.companion(stem_of(Path(match)))[1])
 
     def _weights(
         self, job: Job, exposures: Sequence[Exposure], owner: Person, problems: list[Problem]
@@ -395,8 +399,11 @@ class Desk:
         folder, stem = exposure.path.parent, stem_of(exposure.path)
         if job.weight != "auto":
             return permitted(job.weight.replace("{folder}", str(folder)).replace("{stem}", stem), owner, self.settings)
-        for suffix in WEIGHT_SUFFIXES:
-            candidate = folder / (stem + suffix)
+        names = [stem + suffix for suffix in WEIGHT_SUFFIXES]
+        if other := self.instruments.named(exposure.known_as).map_of(stem, "weight"):
+            names += [other + suffix for suffix in FITS_SUFFIXES]
+        for name in names:
+            candidate = folder / name
             if candidate.is_file():
                 return permitted(str(candidate), owner, self.settings)
         return None

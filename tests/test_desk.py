@@ -268,6 +268,18 @@ def test_weight_maps_beside_the_exposures_are_found_and_are_no_exposures(site: S
     ]
 
 
+def test_weight_maps_that_an_instrument_names_otherwise_are_found_and_are_no_exposures(site: Site) -> None:
+    for what in ("ooi", "oow", "ood"):
+        path = write_exposure(site.archive / f"c4d_1_2_{what}_r_v1.fits")
+        path.write_bytes(path.read_bytes().replace(b"'TESTCAM '", b"'DECam   '"))
+
+    vetted = site.vet(site.job(STACK, "c4d_*.fits"))
+
+    assert names(vetted) == ["c4d_1_2_ooi_r_v1.fits"]
+    (stack,) = vetted.plan.steps
+    assert [file.source.path for file in stack.files["weight"]] == [str(site.archive / "c4d_1_2_oow_r_v1.fits")]
+
+
 def test_weight_maps_may_be_done_without(site: Site) -> None:
     write_exposure(site.archive / "1p.weight.fits")
 

@@ -81,6 +81,37 @@ def test_what_no_file_recognises_is_the_generic_ones(tmp_path: Path) -> None:
     assert (found.known_as, found.instrument, found.filter) == ("generic", "NOBODY'S", "V")
 
 
+DECAM = (card("INSTRUME", "DECam"), card("FILTER", "g DECam SDSS c0001 4720.0 1520.0"), card("OBSTYPE", "object"))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("c4d_181214_050844_ooi_g_ls9", "science"), ("c4d_181214_050844_oow_g_ls9", "weight"),
+     ("c4d_181214_050844_ood_g_ls9", "flag"), ("DECam_00802955", "science")],
+)  # fmt: skip
+def test_the_maps_of_decam_are_known_by_their_names_alone(tmp_path: Path, name: str, kind: str) -> None:
+    raw = header(BARE, *DECAM) + mosaic(BARE, EXTNAME=None)[2880:]
+
+    found = read_exposure(written(tmp_path, raw, f"{name}.fits.fz"), shipped())
+
+    assert (found.known_as, found.instrument, found.filter, found.kind) == ("decam", "DECam", "g", kind)
+
+
+def test_a_map_and_its_exposure_have_each_others_names() -> None:
+    decam = shipped().named("decam")
+
+    assert decam.companion("c4d_1_2_oow_g_v1") == ("c4d_1_2_ooi_g_v1", "weight")
+    assert decam.companion("c4d_1_2_ooi_g_v1") == shipped().companion("1p") == ("", "")
+    assert decam.map_of("c4d_1_2_ooi_g_v1", "flag") == "c4d_1_2_ood_g_v1"
+    assert decam.map_of("c4d_1_2_ooi_g_v1", "mask") == decam.map_of("1p", "weight") == ""
+    assert shipped().named("nobody's") is shipped().generic
+
+
+def test_names_of_maps_must_share_what_the_exposures_name_has(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match='"weight" must have as many'):
+        with_one_more(tmp_path, OMEGACAM + '[companions]\nexposure = "a_*_i_*"\nweight = "a_*_w"\n')
+
+
 def test_the_file_that_recognises_most_has_it(tmp_path: Path) -> None:
     raw = read(tmp_path, shipped(), card("DETECTOR", "MegaCam"), card("FILTER", "i.MP9702"))
     elixir = read(

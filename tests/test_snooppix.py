@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from spicad import fits, snooping
 from spicad.archive import wholeness
+from spicad.archive.instruments import shipped
 from spicad.archive.landing import MOST_DEEP, companion_of, look_into
 from spicad.archive.snooppix import REFUSED, REGISTERED, WAITING
 from spicad.archive.wholeness import NotWhole, disagreeing_checksums, examine, promises_in
@@ -391,7 +392,11 @@ def test_another_observation_may_have_a_known_name(stand: Stand):
     ],
 )
 def test_a_companion_is_known_by_its_name(name: str, what: tuple[str, str]):
-    assert companion_of(name) == what
+    assert companion_of(name) == companion_of(name, shipped()) == what
+
+
+def test_a_companion_is_known_by_its_instruments_names_too():
+    assert companion_of("c4d_1_2_oow_g_v1.fits.fz", shipped()) == ("c4d_1_2_ooi_g_v1", "weight")
 
 
 def test_companions_travel_to_the_place_of_their_exposure_and_wait_for_it(stand: Stand):

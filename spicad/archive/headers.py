@@ -499,6 +499,8 @@ def _kind(said: _Said, stem: str) -> str:
     companion = COMPANION.search(stem)
     if companion:
         return companion[1].lower()
+    if kind := said.instrument.companion(stem)[1]:
+        return kind
     key, value = said.first("kind")
     kind = said.instrument.type_named(" ".join(str(value).split())) if key else str(value or "science")
     if kind == "other":

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from spicad.schema import KINDS, REQUIRED, Document, Key, checked, read_toml, sh
 from spicad.words import BadInput, Problem, SpicaError, nearest
 
 TYPES = ("science", "bias", "dark", "flat", "weight", "flag", "mask", "stack", "other")
+
+MAPS = ("weight", "flag", "mask")  # that may come with an exposure, as files of their own
 
 FIELDS = {  # what Spica wants to know of an exposure: what it is, for people
     "instrument": "the instrument's name",
@@ -75,12 +78,22 @@ INSTRUMENT_KEYS = (
         "Whether a science exposure must say by a WCS where it is",
         choices=("needed", "optional"),
     ),
+    Key(
+        "companions",
+        "table",
+        {},
+        "How an exposure and its maps are called, each with * for what their names share",
+    ),
     Key("ahead", "table", {}, "Cards that SCAMP is given in a .ahead file; {runid} and the like are filled in"),
 )
 FILTER_KEYS = (
     Key("names", "text or list of texts", [], "Its names in the headers, with * and ?; none: as the filter is called"),
     Key("from_nm", "number", None, "Its blue edge", minimum=0, maximum=1e9),
     Key("to_nm", "number", None, "Its red edge", minimum=0, maximum=1e9),
+)
+COMPANION_KEYS = (
+    Key("exposure", "text", REQUIRED, "The name of an exposure, without .fits and the like"),
+    *(Key(kind, "text", "", f"The name of its {kind} map") for kind in MAPS),
 )
 CARD_KEYS = tuple(Key(name, "text or list of texts", (), f"Cards for {words}") for name, words in FIELDS.items())
 OTHERWISE_KEYS = tuple(
@@ -125,6 +138,7 @@ class Instrument:
     types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     filters: tuple[Filter, ...] = ()
     needs_sky: bool = True
+    companions: Mapping[str, str] = field(default_factory=dict)  # by exposure, weight, flag, mask: a pattern of names
     ahead: Mapping[str, Value] = field(default_factory=dict)
 
     def filter_named(self, said: str) -> Filter:
@@ -143,6 +157,17 @@ class Instrument:
             (kind for kind, words in self.types.items() if any(fnmatchcase(word, each.casefold()) for each in words)),
             "other",
         )
+
+    def companion(self, stem: str) -> tuple[str, str]:
+        """(stem of its exposure, "weight", "flag" or "mask") of a map by its stem; both "" for any other."""
+        for kind in MAPS:
+            if found := _renamed(stem, self.companions.get(kind, ""), self.companions.get("exposure", "")):
+                return found, kind
+        return "", ""
+
+    def map_of(self, stem: str, kind: str) -> str:
+        """What the map of an exposure is called; "" when the file does not say so."""
+        return _renamed(stem, self.companions.get("exposure", ""), self.companions.get(kind, ""))
 
     def in_our_unit(self, name: str, number: float) -> float:
         unit = self.units.get(name, "")
@@ -166,6 +191,14 @@ class Instruments:
             found.update(*one.cards.values(), *one.recognise)
         return frozenset(found)
 
+    def companion(self, stem: str) -> tuple[str, str]:
+        """(stem of its exposure, its kind) of a map whose name one of them knows; both "" for any other."""
+        return next((found for one in self.known if (found := one.companion(stem))[1]), ("", ""))
+
+    def named(self, name: str) -> Instrument:
+        """By the name of its file; the generic one when there is none."""
+        return next((one for one in self.known if one.name == name), self.generic)
+
     def of(self, headers: Sequence[Mapping[str, Value]]) -> Instrument:
         best = max(self.known, key=lambda one: _recognised(one, headers))
         return best if _recognised(best, headers) else self.generic
@@ -176,6 +209,17 @@ class Instruments:
 
     def __hash__(self) -> int:
         return hash(self.folder)
+
+
+def _renamed(stem: str, pattern: str, other: str) -> str:
+    """The stem with what each * of a pattern stands for put into the other; "" when it does not fit."""
+    found = _stars(pattern).fullmatch(stem) if pattern and other else None
+    return "".join(chain.from_iterable(zip_longest(other.split("*"), found.groups(), fillvalue=""))) if found else ""
+
+
+@lru_cache(maxsize=64)
+def _stars(pattern: str) -> re.Pattern[str]:
+    return re.compile("(.*?)".join(map(re.escape, pattern.split("*"))))
 
 
 def _recognised(one: Instrument, headers: Sequence[Mapping[str, Value]]) -> int:
@@ -243,8 +287,13 @@ def parse_instrument(text: str, source: str, name: str) -> Instrument:
     otherwise = section("otherwise", OTHERWISE_KEYS)
     units = section("units", UNIT_KEYS)
     types = section("types", TYPE_KEYS)
+    companions = {name: said for name, said in section("companions", COMPANION_KEYS).items() if said}
     filters = {each: checked(document, FILTER_KEYS, ("filters", each), problems) for each in values["filters"]}
     recognise = [_recognise(document, number, problems) for number in range(len(values["recognise"]))]
+    for each, said in companions.items():
+        if said.count("*") != companions["exposure"].count("*"):
+            what = f'"{each}" must have as many * as "exposure".'
+            problems.append(document.problem(("companions", each), what))
     if problems:
         raise BadInput(problems)
     made = Instrument(
@@ -258,6 +307,7 @@ def parse_instrument(text: str, source: str, name: str) -> Instrument:
         types={each: _list(said) for each, said in types.items() if said},
         filters=tuple(_filter(document, each, said, problems) for each, said in filters.items()),
         needs_sky=values["sky"] == "needed",
+        companions=companions,
         ahead=_ahead(document, values["ahead"], problems),
     )
     kind = otherwise.get("kind")

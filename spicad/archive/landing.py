@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spicad.archive.headers import stem_of
+from spicad.archive.instruments import Instruments
 from spicad.archive.wholeness import identity_of, is_about_others, read_promises
 
 UNFINISHED = re.compile(r"\..*|.*~|.*\.(part|partial|filepart|crdownload|download|tmp|temp|aria2|swp)", re.IGNORECASE)
@@ -117,10 +118,13 @@ def _fault(name: str, status: os.stat_result) -> str:
     return ""
 
 
-def companion_of(name: str) -> tuple[str, str]:
+def companion_of(name: str, instruments: Instruments | None = None) -> tuple[str, str]:
     """(stem of its exposure, "weight", "flag" or "mask"), both "" for what is an exposure itself."""
-    found = COMPANION.fullmatch(stem_of(Path(name)))
-    return (found["stem"], found["kind"].lower()) if found else ("", "")
+    stem = stem_of(Path(name))
+    found = COMPANION.fullmatch(stem)
+    if found:
+        return found["stem"], found["kind"].lower()
+    return instruments.companion(stem) if instruments else ("", "")
 
 
 def names_for(stem: str) -> Iterator[str]:

@@ -21,6 +21,7 @@ from spicad.archive import entries
 from spicad.archive.datatransfer import FAILED, OPEN, Mover, ask, key_of
 from spicad.archive.entries import Entry
 from spicad.archive.errands import Carried, Gone
+from spicad.archive.instruments import instruments_in
 from spicad.archive.landing import Found, Look, companion_of, look_into, shown
 from spicad.archive.reading import Reader
 from spicad.archive.storage import place_of
@@ -69,6 +70,7 @@ class Snooppix:
         self.clock = clock
         self.readers, self.carriers = readers, carriers
         self.reader = Reader(settings.paths.instruments)
+        self.instruments = instruments_in(settings.paths.instruments)
         self.sights: dict[Path, Sight] = {}
         self.by_id: dict[int, Sight] = {}
         self.waiting: dict[int, Sight] = {}
@@ -297,7 +299,7 @@ class Snooppix:
 
     def _place(self, sight: Sight, entry: Entry) -> str | None:
         """The folder below a root; a companion's is that of its exposure, and waits for it."""
-        stem, kind = companion_of(entry.name)
+        stem, kind = companion_of(entry.name, self.instruments)
         if not kind:
             return place_of(entry.runid, entry.filter)
         own = entries.with_stem(stem)
@@ -334,7 +336,7 @@ class Snooppix:
         sight = self.by_id.get(row.seen or 0)
         if sight is None or sight.entry is None:
             return []
-        stem, kind = companion_of(sight.entry.name)
+        stem, kind = companion_of(sight.entry.name, self.instruments)
         own = entries.with_stem(stem) if kind else None
         if own is not None:
             return [(own.node, own.path)]
