@@ -191,13 +191,19 @@ def _section(value: Value) -> tuple[int, int, int, int] | None:
     return (int(found[1]), int(found[2]), int(found[3]), int(found[4])) if found else None
 
 
+def check_keywords(values: Mapping[str, Any]) -> None:
+    """Raises BadInput for those that are AUTO or a number, and are neither."""
+    for name in ("MAG_ZEROPOINT", "SATUR_LEVEL", "PIXEL_SCALE"):
+        try:
+            _asked(values[name])
+        except ValueError:
+            raise BadInput(Problem(f"-{name}", f"{values[name]} must be AUTO or a number.")) from None
+
+
 def _asked(text: str) -> float | None:
     if text.upper() == "AUTO":
         return None
-    try:
-        return float(text)
-    except ValueError:
-        raise BadInput(Problem("", f"{text} must be AUTO or a number.")) from None
+    return float(text)
 
 
 def _zero_point(told: Told | None, is_stack: bool, asked: str) -> float | None:
@@ -247,7 +253,10 @@ class Companion:
         self.by_name = {hdu.extname: hdu for hdu in self.images if hdu.extname}
 
     def pixels_of(self, ccd: Ccd, count: int) -> Pixels:
-        """Those of `ccd`, of `count`. Raises BadInput when it has none, or one of another size."""
+        return scaled_pixels(self.path, self.hdu_of(ccd, count))
+
+    def hdu_of(self, ccd: Ccd, count: int) -> Hdu:
+        """That of `ccd`, of `count`. Raises BadInput when it has none, or one of another size."""
         hdu = self.by_name.get(ccd.name) if len(self.by_name) == len(self.images) else None
         if hdu is None and len(self.images) == count:
             hdu = self.images[ccd.index]
@@ -256,4 +265,4 @@ class Companion:
         if tuple(hdu.shape[:2]) != (ccd.width, ccd.height):
             size = f"{hdu.shape[0]} x {hdu.shape[1]} pixels, not {ccd.width} x {ccd.height}"
             raise BadInput(Problem(self.source.name, f"its image for {ccd.name} has {size}."))
-        return scaled_pixels(self.path, hdu)
+        return hdu

@@ -16,7 +16,7 @@ from spicad.archive.thresholds import Expected, Thresholds
 from spicad.reduction.ldac import Table
 from spicad.reduction.qualityfits.ccd import CcdResult
 from spicad.reduction.qualityfits.exposure import Ccd, Exposure
-from spicad.reduction.qualityfits.reference import Place, place_of, shifted, together
+from spicad.reduction.qualityfits.reference import LEAST_MATCHED, Place, place_of, shifted, together
 from spicad.reduction.qualityfits.stars import (
     Locus,
     is_bright_star,
@@ -34,7 +34,7 @@ Figures = dict[str, float | None]
 
 DARK = 0.3  # of the others' background: a CCD, or a part of one, that no light reaches
 LIGHT = 10.0  # noise sigmas of background above which that can be told
-CELLS = 4  # of a CCD, a side, in which shapes are averaged
+MOST_CELLS = 4  # of a CCD, a side, in which shapes are averaged
 FEWEST_IN_CELL = 4
 BIN_MAG = 0.5
 FEWEST_EXPECTED = 30  # galaxies for a ratio that means something
@@ -43,6 +43,7 @@ SHIFTED_ARCSEC = 5.0
 SHIFTED_PIXELS = 8.0
 FWHM_PER_RADIUS = 1.8  # of a Moffat or a Gaussian, where there is no model of the PSF
 ASTRAY = 0.1  # of a CCD's side, beside where DETSEC has it
+FEWEST_FOR_MATCH = 20  # sources, and reference stars, of a CCD that must match
 OVERLAP = 0.05  # of a CCD's area that another may cover
 
 
@@ -275,20 +276,26 @@ def _ellipticity(e1: float, e2: float) -> Figures:
 
 
 def in_cells(each: Measured) -> list[tuple[float, float, Mask]]:
-    """The bright stars of a CCD in CELLS x CELLS cells: the middle of each cell in pixels, and which they are."""
+    """The bright stars of a CCD in cells: the middle of each cell in pixels, and which they are."""
     if each.table is None or each.bright is None:
         return []
-    x, y = each.table["XWIN_IMAGE"], each.table["YWIN_IMAGE"]
-    column = np.clip((x - 0.5) / each.ccd.width * CELLS, 0, CELLS - 1).astype(int)
-    row = np.clip((y - 0.5) / each.ccd.height * CELLS, 0, CELLS - 1).astype(int)
+    x, y, side = each.table["XWIN_IMAGE"], each.table["YWIN_IMAGE"], cells_a_side(each)
+    column = np.clip((x - 0.5) / each.ccd.width * side, 0, side - 1).astype(int)
+    row = np.clip((y - 0.5) / each.ccd.height * side, 0, side - 1).astype(int)
     found = []
-    for number in range(CELLS * CELLS):
-        here = each.bright & (row * CELLS + column == number)
+    for number in range(side * side):
+        here = each.bright & (row * side + column == number)
         if np.count_nonzero(here) >= FEWEST_IN_CELL:
-            middle_x = (number % CELLS + 0.5) * each.ccd.width / CELLS + 0.5
-            middle_y = (number // CELLS + 0.5) * each.ccd.height / CELLS + 0.5
+            middle_x = (number % side + 0.5) * each.ccd.width / side + 0.5
+            middle_y = (number // side + 0.5) * each.ccd.height / side + 0.5
             found.append((middle_x, middle_y, here))
     return found
+
+
+def cells_a_side(each: Measured) -> int:
+    """As many as have some stars each, MOST_CELLS at most."""
+    stars = 0 if each.bright is None else int(np.count_nonzero(each.bright))
+    return max(1, min(MOST_CELLS, int(math.sqrt(stars / (2 * FEWEST_IN_CELL)))))
 
 
 def _pattern(ccds: Sequence[Measured], centre: tuple[float, float] | None) -> float | None:
@@ -337,14 +344,16 @@ def _out_of_place(whole: Whole) -> tuple[set[str], set[str]]:
     limit = max(SHIFTED_ARCSEC, SHIFTED_PIXELS * float(np.median(scales))) if scales else SHIFTED_ARCSEC
     away = shifted(places, limit)
     by_layout = _astray(whole)
+    # A catalogue is given for the field: where it has no star at all, the field is elsewhere.
+    is_elsewhere = sum(place.expected for place in places.values()) < LEAST_MATCHED
     unmatched = {
         each.ccd.name
         for each in whole.ccds
         if each.place is not None
         and not each.place.is_found
-        and each.place.expected >= 20
+        and (is_elsewhere or each.place.expected >= FEWEST_FOR_MATCH)
         and each.table is not None
-        and len(each.table) >= 20
+        and len(each.table) >= FEWEST_FOR_MATCH
     }
     for each in whole.ccds:
         name = each.ccd.name
@@ -353,7 +362,10 @@ def _out_of_place(whole: Whole) -> tuple[set[str], set[str]]:
         elif name in by_layout:
             each.problem = each.problem or by_layout[name]
         elif name in unmatched:
-            each.problem = each.problem or "none of the reference stars on it is found again: its WCS is wrong"
+            words = (
+                "the reference catalogue has no star" if is_elsewhere else "none of the reference stars is found again"
+            )
+            each.problem = each.problem or f"{words} where its header has it"
     return away.keys() | by_layout.keys(), unmatched
 
 

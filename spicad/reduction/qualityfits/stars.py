@@ -16,6 +16,9 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 SPOILED = 252  # bits of FLAGS: saturated, truncated, aperture or memory trouble; blends count
+UNCOUNTED = 228  # of them, what no source is counted with; one at the rim or on a bad column is a source all the same
+IN_MASK = 3  # bits of the flag map that say nothing about a source: bad in flat or mask
+NO_SOURCE = 24  # what no source is counted with: saturated, or on a satellite trail
 SURE_SNR = 50.0  # of sources that set the locus
 STAR_SNR = 20.0
 GALAXY_SNR = 10.0
@@ -38,11 +41,16 @@ class Locus:
 
 
 def is_sound(table: Table) -> Mask:
-    """Neither saturated nor cut off, and with a radius that means something."""
+    """Good enough for shapes: neither saturated nor cut off, without a pixel that is flagged."""
+    return is_counted(table) & ((table["FLAGS"] & SPOILED) == 0) & ((table["IMAFLAGS_ISO"] & ~IN_MASK) == 0)
+
+
+def is_counted(table: Table) -> Mask:
+    """A source with a radius that means something, not saturated."""
     radius = table["FLUX_RADIUS"]
     return np.asarray(
-        ((table["FLAGS"] & SPOILED) == 0)
-        & ((table["IMAFLAGS_ISO"] & ~3) == 0)
+        ((table["FLAGS"] & UNCOUNTED) == 0)
+        & ((table["IMAFLAGS_ISO"] & NO_SOURCE) == 0)
         & (table["FLUX_AUTO"] > 0)
         & np.isfinite(radius)
         & (radius > LEAST_RADIUS)
@@ -84,13 +92,13 @@ def _mode(ordered: Array) -> float:
 
 def is_star(table: Table, locus: Locus) -> Mask:
     """Point-like and not saturated, with a signal-to-noise of STAR_SNR."""
-    sound = is_sound(table) & (table["SNR_WIN"] > STAR_SNR)
+    sound = is_counted(table) & (table["SNR_WIN"] > STAR_SNR)
     return np.asarray(sound & (np.abs(table["FLUX_RADIUS"] - locus.radius) < _allowed(table, locus)))
 
 
 def is_galaxy(table: Table, locus: Locus) -> Mask:
     """Larger than stars, with a signal-to-noise of GALAXY_SNR."""
-    sound = is_sound(table) & (table["SNR_WIN"] > GALAXY_SNR)
+    sound = is_counted(table) & (table["SNR_WIN"] > GALAXY_SNR)
     return np.asarray(sound & (table["FLUX_RADIUS"] - locus.radius >= _allowed(table, locus)))
 
 
@@ -101,7 +109,7 @@ def _allowed(table: Table, locus: Locus) -> Array:
 
 def is_bright_star(table: Table, locus: Locus) -> Mask:
     """Stars good enough for shapes."""
-    return is_star(table, locus) & (table["SNR_WIN"] > SURE_SNR)
+    return is_star(table, locus) & is_sound(table) & (table["SNR_WIN"] > SURE_SNR)
 
 
 @dataclass(frozen=True)

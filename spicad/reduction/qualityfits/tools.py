@@ -139,7 +139,17 @@ def psfex(catalogue: str, degree: int) -> list[str]:
         *("-BASIS_TYPE", "PIXEL_AUTO", "-BASIS_NUMBER", "20", "-PSF_SAMPLING", "0", "-PSF_ACCURACY", "0.01"),
         *("-PSF_SIZE", "25,25", "-CENTER_KEYS", "X_IMAGE,Y_IMAGE", "-PHOTFLUX_KEY", "FLUX_APER(1)"),
         *("-PHOTFLUXERR_KEY", "FLUXERR_APER(1)", "-PSFVAR_KEYS", "X_IMAGE,Y_IMAGE", "-PSFVAR_GROUPS", "1,1"),
-        *("-PSFVAR_DEGREES", str(degree), "-SAMPLE_AUTOSELECT", "Y", "-SAMPLE_FWHMRANGE", "1.2,25.0"),
+        # Snapshots of the model over the CCD: PSFEx's usual 9 x 9 take nine tenths of its time.
+        *(
+            "-PSFVAR_NSNAP",
+            "3",
+            "-PSFVAR_DEGREES",
+            str(degree),
+            "-SAMPLE_AUTOSELECT",
+            "Y",
+            "-SAMPLE_FWHMRANGE",
+            "1.2,25.0",
+        ),
         *("-SAMPLE_VARIABILITY", "0.3", "-SAMPLE_MINSN", "20", "-SAMPLE_MAXELLIP", "0.6"),
         *("-CHECKPLOT_DEV", "NULL", "-CHECKPLOT_TYPE", "NONE", "-CHECKPLOT_NAME", "plot", "-CHECKIMAGE_TYPE", "NONE"),
         *("-PSF_DIR", ".", "-PSF_SUFFIX", ".psf", "-WRITE_XML", "Y", "-XML_NAME", "psfex.xml"),

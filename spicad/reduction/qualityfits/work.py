@@ -11,13 +11,13 @@ from typing import Any
 from spicad import __version__
 from spicad.archive.headers import stem_of
 from spicad.archive.instruments import instruments_in, shipped
-from spicad.archive.quality import TABLES, Reason, Report, write_report
+from spicad.archive.quality import PICTURES, TABLES, Reason, Report, write_report
 from spicad.archive.thresholds import Thresholds, proposed, shipped_thresholds, thresholds_for
 from spicad.reduction import ldac
 from spicad.reduction.ldac import CcdCatalogue
 from spicad.reduction.qualityfits import maps
 from spicad.reduction.qualityfits.ccd import CcdResult, Orders, looked_at
-from spicad.reduction.qualityfits.exposure import Companion, Exposure, open_exposure
+from spicad.reduction.qualityfits.exposure import Companion, Exposure, check_keywords, open_exposure
 from spicad.reduction.qualityfits.measure import Whole, measured, quiet
 from spicad.reduction.qualityfits.reference import read_reference
 from spicad.reduction.qualityfits.tables import write_tables
@@ -32,6 +32,7 @@ def look_at(source: Path, folder: Path, scratch: Path, values: Mapping[str, Any]
     """Everything. An exposure that cannot be read gets a report with the problem, and nothing else."""
     name = stem_of(source) if values["OUTPUT_NAME"].upper() == "AUTO" else values["OUTPUT_NAME"]
     instruments = shipped() if _is_auto(values["INSTRUMENTS_DIR"]) else instruments_in(Path(values["INSTRUMENTS_DIR"]))
+    check_keywords(values)
     tools = Tools(scratch)
     companions = {
         kind: Companion(Path(values[keyword]), scratch, kind) for kind, keyword in COMPANIONS.items() if values[keyword]
@@ -42,6 +43,9 @@ def look_at(source: Path, folder: Path, scratch: Path, values: Mapping[str, Any]
         report = _unreadable(source, str(error))
         write_report(folder / f"{name}{TABLES['json']}", report)
         return report
+    for companion in companions.values():
+        for ccd in exposure.ccds:
+            companion.hdu_of(ccd, len(exposure.ccds))
     rules = shipped_thresholds() if _is_auto(values["QUALITY_DIR"]) else Path(values["QUALITY_DIR"])
     thresholds = thresholds_for(rules, exposure.known_as, exposure.filter)
     orders = Orders(
@@ -63,6 +67,8 @@ def look_at(source: Path, folder: Path, scratch: Path, values: Mapping[str, Any]
         whole = measured(exposure, results, stars, thresholds, values)
     report = _report(whole, thresholds, tools)
     _write(whole, report, folder, name)
+    if values["WRITE_PLOTS"]:
+        _draw(whole, folder, name, values["PREVIEW_SIZE"])
     return report
 
 
@@ -142,6 +148,17 @@ def _write(whole: Whole, report: Report, folder: Path, name: str) -> None:
             maps.join(paths[kind], parts)
     write_tables(report, paths["fits"], paths["csv"], paths["votable"])
     write_report(paths["json"], report)
+
+
+def _draw(whole: Whole, folder: Path, name: str, size: int) -> None:
+    from spicad.reduction.qualityfits.mosaic import layout_of
+    from spicad.reduction.qualityfits.pictures import write_previews
+    from spicad.reduction.qualityfits.plots import write_plots
+
+    layout = layout_of([each.ccd for each in whole.ccds], whole.centre)
+    preview, weight = (folder / f"{name}{PICTURES[kind][0]}" for kind in ("preview", "weight"))
+    write_previews(whole, layout, size, preview, weight)
+    write_plots(whole, layout, folder, name)
 
 
 def _catalogues(results: list[CcdResult]) -> list[CcdCatalogue]:
