@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import SpicaWithTools
 
-from spicad.archive.quality import TABLES, read_report
+from spicad.archive.quality import PICTURES, TABLES, read_report
 from spicad.reduction.sky import make_sky
 from spicad.reduction.sky_options import SkyOptions
 
@@ -36,6 +36,8 @@ def test_a_job_judges_its_exposures(spica: SpicaWithTools):
     assert spica.wait_for(process) == "COMPLETED", spica.report(process)
     for kind, suffix in TABLES.items():
         assert kind == "origins" or spica.product(process, f"900001p{suffix}").stat().st_size > 0
+    for kind in ("preview", "weight", "psf", "background", "radius", "counts", "histograms", "astrometry"):
+        assert spica.product(process, f"900001p{PICTURES[kind][0]}").stat().st_size > 0
     report = read_report(spica.product(process, "900001p.quality.json"))
     assert (report.grade, report.thresholds) == ("A", "made-sky")
     assert report.figures["reference_stars"] or 0 > 50
