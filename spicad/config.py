@@ -156,6 +156,10 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
         Key("ssh", "list of texts", [], "Options of ssh, such as -F and a file"),
         Key("export", "text", "", "Where products are exported to: /FOLDER or HOST:/FOLDER; empty: nowhere"),
     ),
+    "newcomers": (
+        Key("rules", "text", "", "Rules that run by themselves on each new exposure, such as quality; empty: none"),
+        Key("at_once", "integer", 20, "Most of these processes that wait or run together", minimum=1, maximum=1000),
+    ),
     "limits": (
         Key("memory_mb", "integer", 0, "Most memory of a step, MiB; 0: what its application asks for", minimum=0),
         Key("time_s", "number", 0, "Most seconds of a step; 0: what its application asks for", minimum=0),
@@ -318,6 +322,7 @@ class Settings:
     slurm: Section
     landing: Section
     storage: Section
+    newcomers: Section
     limits: Section
     priority: Section
     retention: Section

@@ -32,6 +32,7 @@ from spicad.housekeeping import Housekeeping
 from spicad.intake import Intake
 from spicad.ledger import Ledger
 from spicad.measuring import Measuring
+from spicad.newcomers import Newcomers
 from spicad.node import is_on_network, try_sandbox, weights_of
 from spicad.orders import note_hand_moves
 from spicad.people import daemon_group
@@ -95,6 +96,7 @@ class Daemon:
         self.seen_change: tuple[int, ...] = ()
         self.notify = Notify()
         self.snooppix = Keeper(settings)
+        self.newcomers = Newcomers(self.floor, self.intake)
         self.measuring = Measuring(self.workshop)
         self.housekeeping = Housekeeping(self.workshop, self.measuring)
 
@@ -170,6 +172,7 @@ class Daemon:
             self.seen_change = change
         self.workshop.finish_late()
         self.snooppix.look(now)
+        self.newcomers.look(now)
         self.notify("WATCHDOG=1", self._status())
 
     def _wait(self) -> None:

@@ -282,7 +282,7 @@ class Desk:
         """Seeing and grades as the archive has them; headers alone where there is none."""
         try:
             with picking.open_archive(self.settings):
-                return picking.judged(exposures, picks, self.settings.daemon.node)
+                return picking.judged(exposures, picks)
         except SpicaError:
             return exposures
 

@@ -14,6 +14,7 @@ from typing import Any
 import peewee
 
 from spicad import rows
+from spicad.archive.judgements import File, Source, register
 from spicad.spool import Accepted
 from spicad.tables import Digest, Event, Process, Step, database, without_sync
 from spicad.words import Phase, StepState
@@ -124,6 +125,10 @@ class Ledger:
                 values[name] = json.dumps(values[name])
         where = {"process": process, "run": run, "number": number}
         self._waiting.append(lambda: rows.update(Step, where, state=state.value, **values))
+
+    def judgement(self, file: File, record: Mapping[str, Any], source: Source) -> None:
+        """What a step has found of an exposure, into the archive."""
+        self._waiting.append(lambda: register(file, record, source))
 
     def digest(self, path_key: str, identity: str, sha256: str) -> None:
         def write() -> None:

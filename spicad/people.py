@@ -75,7 +75,8 @@ MAY: dict[str, dict[str, tuple[str, ...]]] = {
         GROUP_ADMINISTRATOR: ("see", "use", "copy", "edit"),
         OF_A_MEMBER: ("see", "use", "copy"),
     },
-    # Who may grade exposures stands here; what others have said, only administrators bring in ("grade for others").
+    # Who may grade exposures stands here; what others have said, only administrators bring in ("grade for others"),
+    # and what they and the pipeline have let QualityFITS find goes into it ("register").
     "archive": {SOMEBODY: ("see", "tag", "grade")},
     "selection": {OWNER: ("*",), MEMBER: ("see",)},
     "tag": {OWNER: ("*",)},

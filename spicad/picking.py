@@ -19,7 +19,6 @@ from spicad.archive import cells, coordinates, search, selections
 from spicad.archive.headers import Exposure
 from spicad.archive.overlaps import Cone
 from spicad.archive.picks import Picked, Picks
-from spicad.archive.registering import path_key
 from spicad.archive.search import Found, OfObject, Place, Range, Wanted
 from spicad.config import Settings
 from spicad.jobfile import Job
@@ -207,13 +206,14 @@ def _alike(widen: Widen, chosen: Sequence[Exposure], cone: Cone) -> Wanted:
     )
 
 
-def judged(exposures: Sequence[Exposure], picks: Picks, node: str) -> list[Exposure]:
-    """With the seeing and the grade that the archive knows, where the file is the one that it knows."""
+def judged(exposures: Sequence[Exposure], picks: Picks) -> list[Exposure]:
+    """With the seeing and the grade that the archive knows, where the file is the one that it knows: the same path on
+    whatever node, since what is read here under that path is what is stored there."""
     known = {(each.path, each.bytes, each.mtime_ns): each for each in (*picks.exposures, *picks.calibration)}
     rest = [each for each in exposures if (str(each.path), each.size, each.mtime_ns) not in known]
     for start in range(0, len(rest), AT_ONCE):
-        keys = [path_key(node, str(each.path)) for each in rest[start : start + AT_ONCE]]
-        found = [Picked(*row) for row in rows.find_all(tables.Exposure, PICKED, "path_key", keys)]
+        names = list({each.path.name for each in rest[start : start + AT_ONCE]})
+        found = [Picked(*row) for row in rows.find_all(tables.Exposure, PICKED, "name", names)]
         known |= {(each.path, each.bytes, each.mtime_ns): each for each in found}
     return [with_judgement(each, known.get((str(each.path), each.size, each.mtime_ns))) for each in exposures]
 

@@ -19,6 +19,7 @@ from spicad.capsule import Capsule, folder_of
 from spicad.fair_share import recent_use
 from spicad.jobfile import Job, parse
 from spicad.ledger import NewProcess, insert_process
+from spicad.newcomers import tokens_to_come
 from spicad.orders import waiting_of
 from spicad.people import person_named
 from spicad.run import Run
@@ -26,7 +27,7 @@ from spicad.spool import Accepted, NotYet, Spool
 from spicad.tables import Event, Process, database
 from spicad.waiting import Waiting
 from spicad.words import IN_SPOOL, Phase, SpicaError, StepState
-from spicad.workshop import Workshop, step_row
+from spicad.workshop import Workshop, note_judgements, step_row
 
 log = logging.getLogger("spicad")
 
@@ -147,12 +148,12 @@ def _highest_of(results: Path) -> int:
 
 
 def _tokens(spool: Spool) -> frozenset[str]:
-    """Of the drops that can be read now."""
+    """Of the drops that can be read now, and of what is asked for again."""
     found = set()
     for name in spool.drops():
         with suppress(SpicaError, NotYet, OSError):
             found.add(spool.read_drop(name).token)
-    return frozenset(found)
+    return frozenset(found) | tokens_to_come()
 
 
 def _rows(places: dict[int, Phase]) -> dict[int, Row]:
@@ -270,6 +271,7 @@ def _write_steps(workshop: Workshop, run: Run, capsule: Capsule) -> None:
             values |= {"content_key": outcome.key, "outputs": closing.reusable(outcome, capsule.folder)}
         values |= {"node": outcome.node, "started": outcome.started or None, "ended": outcome.ended or None}
         ledger.step(run.process, run.number, number, run.state[number], **values)
+        note_judgements(ledger, run, run.step(number), outcome, capsule)
     done = run.count((StepState.DONE, StepState.REUSED))
     ledger.process_values(run.process, capsule=str(capsule.folder), steps_done=done, steps_total=run.total)
 

@@ -51,6 +51,7 @@ class Outcome:
     node: str = ""  # where it ran
     reused_from: str = ""
     ends_run: bool = False  # whatever the rules say of a step that fails
+    judgements: Mapping[str, Any] = field(default_factory=dict)  # by stem: what goes into the archive
 
 
 _Shelf = Mapping[tuple[str, str | None], Made]  # by output and stem; a single file of an output by None as well

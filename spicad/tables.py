@@ -246,6 +246,13 @@ class Grading(Table):
         indexes = ((("who", "time"), False),)
 
 
+class Mark(Table):
+    """Up to which number something has gone through the archive."""
+
+    name = peewee.CharField(32, primary_key=True)
+    number = peewee.BigIntegerField()
+
+
 class Cell(Table):
     """Which HEALPix cells (nested) an exposure's footprint touches: the index behind all searches on the sky."""
 
@@ -616,6 +623,7 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (12, "indexes that count exposures without reading their rows", _counting_indexes),
     (13, "grades and their history, figures of quality", _quality_tables),
     (14, "finer parts of the cells of the sky", _finer_parts_of_cells),
+    (15, "how far new exposures have been begun", lambda: _make(Mark)),
 )
 NEWEST = MIGRATIONS[-1][0]
 

@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from spicad import closing
+from spicad.archive.judgements import File, Source
 from spicad.archive.locality import shares_of
 from spicad.archive.picks import picks_from
 from spicad.capsule import Capsule, folder_of
 from spicad.desk import Vetted
 from spicad.jobfile import Job, parse
-from spicad.ledger import AWAY
+from spicad.ledger import AWAY, Ledger
 from spicad.logs import about
 from spicad.node import hours_limit, limits_of, node_limit, weights_of
-from spicad.people import make_results_folder, person_named
+from spicad.people import Thing, make_results_folder, may, person_named
 from spicad.plan import PlannedStep
 from spicad.run import Outcome, Run
 from spicad.spool import Accepted
@@ -415,6 +416,7 @@ class Workshop:
             record = closing.reusable(outcome, capsule.folder)
             values |= {"content_key": outcome.key, "outputs": record}
         self.floor.ledger.step(run.process, run.number, step.number, state, **values)
+        note_judgements(self.floor.ledger, run, step, outcome, capsule)
         self.floor.ledger.process_values(
             run.process, steps_done=run.count((StepState.DONE, StepState.REUSED)), steps_total=run.total
         )
@@ -528,6 +530,27 @@ def _noted_key(folder: Path) -> str:
     with suppress(OSError):
         return (folder / "key").read_text()
     return ""
+
+
+def note_judgements(ledger: Ledger, run: Run, step: PlannedStep, outcome: Outcome, capsule: Capsule) -> None:
+    """What the step found of exposures goes into the archive, when its owner may speak for everybody."""
+    if not outcome.judgements or not may(run.owner, "register", Thing("archive")):
+        return
+    for stem, record in outcome.judgements.items():
+        exposure = run.plan.exposures[stem]
+        ledger.judgement(
+            File(str(exposure.path), exposure.size, exposure.mtime_ns),
+            record,
+            Source(
+                application=step.application,
+                process=run.process,
+                run=run.number,
+                step=step.number,
+                ended=outcome.ended,
+                capsule=str(capsule.folder),
+                products=tuple(made.path for made in outcome.made if made.stem == stem and made.keep),
+            ),
+        )
 
 
 def step_row(run: Run, step: PlannedStep) -> dict[str, Any]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
 from spicad.archive import judgements
 from spicad.archive.judgements import File, Source
-from spicad.archive.quality import CcdReport, Reason, Report, write_report
+from spicad.archive.quality import CcdReport, Reason, Report, record_of, write_report
 from spicad.tables import Exposure
 
 SVG = (
@@ -66,7 +68,21 @@ def judge(number: int, told: Report, capsule: Path, process: int = 7, ended: flo
     names = tuple(f"products/{path.name}" for path in sorted(products.iterdir()) if path.name.startswith(stem))
     file = File(row.path, row.bytes, row.mtime_ns)
     source = Source("qualityfits", process, 1, 1, ended, str(capsule), names)
-    assert judgements.register(file, judgements.record_of(told), source)
+    assert judgements.register(file, record_of(told), source)
+
+
+def judge_stack(capsule: Path, name: str) -> None:
+    """A report on a stack, with its pictures and its exposures, among the products of a run that has ended."""
+    told = replace(report(f"{name}.fits", "B", ccds=1), kind="stack", object="D1")
+    products = capsule / "products"
+    write_report(products / f"{name}.quality.json", told)
+    (products / f"{name}.quality-preview.png").write_bytes(picture())
+    (products / f"{name}.quality-depth.svg").write_text(SVG.format(words="depth"))
+    (products / f"{name}.quality-origins.csv").write_text("exposure,used,why\n900001p,yes,\n900002p,no,<b>seeing</b>\n")
+    manifest = json.loads((capsule / "manifest.json").read_text())
+    listed = sorted(path for path in products.iterdir() if ".quality" in path.name)
+    manifest |= {path.name: [path.stat().st_size, "8" * 64] for path in listed}
+    (capsule / "manifest.json").write_text(json.dumps(manifest))
 
 
 def picture(side: int = 400) -> bytes:

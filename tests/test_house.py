@@ -47,7 +47,7 @@ LAYERS = {
     ),
     "the daemon's parts": (
         "spicad.workbench", "spicad.workshop", "spicad.orders", "spicad.intake", "spicad.recovery",
-        "spicad.housekeeping", "spicad.measuring", "spicad.metrics",
+        "spicad.housekeeping", "spicad.measuring", "spicad.metrics", "spicad.newcomers",
     ),
     "programs": ("spicad.daemon", "spicad.service", "spicad.snooping", "spicad.commands", "spicad.commands.*"),
     "the site": ("spicaweb", "spicaweb.*", "spicaweb.pages.*"),

@@ -21,6 +21,7 @@ PACKINGS = ("fits", "fits.fz", "fits.gz", "fits.bz2")
 TAKES = ("first", "sum", "least", "most", "mean", "median", "rms", "rows")
 FUNCTIONS = ("ccds_astray", "reference_matches")  # those of figures.py
 BEFORE_CHECKS = ("usable_detections", "stars_on_field", "readable_positions")  # those of before.py
+QUALITY = "quality"  # a report as archive/quality.py has it
 TOLD = ("", "sum", "median", "least", "most", "each")
 FOLDERS = ("instruments", "quality")  # of [paths] in spica.conf
 STORED_KINDS = ("columns", "numbers", "cards", "text", "binary")
@@ -76,6 +77,7 @@ OUTPUT_KEYS = (
     Key("product", "text", "", "Its name among the products; {exposure}, {step}, {file}"),
     Key("optional", "yes or no", False, "Whether it may be missing"),
     Key("keep", "yes or no", True, "Whether it goes to the products"),
+    Key("registers", "text", "", "What of it goes into the archive", choices=("", QUALITY)),
 )
 REQUIRE_KEYS = (
     Key("rows", "integer", 0, "Least number of rows over all CCDs", minimum=0),
@@ -199,6 +201,7 @@ class Output:
     product: str
     optional: bool
     keep: bool
+    registers: str = ""
 
     @property
     def is_per_exposure(self) -> bool:
@@ -543,6 +546,10 @@ def _unknown_references(document: Document, application: Application) -> list[Pr
             if word not in application.metrics:
                 what = f'"{word}" is not a metric of this application.'
                 problems.append(document.problem(("check", number), what, nearest(word, application.metrics)))
+    for name, output in application.outputs.items():
+        if output.registers and not (output.kind == "json" and output.is_per_exposure):
+            what = f'output "{name}" registers {output.registers}, which is a json for each exposure.'
+            problems.append(document.problem(("output", name), what, 'Give it kind = "json" and {stem} in its file.'))
     for name in application.passed_over - application.owned.keys():
         what = f'"{name}" is passed over but not owned.'
         problems.append(document.problem(("passed_over",), what, nearest(name, application.owned)))

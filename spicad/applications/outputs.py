@@ -13,12 +13,14 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from spicad import fits
 from spicad.applications.descriptor import Application, Check, Output
 from spicad.applications.figures import Figure, figures
 from spicad.applications.kinds import fault_of
 from spicad.applications.logs import culprit_in, last_words
+from spicad.archive.quality import read_report, record_of
 from spicad.words import Ending, SpicaError
 
 SENT_BY_PEOPLE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL, signal.SIGQUIT)
@@ -62,6 +64,7 @@ class Verdict:
     last_words: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     outputs: tuple[Produced, ...] = ()
+    judgements: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by stem, for the archive
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,10 @@ def verify(
         if fault:
             return _refused(fault, (), stems, metrics)
         produced = tuple(_produced(output, stem, path) for output, stem, path in found)
+        judgements = {stem: record_of(read_report(path)) for output, stem, path in found if output.registers and stem}
     except (SpicaError, OSError) as error:
         return _refused(_Fault(f"the outputs of {application.title} cannot be read: {error}"), words, stems)
-    return Verdict(Ending.DONE, metrics=metrics, outputs=produced)
+    return Verdict(Ending.DONE, metrics=metrics, outputs=produced, judgements=judgements)
 
 
 def tidy(application: Application, job_folder: Path) -> tuple[str, ...]:

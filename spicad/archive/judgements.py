@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from spicad import rows
 from spicad.archive import grades
-from spicad.archive.quality import CcdReport, Reason, Report
+from spicad.archive.quality import CcdReport, Reason
 from spicad.tables import Exposure, Quality
 
 COLUMNS = ("seeing", "elongation", "background", "limiting_magnitude", "stars")  # figures that are columns of Exposure
@@ -53,25 +53,6 @@ class Judgement:
     ccds: tuple[CcdReport, ...]
     problem: str
     source: Source
-
-
-def record_of(report: Report) -> dict[str, Any]:
-    """What of a report goes into the tables; plain values. Figures of CCDs stand in columns: a third of the bytes."""
-    names = [name for name in report.figures if any(name in ccd.figures for ccd in report.ccds)]
-    names += sorted({name for ccd in report.ccds for name in ccd.figures} - set(names))
-    ccds: dict[str, list[Any]] = {name: [ccd.figures.get(name) for ccd in report.ccds] for name in names}
-    return {
-        "grade": report.grade,
-        "reasons": [asdict(reason) for reason in report.reasons],
-        "figures": dict(report.figures),
-        "ccds": {
-            "names": [ccd.name for ccd in report.ccds],
-            "hdus": [ccd.hdu for ccd in report.ccds],
-            "problems": [ccd.problem for ccd in report.ccds],
-            "figures": ccds,
-        },
-        "problem": report.problem,
-    }
 
 
 def register(file: File, record: Mapping[str, Any], source: Source) -> bool:

@@ -255,17 +255,41 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def record_of(report: Report) -> dict[str, Any]:
+    """What of a report goes into the archive; plain values. Figures of CCDs stand in columns: a third of the bytes."""
+    names = [name for name in report.figures if any(name in ccd.figures for ccd in report.ccds)]
+    names += sorted({name for ccd in report.ccds for name in ccd.figures} - set(names))
+    ccds: dict[str, list[Any]] = {name: [ccd.figures.get(name) for ccd in report.ccds] for name in names}
+    return {
+        "grade": report.grade,
+        "reasons": _plain([asdict(reason) for reason in report.reasons]),
+        "figures": _plain(report.figures),
+        "ccds": {
+            "names": [ccd.name for ccd in report.ccds],
+            "hdus": [ccd.hdu for ccd in report.ccds],
+            "problems": [ccd.problem for ccd in report.ccds],
+            "figures": _plain(ccds),
+        },
+        "problem": report.problem,
+    }
+
+
 def read_report(path: Path) -> Report:
     """Raises SpicaError when it is no such file: what a tool left is not believed unseen."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
-        told = json.loads(text) if len(text) <= MAX_BYTES else None
-        return _report(told)
     except OSError as error:
         raise SpicaError(f"{path}: cannot be read: {error.strerror}.") from None
+    return report_from(text, str(path))
+
+
+def report_from(text: bytes, source: str) -> Report:
+    """Of what stands in the .quality.json. Raises SpicaError."""
+    try:
+        return _report(json.loads(text) if len(text) <= MAX_BYTES else None)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise SpicaError(f"{path}: is no report of qualityfits (format {FORMAT}).") from None
+        raise SpicaError(f"{source}: is no report of qualityfits (format {FORMAT}).") from None
 
 
 def _report(told: Any) -> Report:
