@@ -43,6 +43,7 @@ def with_processes(site: Site) -> dict[str, Any]:
     site.settings.paths.results.mkdir()
     done = process("m101", phase="COMPLETED")
     capsule = made_capsules.capsule(site.settings.paths.results, done, ALICE)
+    made_judgements.judge_stack(capsule, "m101")
     rows.update(Process, {"id": done}, capsule=str(capsule), started=2000.0, ended=2060.0, steps_done=1, steps_total=1)
     step = {"process": done, "run": 1, "number": 1, "application": "swarp", "label": "m101", "state": "done"}
     rows.insert(Step, owner=ALICE, started=2000.0, ended=2060.0, metrics='{"width_pixels": 928.0}', **step)

@@ -22,7 +22,7 @@ from spicad import commands, tables
 from spicad.archive import grade_lists, grades, judgements
 from spicad.archive.grades import Among, Given, is_disputed, standing
 from spicad.archive.judgements import File, Source
-from spicad.archive.quality import Reason, Report
+from spicad.archive.quality import Reason, Report, record_of
 from spicad.people import Person
 from spicad.tables import Exposure, Grading, Quality
 from spicad.words import BadInput, Rank, SpicaError
@@ -65,7 +65,7 @@ def judge(number: int, grade: str, ended: float = NOW) -> None:
     source = Source("qualityfits", 1, 1, 1, ended, "/results/x")
     reason = Reason(grade, "seeing", f"Seeing is {grade}.", "poor seeing")
     report = Report(row["name"], "exposure", "", "", "", "", grade, [reason], {"seeing": 0.8}, [])
-    assert judgements.register(file, judgements.record_of(report), source)
+    assert judgements.register(file, record_of(report), source)
 
 
 def grade_of(number: int) -> tuple[str, str]:

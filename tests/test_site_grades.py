@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from made_judgements import POOR, add_exposure, judge, report
+from site_processes import furnish, with_processes
 from site_world import Browser, Page, Site, people_the_world, settings_of
 
 from spicad.archive import grades
@@ -189,6 +190,26 @@ def test_a_grade_that_is_none_is_refused_in_words(world: World, alice: Browser) 
     assert "is no grade" in page.words
     assert "no comment" in page.words
     assert world.grade_of(one) == ("B", "")
+
+
+# ---------------------------------------------------------------------- stacks
+
+
+def test_a_stack_is_shown_with_its_exposures_on_the_page_of_its_run(world: World) -> None:
+    furnish(world.site)
+    process = with_processes(world.site)["process"]
+    alice = world.site.logged_in("alice")
+    here = f"/process/{process}/run/1/quality/7"
+
+    listed = alice.get(f"/process/{process}")
+    page = alice.get(here)
+
+    assert f'href="{here}"' in listed.text
+    assert "m101.fits , a stack B 0.72 1.06 24.37 1210" in listed.words
+    assert "&lt;b&gt;seeing&lt;/b&gt;" in page.text
+    assert f'src="{here}/picture/preview"' in page.text
+    assert alice.get(f"{here}/picture/depth").headers["Content-Type"] == "image/svg+xml"
+    assert "a stack" in page.words
 
 
 # ---------------------------------------------------------------------- counts and lists

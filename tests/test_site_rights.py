@@ -146,6 +146,22 @@ WALK: tuple[tuple[str, str, str, dict[str, str], str], ...] = (
     ("GET", f"{RUN}/product/<product>", "/process/{process}/run/1/product/1", {}, "login ok 404 404 ok ok"),
     ("GET", f"{RUN}/product/<product>", "/process/{process}/run/1/product/2", {}, "login ok 404 404 ok ok"),
     ("GET", f"{RUN}/product/<product>", "/process/{process}/run/1/product/9", {}, "login 404 404 404 404 404"),
+    ("GET", f"{RUN}/quality/<product>", "/process/{process}/run/1/quality/7", {}, "login ok 404 404 ok ok"),
+    ("GET", f"{RUN}/quality/<product>", "/process/{process}/run/1/quality/1", {}, "login 404 404 404 404 404"),
+    (
+        "GET",
+        f"{RUN}/quality/<product>/picture/<which>",
+        "/process/{process}/run/1/quality/7/picture/depth",
+        {},
+        "login ok 404 404 ok ok",
+    ),
+    (
+        "GET",
+        f"{RUN}/quality/<product>/picture/<which>",
+        "/process/{process}/run/1/quality/7/picture/report",
+        {},
+        "login 404 404 404 404 404",
+    ),
     ("GET", f"{RUN}/product/<product>/file", "/process/{process}/run/1/product/3/file", {}, "login ok 404 404 ok ok"),
     (
         "GET",

@@ -80,6 +80,8 @@ SITE_MAP: tuple[tuple[str, str, str, str], ...] = (
     ("GET", "/process/<number>/run/<run>/product/<product>/<size>.png", "files.preview", USER),
     ("GET", "/process/<number>/run/<run>/configuration/<task>", "files.configuration", USER),
     ("GET", "/process/<number>/run/<run>/recipe/<which>", "files.recipe", USER),
+    ("GET", "/process/<number>/run/<run>/quality/<product>", "quality.page", USER),
+    ("GET", "/process/<number>/run/<run>/quality/<product>/picture/<which>", "quality.picture", USER),
     ("GET", "/process/<number>/run/<run>/all.tar", "files.everything", USER),
     ("GET", "/process/<number>/delete", "process.delete_form", USER),
     ("POST", "/process/<number>/<verb>", "process.order", USER),

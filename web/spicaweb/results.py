@@ -14,6 +14,10 @@ from spicad.tables import Process
 from spicaweb.capsules import Capsule, Gone
 
 KINDS = (  # ending of the name: kind, words; the first that fits
+    (".quality.json", "quality", "quality report"),
+    (".quality.fits", "file", "figures"),
+    (".quality.csv", "file", "figures"),
+    (".quality-origins.csv", "file", "exposures of the stack"),
     (".weight.fits", "image", "weight map"),
     (".weight.fits.fz", "file", "weight map, packed"),
     (".mask.fits", "image", "mask"),
@@ -29,6 +33,7 @@ KINDS = (  # ending of the name: kind, words; the first that fits
     (".pdf", "file", "plot"),
     (".svg", "file", "plot"),
     (".tif", "file", "picture"),
+    (".png", "file", "picture"),
 )
 MOST_TEXT = 512 << 10
 MOST_CONFIGURED = 200  # keywords of one task

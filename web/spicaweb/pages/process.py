@@ -20,6 +20,7 @@ from spicaweb.capsules import Capsule, capsule_of
 from spicaweb.drawing import draw
 from spicaweb.processes import LARGEST
 from spicaweb.progress import progress
+from spicaweb.quality import report_of
 from spicaweb.visit import Visit
 
 MOST_STEPS = 40  # on the page itself; all are on a page of their own
@@ -69,6 +70,13 @@ def page(visit: Visit, number: str) -> Answer:
     return _page(visit, row, capsule_of(row, visit.settings.paths.results))
 
 
+def _judged(capsule: Capsule | None, products: list[results.Product]) -> list[tuple[results.Product, Any]]:
+    """Quality reports among the products, those of stacks first."""
+    listed = [each for each in products if each.kind == "quality"][:MOST_LISTED]
+    found = [(each, report) for each in listed if capsule and (report := report_of(capsule, each.name))]
+    return sorted(found, key=lambda pair: (pair[1].kind != "stack", pair[0].name))
+
+
 def run_page(visit: Visit, number: str, run: str) -> Answer:
     return _page(visit, *found_run(visit, number, run))
 
@@ -90,6 +98,7 @@ def _page(visit: Visit, row: Process, capsule: Capsule | None) -> Answer:
         order=order,
         record=record_of(row, capsule),
         products=results.in_order(products),
+        judged=_judged(capsule, products),
         configured=results.configured(capsule) if capsule else [],
         provenance=results.provenance(capsule) if capsule else {},
         report=capsule.text("report.txt") if capsule and products else "",

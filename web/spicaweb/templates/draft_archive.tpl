@@ -80,8 +80,8 @@
 % for row in page.rows:
 % into = in_basket.get(row['name']) or in_basket.get(row['path'], '')
 <tr><td><input type="checkbox" name="exposure" value="{{row['id']}}" aria-label="Choose {{row['name']}}"{{!' checked' if not into else ''}}></td>
-<td>{{row['name']}}</td><td>{{row['instrument_name']}}</td><td>{{row['filter']}}</td><td>{{row['target_name']}}</td><td>{{row['runid']}}</td>
-<td class="time">{{when((row['t_min'] - 40587) * 86400) if row['t_min'] else ''}}</td><td class="number">{{'%g' % row['t_exptime'] if row['t_exptime'] is not None else ''}}</td><td class="number">{{'%.2f' % row['airmass'] if row['airmass'] is not None else ''}}</td><td class="number">{{'%.2f' % row['seeing'] if row['seeing'] is not None else ''}}</td><td>{{row['grade']}}</td><td class="soft">{{sets.get(into, '')}}</td></tr>
+<td><a href="{{visit.link('/exposure/%d' % row['id'])}}">{{row['name']}}</a></td><td>{{row['instrument_name']}}</td><td>{{row['filter']}}</td><td>{{row['target_name']}}</td><td>{{row['runid']}}</td>
+<td class="time">{{when((row['t_min'] - 40587) * 86400) if row['t_min'] else ''}}</td><td class="number">{{'%g' % row['t_exptime'] if row['t_exptime'] is not None else ''}}</td><td class="number">{{'%.2f' % row['airmass'] if row['airmass'] is not None else ''}}</td><td class="number">{{'%.2f' % row['seeing'] if row['seeing'] is not None else ''}}</td><td>{{!'<span class="grade grade-%s%s">%s</span>' % (row['grade'].lower(), '' if row['graded_by'] else ' proposed', row['grade']) if row['grade'] in ('A', 'B', 'C', 'D') else ''}}</td><td class="soft">{{sets.get(into, '')}}</td></tr>
 % end
 </tbody></table></div>
 <div class="row below">

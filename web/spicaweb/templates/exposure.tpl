@@ -19,36 +19,17 @@
 % elif judgement.problem:
 <p class="note">{{judgement.problem}}</p>
 % end
-% if 'preview' in left.pictures:
-% words = pictures['preview'][1]
-<figure><a href="{{visit.link(here + '/picture/preview')}}"><img src="{{visit.link(here + '/picture/preview')}}" alt="{{words}}"></a>
-<figcaption>{{words}}</figcaption></figure>
+% if shown:
+% include('quality_pictures.tpl', visit=visit, shown=shown, here=here, keys=[key for key in shown.pictures if key == 'preview'])
 % end
-% if judgement is not None and not left.pictures:
+% if shown and not shown.pictures:
 <p class="soft">The pictures are gone with the products of process {{judgement.source.process}}; the figures have stayed.</p>
 % end
 </section>
 <section class="judged" aria-label="Figures and grades">
-% first, rest = figures
-% if first:
-<div class="figures one"><dl>
-% for figure, value in first:
-<div><dt title="{{figure.help}}">{{figure.name.replace('_', ' ')}}</dt><dd>{{value}}{{!' <span class="unit">%s</span>' % figure.unit if figure.unit else ''}}</dd></div>
-% end
-</dl></div>
-% end
-% if judgement is not None:
-<p class="proposal"><span class="grade grade-{{judgement.grade.lower()}} proposed">{{judgement.grade}}</span> proposed{{'' if judgement.reasons else ': nothing speaks against it.'}}</p>
-% if judgement.reasons:
-<ul class="reasons">
-% for reason in judgement.reasons[:12]:
-<li><span class="grade grade-{{reason.grade.lower()}} proposed">{{reason.grade}}</span> {{reason.words}}{{' (CCD %s)' % reason.ccd if reason.ccd else ''}}</li>
-% end
-% if len(judgement.reasons) > 12:
-<li class="soft">and {{len(judgement.reasons) - 12}} more</li>
-% end
-</ul>
-% end
+% if shown:
+% include('quality_figures.tpl', shown=shown)
+% include('quality_reasons.tpl', report=shown.report)
 % end
 % if may_grade:
 <form class="grading" method="post" action="{{visit.link(here + '/grade', queue='1' if is_queued else '', **fields)}}">
@@ -83,51 +64,25 @@
 </ol>
 % end
 </section>
-% if any(key != 'preview' for key in left.pictures):
+% if shown and any(key != 'preview' for key in shown.pictures):
 <section class="seen" aria-label="Plots">
-% for key, (_, words) in pictures.items():
-% if key in left.pictures and key != 'preview':
-<figure><a href="{{visit.link('%s/picture/%s' % (here, key))}}"><img src="{{visit.link('%s/picture/%s' % (here, key))}}" alt="{{words}}" loading="lazy"></a>
-<figcaption>{{words}}</figcaption></figure>
-% end
-% end
+% include('quality_pictures.tpl', visit=visit, shown=shown, here=here, keys=[key for key in shown.pictures if key != 'preview'])
 </section>
 % end
 </div>
-% if judgement is not None:
+% if shown:
 <div class="head"><h2>All figures</h2>
 <p><a href="{{visit.link(here + '/figures.json')}}">JSON</a> · <a href="{{visit.link(here + '/figures.csv')}}">CSV</a>
-% for key, words in files.items():
-% if key in left.files and key not in ('json', 'csv'):
+% for key, words in shown.file_words.items():
+% if key in shown.files and key not in ('json', 'csv'):
 · <a href="{{visit.link('%s/file/%s' % (here, key))}}">{{words}}</a>
 % end
 % end
-% if 'json' in left.files:
+% if 'json' in shown.files:
 · <a href="{{visit.link(here + '/file/json')}}">the whole report</a>
 % end
 </p></div>
-<div class="figures many"><dl>
-% for figure, value in rest:
-<div><dt title="{{figure.help}}">{{figure.name.replace('_', ' ')}}</dt><dd>{{value}}{{!' <span class="unit">%s</span>' % figure.unit if figure.unit else ''}}</dd></div>
-% end
-</dl></div>
-% if len(judgement.ccds) > 1 or (judgement.ccds and judgement.ccds[0].problem):
-<h2>CCDs</h2>
-<div class="scroll tall" tabindex="0" role="region" aria-label="Figures of the CCDs">
-<table class="dense numbers"><thead><tr><th>CCD</th>
-% for figure in of_ccd:
-<th class="number" title="{{figure.help}}">{{figure.name.replace('_', ' ')}}{{!' <span class="unit">%s</span>' % figure.unit if figure.unit else ''}}</th>
-% end
-<th>What is wrong</th></tr></thead><tbody>
-% for ccd in judgement.ccds:
-<tr><td>{{ccd.name or ccd.hdu}}</td>
-% for figure in of_ccd:
-<td class="number">{{shown(ccd.figures.get(figure.name))}}</td>
-% end
-<td class="why">{{ccd.problem}}</td></tr>
-% end
-</tbody></table></div>
-% end
+% include('quality_details.tpl', shown=shown)
 % end
 <h2>The exposure</h2>
 <dl class="facts">

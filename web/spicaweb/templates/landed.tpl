@@ -49,7 +49,7 @@
 % end
 <td class="number">{{size(each.bytes)}}</td><td class="time">{{when(each.ended or each.first_seen)}}</td>
 % if state == 'registered':
-<td class="number">{{each.exposure or ''}}</td>
+<td class="number">{{!'<a href="%s">%d</a>' % (visit.link('/exposure/%d' % each.exposure), each.exposure) if each.exposure else ''}}</td>
 % else:
 <td class="why">{{each.why}}</td>
 % end

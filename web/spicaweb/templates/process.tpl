@@ -83,6 +83,20 @@
   % end
 </div>
 % end
+% if judged:
+<h2>Quality</h2>
+<div class="scroll" tabindex="0" role="region" aria-label="Quality">
+<table class="dense"><thead><tr><th>Of</th><th>Grade proposed</th><th class="number">Seeing <span class="unit">arcsec</span></th><th class="number">Elongation</th><th class="number">Limiting magnitude</th><th class="number">Stars</th><th>Why not better</th></tr></thead><tbody>
+% for each, report in judged:
+<tr><td><a href="{{visit.link('%s/quality/%d' % (run_path, each.number))}}">{{report.exposure}}</a>{{', a stack' if report.kind == 'stack' else ''}}</td>
+<td><span class="grade grade-{{report.grade.lower()}} proposed">{{report.grade}}</span></td>
+% for name, form in (('seeing', '%.2f'), ('elongation', '%.2f'), ('limiting_magnitude', '%.2f'), ('stars', '%.0f')):
+<td class="number">{{form % report.figures[name] if report.figures.get(name) is not None else ''}}</td>
+% end
+<td class="why">{{report.problem or '; '.join(reason.words for reason in report.reasons[:2])}}</td></tr>
+% end
+</tbody></table></div>
+% end
 % images = [each for each in products if each.kind == 'image'][:12]
 % if images:
 <h2>Previews</h2>
@@ -106,7 +120,7 @@
 <tr>
   <td>\\
 % if each.kind != 'file':
-<a href="{{visit.link('%s/product/%d' % (run_path, each.number))}}">{{each.name}}</a>\\
+<a href="{{visit.link('%s/%s/%d' % (run_path, 'quality' if each.kind == 'quality' else 'product', each.number))}}">{{each.name}}</a>\\
 % else:
 {{each.name}}\\
 % end
