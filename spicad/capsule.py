@@ -1,11 +1,15 @@
 """The capsule of a run: the folder that holds everything that decides its outcome, then what came of it.
 
-job.spica rules.toml run.json plan.json         what was asked for, and what was made of it
-configuration/00-sextractor/                    descriptor, configuration in force, stored files, who set what
-steps/0001-sextractor/                          cfg/ in/ job/, argv.json, inputs.json (with digests), launch.json,
-                                                status, log, outcome.json
-work/                                           prepared exposures, gone when the run is over
-products/  manifest.json  outcome.json  report.txt
+recipe.txt              one part after another, see parts.py:
+                          run.json job.spica rules.toml                what was asked for
+                          configuration/00-sextractor/...              descriptor, configuration in force, stored files,
+                                                                       who set what
+                          plan.json                                    what was made of it
+steps/0001-sextractor/  step.json (command, digests of its inputs, content key), launch.json, status, log, outcome.json;
+                        while it runs cfg/ in/ job/
+work/                   prepared exposures, gone when the run is over
+products/               what is kept, with its list in manifest.json; made with the first of them
+outcome.json report.txt how the run ended, for programs and in words
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from spicad.applications.tools import Tool, as_record
 from spicad.archive.headers import Ccd, Exposure
 from spicad.desk import Setup, Vetted
 from spicad.durable import remove_tree, replace_file, write_file
+from spicad.parts import RECIPE, joined, read, setups_in
 from spicad.people import person_named
 from spicad.plan import Dropped, Plan, PlannedFile, PlannedStep, Source
 from spicad.run import Made, Outcome, Run
@@ -50,13 +55,7 @@ class Capsule:
     # ------------------------------------------------------------------ at the start
 
     def write(self, vetted: Vetted, run: Run, applications: Mapping[str, Application], node: str) -> None:
-        """Everything that decides the outcome, before the first step begins; plan.json comes last and seals it."""
-        os.makedirs(self.folder, exist_ok=True)
-        for name in ("steps", "products", "work", "configuration"):
-            with suppress(FileExistsError):
-                os.mkdir(f"{self.folder}/{name}")
-        write_file(f"{self.folder}/job.spica", vetted.job.text)
-        write_file(f"{self.folder}/rules.toml", vetted.rules.text)
+        """Everything that decides the outcome, before the first step begins: one file, which seals it."""
         facts = {
             "spica": __version__,
             "process": run.process,
@@ -74,40 +73,32 @@ class Capsule:
             "rules": vetted.rules.title,
             "summary": vetted.rules.summary,
         }
-        write_file(f"{self.folder}/run.json", _json(facts))
+        parts = {"run.json": _json(facts), "job.spica": vetted.job.text.encode()}
+        parts["rules.toml"] = vetted.rules.text.encode()
         for task, setup in vetted.setups.items():
-            self._write_setup(task, setup, applications[setup.application])
-        self._write_json("plan.json", _plan_record(vetted.plan))
-
-    def _write_setup(self, task: int, setup: Setup, application: Application) -> None:
-        folder = f"{self.folder}/configuration/{_setup_name(task, setup.application)}"
-        with suppress(FileExistsError):
-            os.mkdir(folder)
-        write_file(f"{folder}/descriptor.toml", application.text)
-        record: dict[str, Any] = {"application": setup.application, "tool": as_record(setup.tool)}
-        if setup.effective is not None:
-            record["settings"] = setup.effective.settings
-            record["written"] = sorted(setup.effective.written)
-            write_file(f"{folder}/{setup.application}.conf", setup.effective.text())
-        record["stored"] = sorted(setup.stored)
-        for name, content in setup.stored.items():
-            os.makedirs(os.path.dirname(f"{folder}/{name}"), exist_ok=True)  # folders of etc/ keep their names
-            write_file(f"{folder}/{name}", content)
-        write_file(f"{folder}/setup.json", _json(record))
-
-    def _write_json(self, name: str, value: Any) -> None:
-        _write_record(self.folder / name, value, is_durable=False)
+            parts |= _setup_parts(task, setup, applications[setup.application])
+        parts["plan.json"] = _json(_plan_record(vetted.plan))
+        title = f"What decides the outcome of process {run.process}, {run.name}, run {run.number}"
+        os.makedirs(self.folder, exist_ok=True)
+        replace_file(self.folder / RECIPE, joined(title, parts), is_synced=False)
 
     # ------------------------------------------------------------------ after a restart
 
     @property
     def is_sealed(self) -> bool:
-        return (self.folder / "plan.json").exists()
+        return any((self.folder / name).exists() for name in (RECIPE, "plan.json"))
+
+    def read(self, name: str) -> bytes:
+        """What decides the outcome, by its name; what came of it too. Raises SpicaError."""
+        try:
+            return read(self.folder, name)
+        except OSError as error:
+            raise SpicaError(f"{self.folder / name}: cannot be read: {error}") from None
 
     def read_json(self, name: str) -> Any:
         try:
-            return json.loads((self.folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            return json.loads(self.read(name))
+        except ValueError as error:
             raise SpicaError(f"{self.folder / name}: cannot be read: {error}") from None
 
     def load(self) -> Run:
@@ -139,21 +130,22 @@ class Capsule:
 
     def load_setups(self) -> tuple[dict[int, Setup], dict[str, Application]]:
         setups, applications = {}, {}
-        for folder in sorted((self.folder / "configuration").iterdir()):
-            record = json.loads((folder / "setup.json").read_text(encoding="utf-8"))
-            name = record["application"]
-            text = (folder / "descriptor.toml").read_text(encoding="utf-8")
-            applications[name] = parse_application(text, folder / f"{name}.toml")
+        for name in setups_in(self.folder):
+            folder = name.rpartition("/")[0]
+            record = self.read_json(name)
+            application = record["application"]
+            text = self.read(f"{folder}/descriptor.toml").decode()
+            applications[application] = parse_application(text, self.folder / folder / f"{application}.toml")
             tool = record["tool"]
             effective = None
             if "settings" in record:
                 settings = {keyword: (value, origin) for keyword, (value, origin) in record["settings"].items()}
-                effective = Effective(name, settings, frozenset(record["written"]))
-            setups[_task_of(folder.name)] = Setup(
-                name,
+                effective = Effective(application, settings, frozenset(record["written"]))
+            setups[_task_of(folder.partition("/")[2])] = Setup(
+                application,
                 Tool(tool["name"], Path(tool["path"]), tool["version"], tuple(tool["program"])),
                 effective,
-                {each: (folder / each).read_bytes() for each in record["stored"]},
+                {each: self.read(f"{folder}/{each}") for each in record["stored"]},
             )
         return setups, applications
 
@@ -183,8 +175,7 @@ class Capsule:
         if attempt > 1:
             with suppress(FileNotFoundError):
                 os.rename(folder, folder.with_name(f"{folder.name}.attempt-{attempt - 1}"))
-        for name in ("", "cfg", "in", "job"):
-            os.mkdir(f"{folder}/{name}")
+        os.makedirs(folder / "job")
         return folder, attempt
 
     def attempts(self, step: PlannedStep) -> int:
@@ -193,7 +184,10 @@ class Capsule:
 
     def _begun(self) -> Counter[str]:
         """The same of all steps, by folder."""
-        return Counter(name.partition(".attempt-")[0] for name in os.listdir(self.folder / "steps"))
+        found: Counter[str] = Counter()
+        with suppress(FileNotFoundError):
+            found.update(name.partition(".attempt-")[0] for name in os.listdir(self.folder / "steps"))
+        return found
 
     def put_aside(self, step: PlannedStep, outcome: Outcome) -> None:
         _write_record(self.step(step) / "interrupted.json", outcome_record(outcome), is_durable=False)
@@ -201,7 +195,7 @@ class Capsule:
     def close_step(self, step: PlannedStep, outcome: Outcome) -> None:
         """The step has ended for good: outcome.json, durable."""
         folder = self.step(step)
-        folder.mkdir(exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
         _write_record(folder / "outcome.json", outcome_record(outcome), is_durable=bool(outcome.made))
 
     def outcome(self, step: PlannedStep) -> Outcome | None:
@@ -214,9 +208,10 @@ class Capsule:
     # ------------------------------------------------------------------ at the end
 
     def close(self, record: Mapping[str, Any], report: str, products: Iterable[Made]) -> None:
-        """manifest, report and outcome; the working files go."""
+        """manifest, where there are products, report and outcome; the working files go."""
         manifest = {made.path.removeprefix("products/"): [made.bytes, made.digest] for made in products}
-        write_file(f"{self.folder}/manifest.json", _json(manifest))
+        if manifest:
+            write_file(f"{self.folder}/manifest.json", _json(manifest))
         write_file(f"{self.folder}/report.txt", report)
         _write_record(self.folder / "outcome.json", record, is_durable=True)
         remove_tree(self.work)
@@ -224,6 +219,19 @@ class Capsule:
 
 def folder_of(results: Path, user: str, process: int, name: str, run: int) -> Path:
     return results / user / f"{process:06d}-{name}" / f"run-{run}"
+
+
+def _setup_parts(task: int, setup: Setup, application: Application) -> dict[str, bytes]:
+    folder = f"configuration/{_setup_name(task, setup.application)}"
+    record: dict[str, Any] = {"application": setup.application, "tool": as_record(setup.tool)}
+    parts = {f"{folder}/descriptor.toml": application.text.encode()}
+    if setup.effective is not None:
+        record["settings"] = setup.effective.settings
+        record["written"] = sorted(setup.effective.written)
+        parts[f"{folder}/{setup.application}.conf"] = setup.effective.text().encode()
+    record["stored"] = sorted(setup.stored)
+    parts |= {f"{folder}/{name}": content for name, content in setup.stored.items()}
+    return parts | {f"{folder}/setup.json": _json(record)}
 
 
 def _setup_name(task: int, application: str) -> str:

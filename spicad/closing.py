@@ -181,7 +181,7 @@ def recipe_of(capsule: Capsule, job: Job, desk: Desk) -> Vetted:
     setups = {task: replace(setup, tool=desk.tool(applications[setup.application])) for task, setup in setups.items()}
     run = capsule.load()
     facts = capsule.read_json("run.json")
-    rules = Rules(facts["rules"], facts["summary"], (), (capsule.folder / "rules.toml").read_text(encoding="utf-8"))
+    rules = Rules(facts["rules"], facts["summary"], (), capsule.read("rules.toml").decode())
     return Vetted(job, rules, run.plan, setups)
 
 

@@ -170,7 +170,7 @@ def _from_capsule(order: Order, folder: Path) -> tuple[str, Accepted]:
         run=facts["run"],
         locality=facts.get("locality", 1.0),
     )
-    return (run / "job.spica").read_text(encoding="utf-8"), accepted
+    return Capsule(run).read("job.spica").decode(), accepted
 
 
 def _drain(order: Order, actor: Person, workshop: Workshop) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import peewee
 
-from spicad import rows
+from spicad import parts, rows
 from spicad.config import Settings, figures_of
 from spicad.tables import Account, DiskUse, Group, Process, Quota, database
 from spicad.words import Phase
@@ -279,5 +279,5 @@ def _group_of(folder: Path) -> str:
         return ""
     for run in sorted(folder.glob("run-*"), reverse=True):
         with suppress(OSError, ValueError, KeyError):
-            return str(json.loads((run / "run.json").read_text(encoding="utf-8"))["group"])
+            return str(json.loads(parts.read(run, "run.json"))["group"])
     return ""

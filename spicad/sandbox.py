@@ -78,7 +78,7 @@ def arguments(
 
 
 def options(folder: Path, inputs: Mapping[str, Path], read_only: Sequence[Path] = ()) -> list[str]:
-    """What is seen in the sandbox of the step in `folder` (which holds cfg/, in/ and job/): `inputs`, no more, in /in.
+    """What is seen in the sandbox of the step in `folder` (job/, maybe cfg/): `inputs`, no more, in /in.
 
     `read_only` are further folders seen at their own places, for tools that live outside /usr. /job comes last, and
     then nothing can be written but there and in the scratch folders.
@@ -98,7 +98,8 @@ def options(folder: Path, inputs: Mapping[str, Path], read_only: Sequence[Path] 
     else:
         for name, path in inputs.items():
             result += ["--ro-bind", str(path), f"/in/{name}"]
-    result += ["--ro-bind", str(folder / "cfg"), "/cfg", "--bind", str(folder / "job"), "/job", "--remount-ro", "/"]
+    result += ["--ro-bind-try", str(folder / "cfg"), "/cfg", "--bind", str(folder / "job"), "/job"]
+    result += ["--remount-ro", "/"]
     if len(result) > MOST_WORDS:
         raise OSError(errno.E2BIG, f"{len(inputs)} files for one sandbox, where bwrap alone may make namespaces")
     return result
@@ -114,6 +115,7 @@ def entrance(folder: Path, inputs: Mapping[str, Path], line: Sequence[str]) -> I
     if not _are_laid_out(inputs):
         yield [bwrap(), *line], []
         return
+    os.makedirs(folder / "in", exist_ok=True)
     handle = os.memfd_create("inputs")
     try:
         with open(handle, "wb", closefd=False) as table:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from spicad import fits
 from spicad.applications.before import adjusted, precheck
@@ -31,7 +32,7 @@ from spicad.words import Ending, SpicaError, StepState
 
 DISK_FULL_BYTES = 8 << 20
 VERIFIED = "verified.json"
-INPUTS = "inputs.json"
+STEP = "step.json"
 CANNOT_KEEP = "the products cannot be kept"
 _ONE_AT_A_TIME = threading.Lock()  # two steps may want the same name for a product
 MOST_LOG_BYTES = 256 << 10  # of a longer log the end; 4 MiB took 2 s to put into words
@@ -67,7 +68,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Read:
-    """A file as it was when the step was looked over; inputs.json keeps it in the capsule."""
+    """A file as it was when the step was looked over; step.json keeps it in the capsule."""
 
     stem: str
     path: str
@@ -200,15 +201,15 @@ def _with_plain_stems(argument: str, plain: Mapping[str, str]) -> str:
 
 
 def lay_out(folder: Path, looked: Looked, setup: Setup, application: Application) -> None:
-    """cfg/ and the links of job/, right before the start."""
-    if looked.settings is not None:
-        (folder / "cfg" / configuration_target(application)).write_text(looked.settings.text(), encoding="ascii")
-    for name, content in setup.stored.items():
-        (folder / "cfg" / name).parent.mkdir(exist_ok=True)
-        (folder / "cfg" / name).write_bytes(content)
+    """cfg/, where there is anything for it, and the links of job/, right before the start."""
     assert looked.command is not None
-    for name, text in looked.command.lists.items():
-        (folder / "cfg" / name).write_text(text, encoding="ascii")
+    texts = {name: text.encode("ascii") for name, text in looked.command.lists.items()}
+    if looked.settings is not None:
+        texts[configuration_target(application)] = looked.settings.text().encode("ascii")
+    for name, content in {**setup.stored, **texts}.items():
+        path = folder / "cfg" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     for name, target in looked.links.items():
         os.symlink(target, folder / "job" / name)
 
@@ -216,10 +217,8 @@ def lay_out(folder: Path, looked: Looked, setup: Setup, application: Application
 def papers(looked: Looked) -> dict[str, str]:
     """What the step's folder says of it, by file name."""
     assert looked.command is not None
-    texts = {"argv.json": json.dumps(looked.command.argv), "key": looked.key}
-    if looked.read:
-        texts[INPUTS] = json.dumps({name: asdict(each) for name, each in looked.read.items()})
-    return texts
+    inputs = {name: asdict(each) for name, each in looked.read.items()}
+    return {STEP: json.dumps({"argv": looked.command.argv, "key": looked.key, "inputs": inputs})}
 
 
 @dataclass(frozen=True)
@@ -288,13 +287,27 @@ def judge(evidence: Evidence) -> Outcome:
         return _outcome(evidence, StepState.WAITING, Ending.TRY_AGAIN, why, verdict)
 
 
+def step_record(folder: Path) -> dict[str, Any]:
+    """What was written down of the step in `folder` when it began: argv, key, inputs; {} when it has not."""
+    try:
+        return dict(json.loads((folder / STEP).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return _step_record_before(folder)
+
+
+def _step_record_before(folder: Path) -> dict[str, Any]:
+    """The same in three files, as steps had it that began before there was step.json."""
+    found: dict[str, Any] = {}
+    with suppress(FileNotFoundError):
+        found["key"] = (folder / "key").read_text()
+        found["argv"] = json.loads((folder / "argv.json").read_text(encoding="utf-8"))
+        found["inputs"] = json.loads((folder / "inputs.json").read_text(encoding="utf-8"))
+    return found
+
+
 def _changed_since(folder: Path) -> Read | None:
     """An input that is not the file any more that was looked over: what was made of it belongs to no digest."""
-    try:
-        text = (folder / INPUTS).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    for each in (Read(**record) for record in json.loads(text).values()):
+    for each in (Read(**record) for record in step_record(folder).get("inputs", {}).values()):
         if each.identity and not _is_still(each):
             return each
     return None
@@ -357,6 +370,7 @@ def _put_away(evidence: Evidence, verdict: Verdict) -> Outcome:
         for produced in verdict.outputs:
             output = evidence.application.outputs[produced.name]
             folder = "products" if output.keep else "work"
+            os.makedirs(evidence.place.run_folder / folder, exist_ok=True)
             template = output.product if output.keep else "{file}"
             stem = produced.stem or ""
             name = evidence.place.name(template, stem, produced.path.name)
@@ -469,6 +483,7 @@ def _linked(earlier: Earlier, old: Made, stem: str, question: Question, place: P
     if (status.st_size, status.st_mtime_ns) != (old.bytes, old.mtime_ns):
         raise FileNotFoundError(path)
     folder = "products" if old.keep else "work"
+    os.makedirs(place.run_folder / folder, exist_ok=True)
     template = question.application.outputs[old.output].product if old.keep else "{file}"
     target = _free_name(place.run_folder / folder, place.name(template, stem, path.name), set())
     try:

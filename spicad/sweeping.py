@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from spicad import outbox, retention
+from spicad import outbox, parts, retention
 from spicad.config import Settings
 from spicad.durable import remove_below, replace_file
 from spicad.report import size
@@ -111,11 +111,11 @@ def kept_of(folder: Path, spool: Spool) -> tuple[Path, Kept] | None:
     if run is None:
         return None
     record = read_record(run)
-    facts, outcome = _json(run / "run.json"), _json(run / "outcome.json")
+    facts, outcome = _json(run, "run.json"), _json(run, "outcome.json")
     try:
         phase, ended = Phase(outcome["phase"]), float(outcome["ended"])
         process = int(facts["process"])
-        manifest = {} if record.archived else _json(run / "manifest.json")
+        manifest = {} if record.archived else _json(run, "manifest.json")
         kept = Kept(
             process=process,
             run=int(facts["run"]),
@@ -157,9 +157,9 @@ def _is_busy(spool: Spool, process: int) -> bool:
     return phase is not None and not phase.is_over
 
 
-def _json(path: Path) -> Any:
+def _json(folder: Path, name: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(parts.read(folder, name))
     except (OSError, ValueError):
         return {}
 
@@ -168,7 +168,7 @@ def _json(path: Path) -> Any:
 
 
 def read_record(run: Path) -> Record:
-    values = _json(run / RECORD)
+    values = _json(run, RECORD)
     try:
         warned = {days: Warned(**each) for days, each in values["warned"].items()}
         kept_until, archived, asked = float(values["kept_until"]), float(values["archived"]), values.get("asked", "")
@@ -451,7 +451,7 @@ def _is_folder(name: str, parent: int) -> bool:
 
 
 def read_state(spool: Spool) -> State:
-    values = _json(spool.root / RECORD)
+    values = _json(spool.root, RECORD)
     try:
         pairs: Mapping[str, Any] = {
             name: tuple((int(process), int(run)) for process, run in values[name]) for name in ("asked", "let_go")

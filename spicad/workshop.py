@@ -29,6 +29,7 @@ from spicad.people import Thing, make_results_folder, may, person_named
 from spicad.plan import PlannedStep
 from spicad.run import Outcome, Run
 from spicad.spool import Accepted
+from spicad.steps import step_record
 from spicad.waiting import (
     InUse,
     Limits,
@@ -527,8 +528,8 @@ def carried(job: Any, accepted: Accepted) -> Job:
 
 
 def _noted_key(folder: Path) -> str:
-    with suppress(OSError):
-        return (folder / "key").read_text()
+    with suppress(OSError, ValueError):
+        return str(step_record(folder).get("key", ""))
     return ""
 
 

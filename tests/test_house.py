@@ -23,7 +23,7 @@ HEAVY = ("astropy", "numpy", "scipy", "matplotlib", "astroscrappy")
 LAYERS = {
     "words, and what needs nothing of Spica": (
         "spicad", "spicad.words", "spicad.durable", "spicad.background", "spicad.remembered", "spicad.waiting",
-        "spicad.hints", "spicad.patterns", "spicad.sandbox", "spicad.passwords", "spicad.logs",
+        "spicad.parts", "spicad.hints", "spicad.patterns", "spicad.sandbox", "spicad.passwords", "spicad.logs",
         "spicad.schema", "spicad.fits", "spicad.applications", "spicad.applications.logs", "spicad.archive",
         "spicad.backends",
     ),

@@ -26,8 +26,10 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from conftest import SpicaWithTools, wait_until
 
+from spicad import parts
 from spicad.reduction.sky import SkyMade, make_sky
 from spicad.reduction.sky_options import SkyOptions
+from spicad.steps import step_record
 
 pytestmark = pytest.mark.slow
 
@@ -272,33 +274,31 @@ def test_the_capsule_holds_everything_that_decided_the_outcome(
 ) -> None:
     folder = spica.run_folder(stacked)
     setups = {
-        name: json.loads((folder / f"configuration/{name}/setup.json").read_text())
+        name: json.loads(parts.read(folder, f"configuration/{name}/setup.json"))
         for name in ("00-sextractor", "01-scamp", "02-swarp")
     }
-    plan = json.loads((folder / "plan.json").read_text())
+    plan = json.loads(parts.read(folder, "plan.json"))
     manifest = json.loads((folder / "manifest.json").read_text())
 
     for setup in setups.values():
         assert Path(setup["tool"]["path"]).is_file()
         assert setup["tool"]["version"][0].isdigit()
         assert {"system: default", "the tool's default"} <= {origin for _, origin in setup["settings"].values()}
-    assert (folder / "configuration/00-sextractor/parameters_name.param").read_text().startswith("#")
-    assert f'reference = "{sky.reference}"' in (folder / "job.spica").read_text()
-    assert 'application = "swarp"' in (folder / "rules.toml").read_text()
+    assert parts.read(folder, "configuration/00-sextractor/parameters_name.param").startswith(b"#")
+    assert f'reference = "{sky.reference}"' in parts.read(folder, "job.spica").decode()
+    assert 'application = "swarp"' in parts.read(folder, "rules.toml").decode()
     assert [step["application"] for step in plan["steps"]] == ["sextractor"] * 6 + ["scamp"] + ["swarp"] * 2
     for step in (folder / "steps").iterdir():
-        argv = json.loads((step / "argv.json").read_text())
+        argv = step_record(step)["argv"]
         assert argv[0] == setups[next(name for name in setups if step.name.endswith(name[3:]))]["tool"]["path"]
         assert (step / "log").stat().st_size > 0
         assert step_outcome(step)["exit_code"] == 0
-        read = json.loads((step / "inputs.json").read_text())
+        read = step_record(step)["inputs"]
         assert {sha256(Path(each["path"])) for each in read.values() if each["identity"]} == {
             each["digest"] for each in read.values() if each["identity"]
         }
         assert all(len(each["digest"]) == 64 for each in read.values())
-    used = [
-        json.loads((folder / f"steps/{name}/inputs.json").read_text()) for name in ("0001-sextractor", "0008-swarp")
-    ]
+    used = [step_record(folder / f"steps/{name}")["inputs"] for name in ("0001-sextractor", "0008-swarp")]
     assert [Path(each["path"]) for each in used[0].values()] == [sky.exposures[0], sky.bad_pixels]
     assert {path.name for path in sky.exposures[:3]} <= {Path(each["path"]).name for each in used[1].values()}
     products = {path.name: path.stat().st_size for path in (folder / "products").iterdir()}
@@ -308,8 +308,8 @@ def test_the_capsule_holds_everything_that_decided_the_outcome(
 
 
 def test_names_of_the_user_and_of_the_archive_are_not_on_the_command_line(spica: SpicaWithTools, stacked: int) -> None:
-    for path in (spica.run_folder(stacked) / "steps").glob("*/argv.json"):
-        line = path.read_text()
+    for path in (spica.run_folder(stacked) / "steps").glob("*/step.json"):
+        line = " ".join(step_record(path.parent)["argv"])
         assert not [word for word in ("90000", "m101", "refcat", "badpix", "SPICA-A") if word in line]
 
 
@@ -339,7 +339,7 @@ def test_after_a_change_for_swarp_only_swarp_runs(spica: SpicaWithTools, sky: Sk
     assert {name for name in before if before[name] != after[name]} == {
         f"m101_SPICA-A_{name}{suffix}.fits" for name in FILTERS for suffix in ("", ".weight")
     }
-    setup = json.loads((spica.run_folder(process) / "configuration/02-swarp/setup.json").read_text())
+    setup = json.loads(parts.read(spica.run_folder(process), "configuration/02-swarp/setup.json"))
     assert setup["settings"]["COMBINE_TYPE"] == ["AVERAGE", "job file"]
 
 

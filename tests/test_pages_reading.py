@@ -152,7 +152,7 @@ def test_a_log_reads_as_a_terminal_shows_it_also_of_a_reused_step(settings: Sett
     again = made_capsules.capsule(settings.paths.results, process=2)
     (again / "steps/0001-swarp/log").unlink()
     (again / "steps/0001-swarp/outcome.json").write_text(f'{{"key": "k", "reused_from": "{capsule.folder}"}}')
-    (capsule.folder / "steps/0001-swarp/key").write_text("k")
+    (capsule.folder / "steps/0001-swarp/outcome.json").write_text('{"key": "k"}')
     second = capsule_at(settings.paths.results, str(again))
 
     assert capsule.log("0001-swarp") == ["> Reading done", "> All done"]

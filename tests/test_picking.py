@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import RunningSpica, wait_until, write_exposure
 
-from spicad import config, tables
+from spicad import config, parts, tables
 from spicad.archive import selections
 from spicad.archive.instruments import shipped
 from spicad.archive.picks import picks_from
@@ -235,7 +235,7 @@ def test_the_daemon_runs_what_was_selected_and_shows_both_sets(archive: RunningS
     assert (plan["stacking_set"], plan["calibration_set"]) == (["900001p"], ["900002p", "900004p"])
     (folder,) = archive.results.glob("*/*-both/run-1")
     assert [path.name for path in (folder / "products").glob("*.fits")] == ["900001p.copy.fits"]
-    assert len(json.loads((folder / "plan.json").read_text())["calibration"]) == 2
+    assert len(json.loads(parts.read(folder, "plan.json"))["calibration"]) == 2
     assert "stacking set: 900001p" in shown
     assert "calibration set, beside it: 900002p, 900004p" in shown
     with closing(sqlite3.connect(archive.spool / "spica.db")) as database:

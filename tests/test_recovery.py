@@ -6,6 +6,7 @@ The states are made by hand here; that kills lead to these and to no others is t
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from life import (
     why,
 )  # fmt: skip
 
+from spicad import parts
 from spicad.backends import local
 from spicad.spool import Accepted
 from spicad.tables import Process
@@ -206,7 +208,7 @@ def test_a_process_that_had_not_begun_is_queued_again(spica: RunningSpica, live:
     row(5, "QUEUED")
     if is_begun:
         (spica.results / "root" / "000005-try" / "run-1" / "products").mkdir(parents=True)
-        (spica.results / "root" / "000005-try" / "run-1" / "run.json").write_text("{")
+        (spica.results / "root" / "000005-try" / "run-1" / ".recipe.txt.new").write_text("What")
 
     life = live()
 
@@ -216,13 +218,18 @@ def test_a_process_that_had_not_begun_is_queued_again(spica: RunningSpica, live:
 
 @pytest.mark.parametrize("name", ["plan.json", "run.json", "configuration/00-wait/setup.json"])
 @pytest.mark.parametrize("content", ["", "{", "{}", "[1]"])
+@pytest.mark.parametrize("is_of_before", [False, True])
 def test_a_damaged_capsule_is_put_aside_with_its_steps_and_the_run_begun_anew(
-    spica: RunningSpica, live: Lives, name: str, content: str
+    spica: RunningSpica, live: Lives, name: str, content: str, is_of_before: bool
 ) -> None:
     process = running(live(), spica)
     pid = launched(spica).pid
     (capsule,) = spica.results.glob("*/*/run-1")
-    (capsule / name).write_text(content)
+    if is_of_before:
+        as_before_there_were_recipes(capsule)
+        (capsule / name).write_text(content)
+    else:
+        (capsule / parts.RECIPE).write_bytes(recipe_with(capsule, name, content))
 
     life = live()
     life.until(lambda: life.daemon.workshop.bench.running, "the step to begin anew")
@@ -231,6 +238,62 @@ def test_a_damaged_capsule_is_put_aside_with_its_steps_and_the_run_begun_anew(
 
     assert life.until_over(process) == "COMPLETED"
     assert sorted(path.name for path in capsule.parent.iterdir()) == ["damaged-run-1", "run-1"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9, 0.999])
+def test_a_recipe_that_a_power_cut_has_shortened_is_put_aside(spica: RunningSpica, live: Lives, share: float) -> None:
+    process = running(live(), spica)
+    pid = launched(spica).pid
+    (capsule,) = spica.results.glob("*/*/run-1")
+    recipe = (capsule / parts.RECIPE).read_bytes()
+    (capsule / parts.RECIPE).write_bytes(recipe[: int(len(recipe) * share)])
+
+    life = live()
+    life.until(lambda: life.daemon.workshop.bench.running, "the step to begin anew")
+    assert is_gone(pid)
+    let_go(spica)
+
+    assert life.until_over(process) == "COMPLETED"
+    assert sorted(path.name for path in capsule.parent.iterdir()) == ["damaged-run-1", "run-1"]
+
+
+def test_what_runs_outlives_the_upgrade_from_a_spica_that_knew_no_recipes(spica: RunningSpica, live: Lives) -> None:
+    process = running(live(), spica, exposures=2)
+    (capsule,) = spica.results.glob("*/*/run-1")
+    as_before_there_were_recipes(capsule)
+
+    life = live()
+    life.until(lambda: len(life.daemon.workshop.bench.running) == 2, "the steps to be adopted")
+    let_go(spica)
+
+    assert life.until_over(process) == "COMPLETED"
+    assert [path.name for path in capsule.parent.iterdir()] == ["run-1"]
+    assert all("attempt" not in folder.name for folder in steps(spica))
+    shown = json.loads(spica.spica("show", process, "--json").stdout)
+    assert shown["rules"]
+    assert shown["stacking_set"]
+
+
+def as_before_there_were_recipes(capsule: Path) -> None:
+    """The same capsule, each part a file of its own; of a step, too."""
+    with (capsule / parts.RECIPE).open("rb") as file:
+        for name, _, _ in list(parts.places_in(file)):
+            (capsule / name).parent.mkdir(parents=True, exist_ok=True)
+            (capsule / name).write_bytes(parts.read(capsule, name))
+    (capsule / parts.RECIPE).unlink()
+    for step in capsule.glob("steps/*/step.json"):
+        record = json.loads(step.read_text())
+        step.unlink()
+        step.with_name("key").write_text(record["key"])
+        for name in ("argv", "inputs"):
+            step.with_name(f"{name}.json").write_text(json.dumps(record[name]))
+
+
+def recipe_with(capsule: Path, name: str, content: str) -> bytes:
+    """Its recipe, one part of it another."""
+    with (capsule / parts.RECIPE).open("rb") as file:
+        names = [each for each, _, _ in parts.places_in(file)]
+    return parts.joined("", {each: content.encode() if each == name else parts.read(capsule, each) for each in names})
 
 
 # Runs

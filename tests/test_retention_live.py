@@ -133,7 +133,7 @@ def test_products_are_deleted_at_once_by_whom_they_belong_to(life: Life) -> None
     size = sum(quota.measure(folder).values())
     life.until(lambda: quota.standing_of(quota.USER, folder.name).used == size, "the use to be measured")
 
-    assert list(folder.glob("*/run-1/job.spica"))
+    assert list(folder.glob("*/run-1/recipe.txt"))
     assert [event.who for event in Event.select() if event.why.endswith("no room")] == ["root"]
     drop(life.spica, "delete.spica", order_text("delete", 1))
     life.until_quiet()

@@ -256,7 +256,7 @@ def test_a_step_is_laid_out_as_it_was_looked_over(exposure: Path, tmp_path: Path
     assert (folder / "cfg/table.tab").read_bytes() == b"1 2 3"
     assert (folder / "cfg/exposure.list").read_text() == "img0001.fits\n"
     assert os.readlink(folder / "job/img0001.fits") == "../in/img0001.fits"
-    assert json.loads(papers(looked)["argv.json"])[:3] == [
+    assert json.loads(papers(looked)["step.json"])["argv"][:3] == [
         "/usr/bin/cp",
         "@../cfg/exposure.list",
         "img0001.out.fits",
@@ -398,11 +398,12 @@ def test_a_file_that_a_tool_named_itself_stays_in_its_folder(tmp_path: Path) -> 
 def test_products_that_cannot_be_kept_are_tried_again(tmp_path: Path) -> None:
     run = run_folder(tmp_path)
     (run / "products").rmdir()
+    (run / "products").write_text("somebody's own")
 
     outcome = judge(evidence(run))
 
     assert outcome.ending is Ending.TRY_AGAIN
-    assert outcome.why == "the products cannot be kept: No such file or directory"
+    assert outcome.why == "the products cannot be kept: File exists"
 
 
 def test_of_a_very_long_log_the_end_is_looked_at(tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ def start(
     if sandboxed:
         return _start_sandboxed(folder, argv, inputs, limits, now, read_only, papers, is_bound)
     folder = folder.absolute()
+    if inputs:
+        os.makedirs(folder / "in", exist_ok=True)
     for name, path in inputs.items():
         with suppress(FileExistsError):
             os.symlink(path, folder / "in" / name)

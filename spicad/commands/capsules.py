@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spicad import parts
 from spicad.commands import NothingFound
 from spicad.tables import Process
 from spicad.words import SpicaError
@@ -33,11 +34,27 @@ class RunFolder:
     def json(self, name: str) -> Any:
         """The record; None where it is not there (yet). Raises SpicaError when it may not be read."""
         try:
-            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+            return json.loads(parts.read(self.folder, name))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
             raise SpicaError(f"{self.folder / name}: {getattr(error, 'strerror', None) or error}.") from None
+
+    def manifest(self) -> dict[str, Any] | None:
+        """Size and digest of each product; None while the run is not over."""
+        found = self.json("manifest.json")
+        return {} if found is None and self.json("outcome.json") is not None else found
+
+    def step_record(self, name: str) -> dict[str, Any]:
+        """What was written down of a step when it began: its command, its inputs, its content key."""
+        found = self.json(f"steps/{name}/step.json")
+        if found is None:  # before there was step.json
+            found = {each: self.json(f"steps/{name}/{each}.json") for each in ("argv", "inputs")}
+        return {each: value for each, value in found.items() if value is not None}
+
+    def key_of(self, step: str) -> str:
+        """The content key of a step of this run that is done; '' of any other."""
+        return str((self.json(f"steps/{step}/outcome.json") or {}).get("key", ""))
 
     def seen(self, name: str) -> Any:
         """As json(), but None too where it may not be read."""

@@ -100,9 +100,10 @@ def log_of(capsule: RunFolder, step: dict[str, Any]) -> Path:
         return folder / "log"
     outcome = capsule.json(f"steps/{folder.name}/outcome.json") or {}
     if outcome.get("reused_from"):
-        for key_file in sorted(Path(outcome["reused_from"]).glob("steps/*/key")):
-            if _read(key_file).decode() == outcome["key"] and _is_file(key_file.with_name("log")):
-                return key_file.with_name("log")
+        origin = RunFolder(Path(outcome["reused_from"]))
+        for log in sorted(origin.folder.glob("steps/*/log")):
+            if origin.key_of(log.parent.name) == outcome["key"]:
+                return log
         raise NothingFound(f"the step was reused from {outcome['reused_from']}, whose log is gone.")
     earlier = sorted(folder.parent.glob(f"{folder.name}.attempt-*/log"), key=os.path.getmtime)
     if earlier:

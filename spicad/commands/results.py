@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def manifest_of(capsule: RunFolder) -> Manifest | None:
     """None while the run is not over."""
-    record = capsule.json("manifest.json")
+    record = capsule.manifest()
     return None if record is None else {name: (int(size_), str(digest)) for name, (size_, digest) in record.items()}
 
 

@@ -20,6 +20,7 @@ from spicad.commands.results import Manifest, manifest_of
 from spicad.commands.tables import open_tables, processid, row_of
 from spicad.commands.watching import watch
 from spicad.config import Settings
+from spicad.parts import setups_in
 from spicad.words import Phase, SpicaError
 
 
@@ -126,8 +127,8 @@ def _products(process: int, capsule: RunFolder) -> Manifest:
 def tools_of(capsule: RunFolder) -> dict[str, str]:
     """By application, the installed tool and its version that the run used."""
     found = {}
-    for path in sorted(capsule.folder.glob("configuration/*/setup.json")):
-        record: dict[str, Any] = capsule.json(str(path.relative_to(capsule.folder))) or {}
+    for name in setups_in(capsule.folder):
+        record: dict[str, Any] = capsule.json(name) or {}
         if record:
             found[record["application"]] = f"{record['tool']['path']} {record['tool']['version']}".strip()
     return found

@@ -22,7 +22,7 @@ from pathlib import Path
 import stand
 from stand import ROOT, Stand, table, verdict, wait_until
 
-from spicad import fits
+from spicad import fits, parts
 from spicad.applications.descriptor import Application, load_applications
 
 SLOTS = 2
@@ -124,12 +124,12 @@ def run_spica(folder: Path, skies: dict[str, Path], packing: str, kind: str) -> 
 def commands_of(capsule: Path, folder: Path) -> list[Command]:
     """The steps of a finished run without a sandbox, laid out anew in `folder`; what one makes, another links to."""
     applications = load_applications(ROOT / "etc" / "applications")
-    steps = json.loads((capsule / "plan.json").read_text())["steps"]
+    steps = json.loads(parts.read(capsule, "plan.json"))["steps"]
     makers: dict[str, tuple[Path, str]] = {}  # path in the capsule -> step that made it, its name in job/
     commands = []
     for number, step in enumerate(steps, 1):
         source = capsule / "steps" / f"{number:04d}-{step['application']}"
-        if not (source / "argv.json").exists():
+        if not (source / "step.json").exists():
             continue
         application = applications[step["application"]]
         target = folder / source.name
@@ -139,7 +139,7 @@ def commands_of(capsule: Path, folder: Path) -> list[Command]:
             name = application.outputs[each["output"]].file_for(each["stem"])
             makers[str(capsule / each["path"])] = (target, name)
             made.append((name, Path(each["path"]).name if each["keep"] else ""))
-        argv = json.loads((source / "argv.json").read_text())
+        argv = json.loads((source / "step.json").read_text())["argv"]
         commands.append(Command(target, tuple(argv), needs, tuple(made)))
     return commands
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from spicad.applications.logs import plain
 from spicad.commands.capsules import RunFolder
+from spicad.parts import RECIPE, is_of_recipe, place_of, places_in
 from spicad.tables import Process
 from spicad.words import SpicaError
 
@@ -92,8 +93,39 @@ class Capsule(RunFolder):
     def open(self, *names: str) -> int:
         return opened_below(self.root, (*self.parts, *names))
 
+    def opened(self, *names: str) -> tuple[int, int]:
+        """A descriptor that stands where the file, or the part of the recipe, of that name begins; and its size."""
+        if is_of_recipe("/".join(names)):
+            with suppress(Gone):
+                return self._opened_part("/".join(names))
+        handle = self.open(*names)
+        return handle, os.fstat(handle).st_size
+
+    def _opened_part(self, name: str) -> tuple[int, int]:
+        handle = self.open(RECIPE)
+        try:
+            with open(handle, "rb", closefd=False) as file:
+                place, size = place_of(file, name)
+            os.lseek(handle, place, os.SEEK_SET)
+        except OSError as error:
+            os.close(handle)
+            raise Gone(f"{name}: {error.strerror}.") from None
+        return handle, size
+
     def names(self, *folder: str) -> list[str]:
-        return names_below(self.root, (*self.parts, *folder))
+        """What lies in the folder; of the configurations, what the recipe has of them."""
+        found = names_below(self.root, (*self.parts, *folder))
+        return found if found or not folder else self._names_in_recipe(folder)
+
+    def _names_in_recipe(self, folder: Sequence[str]) -> list[str]:
+        try:
+            handle = self.open(RECIPE)
+        except Gone:
+            return []
+        begin = "/".join(folder) + "/"
+        with open(handle, "rb") as file:
+            rest = [name.removeprefix(begin) for name, _, _ in places_in(file) if name.startswith(begin)]
+        return sorted({name.partition("/")[0] for name in rest})
 
     def json(self, name: str) -> Any:
         """None where it is not there, or is nothing that can be read."""
@@ -104,11 +136,10 @@ class Capsule(RunFolder):
 
     def read(self, *names: str, most: int = MOST_TEXT) -> bytes:
         """The file's bytes, at most so many from its end. Raises Gone."""
-        handle = self.open(*names)
+        handle, size = self.opened(*names)
         with open(handle, "rb") as file:
-            size = os.fstat(handle).st_size
-            file.seek(max(0, size - most))
-            return file.read(most)
+            file.seek(max(0, size - most), os.SEEK_CUR)
+            return file.read(min(size, most))
 
     def text(self, *names: str, most: int = MOST_TEXT) -> str:
         """'' where it is not there."""
@@ -129,7 +160,7 @@ class Capsule(RunFolder):
         outcome = self.json(f"steps/{step}/outcome.json") or {}
         origin = capsule_at(self.root, str(outcome.get("reused_from") or ""))
         for name in origin.names("steps") if origin else ():
-            if origin and origin.text("steps", name, "key") == outcome.get("key"):
+            if origin and origin.key_of(name) == outcome.get("key"):
                 return origin.text("steps", name, "log", most=most)
         return ""
 

@@ -36,8 +36,7 @@ class Sent:
 
 def one_file(capsule: Capsule, *names: str, called: str = "") -> Sent:
     """Raises Gone."""
-    handle = capsule.open(*names)
-    size = os.fstat(handle).st_size
+    handle, size = capsule.opened(*names)
     headers = {**HEADERS, "Content-Length": str(size), "Content-Disposition": attachment(called or names[-1])}
     return Sent(headers, _pieces(handle, size))
 
@@ -86,7 +85,7 @@ def _all_names(capsule: Capsule, products: Sequence[str]) -> Iterator[tuple[str,
 
 def _member(capsule: Capsule, folder: str, names: tuple[str, ...]) -> _Member | None:
     try:
-        handle = capsule.open(*names)
+        handle, size = capsule.opened(*names)
     except Gone:
         return None
     try:
@@ -94,14 +93,14 @@ def _member(capsule: Capsule, folder: str, names: tuple[str, ...]) -> _Member | 
     finally:
         os.close(handle)
     info = tarfile.TarInfo("/".join((folder, *names)))
-    info.size, info.mtime, info.mode = about.st_size, int(about.st_mtime), 0o644
-    return _Member(names, info.tobuf(tarfile.PAX_FORMAT), about.st_size)
+    info.size, info.mtime, info.mode = size, int(about.st_mtime), 0o644
+    return _Member(names, info.tobuf(tarfile.PAX_FORMAT), size)
 
 
 def _tarred(capsule: Capsule, members: Sequence[_Member]) -> Iterator[bytes]:
     for member in members:
         yield member.head
-        yield from _pieces(capsule.open(*member.names), member.size)
+        yield from _pieces(capsule.opened(*member.names)[0], member.size)
         yield bytes(_padded(member.size) - member.size)
     yield bytes(2 * tarfile.BLOCKSIZE)
 

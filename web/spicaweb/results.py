@@ -146,6 +146,6 @@ def digests_of_inputs(capsule: Capsule) -> dict[str, str]:
     """sha256 of each file from outside that a step read, by path."""
     found: dict[str, str] = {}
     for step in capsule.names("steps"):
-        inputs = capsule.json(f"steps/{step}/inputs.json") or {}
+        inputs = capsule.step_record(step).get("inputs", {})
         found |= {str(each["path"]): str(each["digest"]) for each in inputs.values() if each.get("identity")}
     return found

@@ -169,7 +169,7 @@ def step(visit: Visit, number: str, run: str, step: str) -> Answer:
         run_path=f"/process/{row.id}/run/{capsule.number}",
         step=record,
         outcome=outcome,
-        argv=capsule.json(f"steps/{name}/argv.json") or [],
+        argv=capsule.step_record(name).get("argv", []),
         stems=[(stem, plan.get("labels", {}).get(stem, stem)) for stem in planned.get("stems", ())],
         lines=capsule.log(name),
         refresh=5 if record["state"] == "running" else None,
