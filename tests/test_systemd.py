@@ -35,12 +35,12 @@ look_s = 0.2
 [web]
 address = "https://spica.example.org"
 """
-IDLE = """\
-name = "idle"
+JOB = """\
+name = "try"
 exposures = ["/srv/archive/900001p.fits"]
 
 [[task]]
-application = "idle"
+application = "{application}"
 each = "exposure"
 
 [end]
@@ -61,8 +61,9 @@ class Running(Installed):
     def __init__(self, packages: Path) -> None:
         super().__init__(packages)
         self.path("/etc/spica/spica.conf").write_text(CONF)
-        descriptor = DESCRIPTOR.format(name="idle", command='["sleep"]', arguments='["3600"]', output="")
-        self.path("/etc/spica/applications/idle.toml").write_text(descriptor)
+        for name, arguments in (("sleep", "3600"), ("true", "")):
+            descriptor = DESCRIPTOR.format(name=name, command=[name], arguments=[arguments], output="")
+            self.path(f"/etc/spica/applications/{name}.toml").write_text(descriptor.replace("'", '"'))
         write_exposure(self.path("/srv/archive/900001p.fits"))
         self.run("systemctl", "start", "spicad.service")
 
@@ -100,7 +101,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def sleeper(machine: Running) -> str:
     """The pid of the tool of a step that runs."""
-    process = machine.submitted(IDLE)
+    process = machine.submitted(JOB.format(application="sleep"))
     wait_until(lambda: machine.phase(process) == "executing" and machine.sleepers(), "the step to run")
     (pid,) = machine.sleepers()
     return pid
@@ -267,3 +268,31 @@ def test_all_of_it_stops_and_starts_as_one(machine: Running) -> None:
     machine.run("systemctl", "start", "spica.target")
     wait_until(lambda: machine.unit("spicad.service", "ActiveState") == "active", "the daemon to start")
     assert machine.unit("spica-web.socket", "ActiveState") == "active"
+
+
+def test_setup_tells_the_units_of_folders_elsewhere_and_doctor_finds_all_of_it_well(machine: Running) -> None:
+    answers = {
+        "results": "/data/results",
+        "archive": ["/srv/archive"],
+        "address": "https://spica.example.org",
+        "web_server": "nginx",
+        "administrator": "dan",
+        "administrator_mail": "dan@example.org",
+    }
+    lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in answers.items())
+    machine.path("/root/answers.toml").write_text(lines)
+    machine.run("systemctl", "stop", "spicad.service")
+
+    words = machine.tried("spica", "setup", "--answers", "/root/answers.toml", "--no-mail")
+
+    assert "systemctl enable --now spica-web.socket" in words.stdout, words
+    assert "unix:/run/spica/web.socket:" in machine.path("/etc/spica/site.nginx.conf").read_text()
+    machine.run("systemctl", "restart", "spicad.service")
+    process = machine.submitted(JOB.format(application="true"))
+    wait_until(lambda: machine.phase(process) in ("completed", "error"), "its end")
+    assert machine.phase(process) == "completed"
+    assert list(machine.path("/data/results").glob(f"*/{process:06d}-*/run-1/report.txt"))
+    findings = json.loads(machine.tried("spica", "doctor", "--json").stdout)
+    wrong = [each for each in findings if each["state"] == "wrong" and each["check"] not in ("tools", "mail", "site")]
+    assert wrong == []
+    assert [each["state"] for each in findings if each["check"] == "systemd"] == ["ok"]

@@ -23,6 +23,7 @@ from typing import Any
 import peewee
 
 from spicad import __version__, outbox, sandbox, tables
+from spicad.commands import units
 from spicad.config import Settings
 from spicad.words import IN_SPOOL, Ending, SpicaError
 
@@ -129,6 +130,25 @@ def _is_older_than_the_program(pid: int) -> bool:
     except OSError:
         return False
     return max(each.stat().st_ctime for each in package.glob("*.py")) > began + 1
+
+
+def services(settings: Settings) -> Findings:
+    """Whether the packaged units know the folders of spica.conf."""
+    if not units.are_installed(settings):
+        return
+    spool = settings.paths.spool
+    user = spool.owner() if spool.exists() else units.USER
+    outdated = [
+        path
+        for path, text in units.drop_ins(settings, user, settings.web.user).items()
+        if text != (path.read_text(encoding="utf-8") if path.exists() else "")
+    ]
+    for path in outdated:
+        unit = path.parent.name.removesuffix(".d")
+        if (units.PACKAGED / unit).exists():
+            yield WRONG, f"{unit} does not know of the folders or users in spica.conf ({path})", "spica setup"
+    if not outdated:
+        yield OK, f"{units.DAEMON} may write where spica.conf says", ""
 
 
 def left_over(settings: Settings) -> Findings:
@@ -517,7 +537,7 @@ def _me() -> str:
 Check = Callable[[Settings], Findings]
 MACHINE, DAEMON, SITE = "machine", "daemon", "site"
 CHECKS: dict[str, tuple[tuple[str, Check], ...]] = {
-    MACHINE: (("configuration", left_over), ("users", users), ("daemon", daemon)),
+    MACHINE: (("configuration", left_over), ("users", users), ("systemd", services), ("daemon", daemon)),
     DAEMON: (
         ("spool", spool),
         ("results", results),

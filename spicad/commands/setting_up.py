@@ -21,8 +21,9 @@ from typing import Any
 from urllib.parse import quote
 
 from spicad import config, tables
+from spicad.commands import units
 from spicad.commands.doctor import as_user
-from spicad.commands.snippets import CGI, PROXY, SERVERS, snippet
+from spicad.commands.snippets import CGI, PROXY, SERVERS, SOCKET, snippet
 from spicad.config import Settings
 from spicad.durable import replace_file
 from spicad.outbox import address_problem
@@ -167,6 +168,8 @@ def carried_out(plan: Plan) -> Iterator[str]:
     yield from _tables(plan, settings)
     if plan.answers["database"] == "mariadb":
         yield from _grants_of_the_site(plan)
+    if plan.is_root and units.are_installed(settings):
+        yield from _units(plan, settings)
     if settings.web.address:
         yield from _administrator(plan, settings)
         yield from _web_server(plan, settings)
@@ -448,6 +451,27 @@ def _spica(plan: Plan, settings: Settings, words: list[str], given: str = "") ->
     return subprocess.run(command, input=given, env=env, capture_output=True, text=True, check=False)
 
 
+# ---------------------------------------------------------------------- systemd
+
+
+def _units(plan: Plan, settings: Settings) -> Iterator[str]:
+    """What the packaged units do not know of this machine; a file that is needed no more goes."""
+    changed = False
+    for path, text in units.drop_ins(settings, plan.answers["user"], plan.site_user).items():
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        if text == before:
+            continue
+        changed = True
+        if text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, text.encode())
+        else:
+            path.unlink()
+        yield f"{path}: {'written' if text else 'needed no more'}; it counts from the next start"
+    if changed and Path("/run/systemd/system").is_dir():
+        _run("systemctl", "daemon-reload")
+
+
 # ---------------------------------------------------------------------- the site
 
 
@@ -473,9 +497,11 @@ def _administrator(plan: Plan, settings: Settings) -> Iterator[str]:
 
 
 def _way(plan: Plan) -> str:
-    """CGI where the site has a user and an account of its own; else spica serve behind the web server."""
+    """CGI where the site has a user and an account of its own; else `spica serve`, as a service where there is one."""
     is_own = plan.answers["database"] == "mariadb" and bool(plan.site_user)
-    return CGI if is_own and plan.answers["web_server"] != "nginx" else PROXY
+    if is_own and plan.answers["web_server"] in ("httpd", "lighttpd"):
+        return CGI
+    return SOCKET if plan.answers["web_server"] and units.has_sites_socket(plan.settings) else PROXY
 
 
 def _web_server(plan: Plan, settings: Settings) -> Iterator[str]:
@@ -485,7 +511,13 @@ def _web_server(plan: Plan, settings: Settings) -> Iterator[str]:
         path = settings.source.parent / f"site.{server}.conf"
         path.write_text(snippet(server, _way(plan), settings, _cgi_program()), encoding="utf-8")
         yield f"{path}: include it in the virtual host of {settings.web.address}, and reload {server}"
-    if not server or _way(plan) == PROXY:
+    if _way(plan) == SOCKET:
+        for user in filter(lambda each: _has(pwd.getpwnam, each), SITE_USERS[server]):
+            if not _is_in(user, units.SITES_GROUP):
+                _run("usermod", "--append", "--groups", units.SITES_GROUP, user)
+                yield f"user {user}: in the group {units.SITES_GROUP} now; restart {server}"
+        yield f"site: systemctl enable --now {units.SITES_SOCKET}"
+    elif not server or _way(plan) == PROXY:
         user = plan.site_user or plan.answers["user"]
         yield f"site: run `spica serve` as {user}, it answers on {settings.web.listen}"
 
