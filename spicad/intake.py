@@ -15,6 +15,7 @@ from typing import Any
 from spicad import closing, quota
 from spicad.archive.locality import shares_of
 from spicad.desk import Vetted, companions_of
+from spicad.eta import workload
 from spicad.handover import sender, site_uid
 from spicad.jobfile import Job, Order, parse
 from spicad.ledger import AWAY, NewProcess
@@ -331,12 +332,14 @@ def _new_process(each: Passed, locality: float, now: float) -> NewProcess:
         picks=each.vetted.picks.as_text(),
         locality=round(locality, 4),
     )
-    steps = sum(1 for step in each.vetted.plan.steps if not step.is_lazy)
+    plan = each.vetted.plan
+    steps = [step for step in plan.steps if not step.is_lazy]
     return NewProcess(
         accepted,
         each.job.name,
         each.job.mail,
         each.job.not_before,
-        min(each.vetted.plan.forecast_bytes, 1 << 60),
-        steps,
+        min(plan.forecast_bytes, 1 << 60),
+        len(steps),
+        workload((step.application, plan.input_bytes(step)) for step in steps),
     )

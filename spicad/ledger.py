@@ -34,6 +34,7 @@ class NewProcess:
     not_before: float
     forecast_bytes: int
     steps_total: int
+    workload: str | None = None  # see eta.py
 
 
 class Ledger:
@@ -203,6 +204,7 @@ def insert_process(new: NewProcess, phase: Phase, why: str, number: int | None =
         "forecast_bytes": new.forecast_bytes,
         "steps_total": new.steps_total,
         "locality": accepted.locality,
+        "workload": new.workload,
     }
     if number is not None:
         values["id"] = number

@@ -1,24 +1,30 @@
-"""What this machine allows at the moment: load and free disk, held against the limits of spica.conf; the sandbox.
+"""What the nodes allow at the moment: load and free disk, held against the limits of spica.conf; the sandbox.
 
-Also whether a folder lies on another machine, where changes go unnoticed here.
+Nodes of a cluster are as the daemon has last seen them: it notes that in the spool, for commands and pages. Also
+whether a folder lies on another machine, where changes go unnoticed here.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from spicad import sandbox
 from spicad.config import APPLICATION_SLOTS, HOURS, Settings
-from spicad.waiting import Limits, Weights
+from spicad.durable import replace_file
+from spicad.waiting import Limits, Node, Weights
 from spicad.words import Rank
 
 log = logging.getLogger("spicad")
 
+NODES = "nodes.json"  # in the spool: the nodes of a cluster, and why nothing can be begun there
 DRAINED = "drained"  # in the spool: who let the node run empty, and why
 NO_SANDBOX = "no-sandbox"  # in the spool: why the daemon runs steps without one
 
@@ -54,9 +60,46 @@ def has_sandbox(settings: Settings) -> bool:
     return settings.sandbox.kind != "none" and not (settings.paths.spool / NO_SANDBOX).exists()
 
 
-def node_limit(settings: Settings) -> str:
-    """'' or the limit of the whole node that holds every step, in words."""
+@dataclass(frozen=True)
+class Seen:
+    """The nodes that steps run on, and '' or why the backend can begin nothing at the moment."""
+
+    nodes: tuple[Node, ...]
+    held_up: str = ""
+
+    @property
+    def idle(self) -> float:
+        """Of the node that is idle most."""
+        return max((node.idle for node in self.nodes if not node.why_not), default=0.0)
+
+
+def seen(settings: Settings) -> Seen:
+    """As the daemon sees them; it need not run any more."""
+    if settings.daemon.backend == "local":
+        return Seen((Node(settings.daemon.node, settings.daemon.slots, idle=idle_share()),))
+    try:
+        record = json.loads((settings.paths.spool / NODES).read_text(encoding="utf-8"))
+        return Seen(tuple(Node(**each) for each in record["nodes"]), str(record["held_up"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return Seen((), "Slurm has not been asked yet")
+
+
+def note_seen(settings: Settings, found: Seen) -> None:
+    """For `seen` in other programs."""
+    record = {"nodes": [asdict(node) for node in found.nodes], "held_up": found.held_up}
+    replace_file(settings.paths.spool / NODES, json.dumps(record).encode(), is_synced=False)
+
+
+def node_words(settings: Settings) -> str:
+    """What a term of the score is about."""
+    return str(settings.daemon.node) if settings.daemon.backend == "local" else "the best node"
+
+
+def node_limit(settings: Settings, held_up: str | None = None) -> str:
+    """'' or the limit that holds every step, in words; `held_up` is what the backend says, where it can be asked."""
     if words := drained(settings):
+        return words
+    if words := seen(settings).held_up if held_up is None else held_up:
         return words
     most, load = settings.daemon.load, os.getloadavg()[0]
     if settings.daemon.backend == "local" and most and load > most:
@@ -78,9 +121,11 @@ def hours_limit(settings: Settings, rank: int, now: float) -> str:
     return "" if is_open else f"steps start from {begin} to {end} local time only ([limits] hours)"
 
 
-def limits_of(settings: Settings) -> Limits:
-    """How many slots may be taken at the same time, by spica.conf."""
+def limits_of(settings: Settings, nodes: Sequence[Node] | None = None) -> Limits:
+    """How many slots may be taken at the same time, by spica.conf and by what the nodes have."""
     limits, priority = settings.limits, settings.priority
+    nodes = seen(settings).nodes if nodes is None else nodes
+    there = sum(node.slots for node in nodes if not node.why_not)
     found = [APPLICATION_SLOTS.fullmatch(text) for text in limits.slots_per_application]
     reserved = {
         int(Rank.USER): priority.slots_for_users,
@@ -88,7 +133,7 @@ def limits_of(settings: Settings) -> Limits:
         int(Rank.ADMINISTRATOR): priority.slots_for_administrators,
     }
     return Limits(
-        settings.daemon.slots,
+        min(settings.daemon.slots, there) if settings.daemon.slots else there,
         limits.slots_per_user,
         limits.slots_per_group,
         {each["application"]: int(each["slots"]) for each in found if each},

@@ -79,6 +79,10 @@ class Plan:
     forecast_bytes: int
     calibration: tuple[str, ...] = ()  # stems that only widen tasks; the others are the stacking set
 
+    def input_bytes(self, step: PlannedStep) -> int:
+        """Of the exposures that it works on."""
+        return sum(self.exposures[stem].size for stem in step.stems if stem in self.exposures)
+
 
 @dataclass(frozen=True)
 class Ingredients:

@@ -64,6 +64,7 @@ class Process(Table):
     forecast_bytes = peewee.BigIntegerField(default=0)
     locality = peewee.DoubleField(default=1.0)  # share of the input bytes that are stored on the daemon's node
     expires = peewee.DoubleField(null=True)  # when its products go; see retention.py
+    workload = LongText(null=True)  # JSON: its steps by application, see eta.py; null where nobody knows
 
     class Meta:
         indexes = ((("owner", "phase"), False),)  # the site counts one owner's by phase
@@ -624,6 +625,7 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (13, "grades and their history, figures of quality", _quality_tables),
     (14, "finer parts of the cells of the sky", _finer_parts_of_cells),
     (15, "how far new exposures have been begun", lambda: _make(Mark)),
+    (16, "what processes have to do, by application", lambda: _add_missing_columns(Process, "workload")),
 )
 NEWEST = MIGRATIONS[-1][0]
 

@@ -369,9 +369,9 @@ def binding_limit(wish: Wish, in_use: InUse, limits: Limits, pending: int = 0, k
     """
     taken, room = in_use.total + pending, limits.slots - kept
     if taken and taken + wish.slots > limits.slots:
-        return f"all {limits.slots} slots of the node are taken"
+        return f"all {limits.slots} slots are taken"
     if kept and (room <= 0 or taken + min(wish.slots, room) > room):
-        return f"{kept} of {limits.slots} slots of the node are kept for others, and all the rest are taken"
+        return f"{kept} of {limits.slots} slots are kept for others, and all the rest are taken"
     if limits.per_user and in_use.by_user[wish.user] + wish.slots > limits.per_user:
         return f"{wish.user} has {limits.per_user} slots and uses them"
     if limits.per_group and in_use.by_group[wish.group] + wish.slots > limits.per_group:
@@ -382,9 +382,7 @@ def binding_limit(wish: Wish, in_use: InUse, limits: Limits, pending: int = 0, k
     return ""
 
 
-def ahead_of(process: int, candidates: Collection[Waiting], now: float, by: Queue | None = None) -> int | None:
-    """How many of `candidates` go before `process`; None when it is not among them."""
-    for number, each in enumerate(order(candidates, now, by)):
-        if each.process == process:
-            return number
-    return None
+def ahead_of(process: int, candidates: Collection[Waiting], now: float, by: Queue | None = None) -> list[int]:
+    """Those of `candidates` that go before `process`, which is one of them."""
+    numbers = [each.process for each in order(candidates, now, by)]
+    return numbers[: numbers.index(process)]

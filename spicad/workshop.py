@@ -121,9 +121,9 @@ class Workshop:
         if self.is_draining:
             return
         nodes = self.floor.backend.nodes()
-        limits = self.limits(nodes)
+        limits = limits_of(self.floor.settings, nodes)
         budget = AHEAD * limits.slots
-        held_up = node_limit(self.floor.settings) or self.floor.backend.held_up()
+        held_up = node_limit(self.floor.settings, self.floor.backend.held_up())
         in_use, active = self._in_use(), self._active()
         about_to: Counter[int] = Counter()  # steps that are being readied, by rank
 
@@ -201,12 +201,6 @@ class Workshop:
         for running in self.bench.running.values():
             found.add(self._wish(running.run, running.step, running.slots))
         return found
-
-    def limits(self, nodes: Sequence[Node]) -> Limits:
-        """Those of spica.conf; of slots there are no more than the nodes have."""
-        limits = limits_of(self.floor.settings)
-        there = sum(node.slots for node in nodes if not node.why_not)
-        return replace(limits, slots=min(limits.slots, there) if limits.slots else there)
 
     def _wish(self, run: Run, step: PlannedStep, slots: int) -> Wish:
         return Wish(run.owner.user, run.owner.group, int(run.owner.rank), slots, step.application)
@@ -562,7 +556,7 @@ def step_row(run: Run, step: PlannedStep) -> dict[str, Any]:
         "application": step.application,
         "label": step.label[:200],
         "slots": max(step.threads, 1),
-        "input_bytes": sum(run.plan.exposures[stem].size for stem in step.stems if stem in run.plan.exposures),
+        "input_bytes": run.plan.input_bytes(step),
         "state": StepState.WAITING.value,
         "owner": run.owner.user,
     }

@@ -328,7 +328,7 @@ def test_full_slots_are_named_as_what_holds_the_next_steps(spica: RunningSpica) 
     words = spica.spica("explain", busy).stdout
     spica.spica("cancel", busy)
 
-    assert "all 2 slots of the node are taken" in words
+    assert "all 2 slots are taken" in words
     assert "0 of 3 steps done, 2 running now" in words
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from spicad import tables
 from spicad.archive.locality import places_of, shares_of
-from spicad.eta import LEAST, range_of, time_left
+from spicad.eta import LEAST, MOST_AHEAD, range_of, time_before, time_left, workload
 from spicad.fair_share import recent_use
 from spicad.tables import Exposure, Process, Step
 from spicad.waiting import DAY_S, Weights
@@ -28,10 +28,13 @@ def database(tmp_path: Path) -> Iterator[None]:
     opened.close()
 
 
-def process(number: int, owner: str = "alice", group: str = "lensing") -> None:
+def process(
+    number: int, owner: str = "alice", group: str = "lensing", phase: str = "EXECUTING", work: str | None = None
+) -> None:
     Process.insert(
-        id=number, token=f"t{number}", name="m101", owner=owner, group=group, rank=0, phase="EXECUTING", submitted=NOW
-    ).execute()
+        id=number, token=f"t{number}", name="m101", owner=owner, group=group, rank=0, phase=phase, submitted=NOW,
+        workload=work,
+    ).execute()  # fmt: skip
 
 
 def step(number: int, state: str, took_s: float = 10.0, ago_s: float = 3600.0, **more: object) -> None:
@@ -149,3 +152,51 @@ def test_what_the_archive_does_not_know_is_as_near_to_every_node() -> None:
 
     assert share("n3", {there: 30, "/home/alice/own.fits": 10}) == pytest.approx(0.25)
     assert share("n2", {there: 30, "/home/alice/own.fits": 10}) == 1
+
+
+# Those that have not begun
+
+
+def has_run(count: int, application: str = "scamp", took_s: float = 10.0) -> None:
+    for number in range(count):
+        step(number, "done", took_s, process=100, run=1 + (application == "swarp"), application=application)
+
+
+def test_a_queued_process_is_foretold_by_what_it_has_to_do() -> None:
+    has_run(LEAST)
+    process(1, phase="QUEUED", work=workload([("scamp", 1000)] * 4))
+
+    assert time_left(1, 1, NOW, slots=2) == (20.0, 20.0)
+    assert time_left(1, 1, NOW, slots=8) == (10.0, 10.0)
+
+
+def test_a_queued_process_is_foretold_from_five_past_runs_on() -> None:
+    has_run(LEAST - 1)
+    process(1, phase="QUEUED", work=workload([("scamp", 1000)]))
+
+    assert time_left(1, 1, NOW, slots=1) is None
+
+
+def test_a_process_of_which_nobody_knows_the_work_is_not_foretold() -> None:
+    has_run(LEAST)
+    process(1, phase="QUEUED")
+    process(2, phase="QUEUED", work=workload([("scamp", 1000)]))
+
+    assert time_left(1, 1, NOW, slots=1) is None
+    assert time_before([], [1, 2], NOW, slots=1) is None
+
+
+def test_the_time_until_ones_turn_is_that_of_all_before_on_all_slots() -> None:
+    has_run(LEAST)
+    has_run(LEAST, "swarp", took_s=30.0)
+    process(1, phase="QUEUED", work=workload([("scamp", 1000), ("swarp", 1000)]))
+    process(2)
+    step(50, "waiting", process=2)
+    step(51, "running", process=2, started=NOW - 4.0)
+
+    assert time_before([2], [1], NOW, slots=2) == ((10 + 30 + 10 + 6) / 2,) * 2
+    assert time_before([], [], NOW, slots=2) == (0.0, 0.0)
+
+
+def test_behind_thousands_nobody_is_told_a_time() -> None:
+    assert time_before([], range(MOST_AHEAD + 1), NOW, slots=2) is None

@@ -180,6 +180,7 @@ def test_a_step_waits_for_slurm_while_its_controller_is_away_and_goes_on_after(
         drop(spica, "more.spica", job_text(spica, "copy", name="more"))
         alive.until(alive.daemon.floor.backend.held_up, "it to be noticed")
         alive.until_quiet()
+        assert "Slurm does not answer" in spica.spica("explain", 2).stdout
 
         let_go(spica)
         assert alive.until_over(1) == "COMPLETED"  # its end is seen without Slurm

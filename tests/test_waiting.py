@@ -299,10 +299,10 @@ def test_runs_and_queued_processes_stand_in_one_line() -> None:
     assert [each.process for each in line] == [5, 4, 1, 3, 2]
 
 
-def test_the_number_ahead_counts_those_that_go_first() -> None:
+def test_those_ahead_are_those_that_go_first() -> None:
     members = [waiting(1, -9), waiting(2, -8), waiting(3, -1, Rank.PIPELINE, "cron")]
 
-    assert [ahead_of(process, members, NOW) for process in (1, 2, 3, 4)] == [1, 2, 0, None]
+    assert [ahead_of(process, members, NOW) for process in (1, 2, 3)] == [[3], [3, 1], []]
 
 
 @pytest.mark.parametrize(
@@ -310,15 +310,15 @@ def test_the_number_ahead_counts_those_that_go_first() -> None:
     [
         (1, 0, Limits(2), ""),
         (1, 1, Limits(2), ""),
-        (1, 2, Limits(2), "all 2 slots of the node are taken"),
-        (2, 1, Limits(2), "all 2 slots of the node are taken"),
+        (1, 2, Limits(2), "all 2 slots are taken"),
+        (2, 1, Limits(2), "all 2 slots are taken"),
         (8, 0, Limits(2), ""),  # larger than the node: it goes alone
         (1, 3, Limits(9, per_user=4), ""),
         (1, 4, Limits(9, per_user=3), "alice has 3 slots and uses them"),
         (2, 2, Limits(9, per_user=3), "alice has 3 slots and uses them"),
         (1, 5, Limits(9, per_group=5), "the group lensing has 5 slots and uses them"),
         (1, 5, Limits(9, per_group=6), ""),
-        (1, 5, Limits(5, per_user=1, per_group=1), "all 5 slots of the node are taken"),
+        (1, 5, Limits(5, per_user=1, per_group=1), "all 5 slots are taken"),
     ],
 )
 def test_the_limit_that_holds_a_step_is_told_in_words(wanted: int, running: int, limits: Limits, said: str) -> None:
@@ -388,7 +388,7 @@ def test_with_a_slot_of_their_own_users_never_starve(others: list[Rank], slots: 
 def test_slots_that_are_about_to_be_taken_count() -> None:
     wish = Wish("alice", "lensing", 0)
 
-    assert binding_limit(wish, InUse(), Limits(2), pending=2) == "all 2 slots of the node are taken"
+    assert binding_limit(wish, InUse(), Limits(2), pending=2) == "all 2 slots are taken"
     assert binding_limit(wish, InUse(), Limits(2), pending=1) == ""
 
 

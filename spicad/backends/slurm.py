@@ -28,6 +28,7 @@ from spicad.backends.on_node import ENDED, TAKEN, TASK
 from spicad.background import Background
 from spicad.config import Settings
 from spicad.durable import write_file
+from spicad.node import Seen, note_seen
 from spicad.waiting import BAND, Node
 from spicad.words import SpicaError
 
@@ -243,6 +244,8 @@ class Slurm:
             self._follow(job, report, now)
         if report.nodes is not None:
             self._nodes, self._freed = report.nodes, {}
+        with suppress(OSError):
+            note_seen(self.settings, Seen(tuple(self._nodes), self.held_up()))
         if any(_is_to_be_submitted(job) for job in self._jobs.values()) and not self._away:
             self._next_ask = 0.0  # came while the round was under way
 

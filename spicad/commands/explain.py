@@ -16,9 +16,9 @@ from spicad.commands.dropping import daemon_runs
 from spicad.commands.printing import BOLD, clock, coloured, one_line, print_json, styled, took
 from spicad.commands.tables import open_tables, processid, row_of, step_folder, steps_of
 from spicad.config import Settings
-from spicad.eta import time_left
+from spicad.eta import time_before, time_left
 from spicad.fair_share import recent_use
-from spicad.node import hours_limit, idle_share, limits_of, node_limit, weights_of
+from spicad.node import hours_limit, limits_of, node_limit, node_words, seen, weights_of
 from spicad.tables import Event, Process, Step
 from spicad.waiting import InUse, Queue, Waiting, Wish, ahead_of, binding_limit, kept_free, terms_of
 from spicad.words import Phase, Rank
@@ -58,6 +58,14 @@ class Standing:
     node: str
     age_days: float
     eta_s: tuple[float, float] | None  # from, to; none where too few steps like these have run
+    turn_s: tuple[float, float] | None  # the same of those before it
+
+    @property
+    def done_s(self) -> tuple[float, float] | None:
+        """Until it is done, with those before it."""
+        if self.eta_s is None or self.turn_s is None:
+            return None
+        return self.turn_s[0] + self.eta_s[0], self.turn_s[1] + self.eta_s[1]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,22 +91,26 @@ def standing(settings: Settings, row: Process, now: float) -> Standing:
     """Where the process of a row stands; the tables are open."""
     waiting, executing = _candidates(now, row)
     by = Queue(weights_of(settings), recent_use(now))
-    in_use = slots_in_use()
+    in_use, slots = slots_in_use(), limits_of(settings).slots
     steps = steps_of(row.id, row.run)
     event = Event.select().where((Event.process == row.id) & (Event.before != "")).order_by(Event.id.desc()).first()
     is_waiting = row.phase in (Phase.QUEUED, Phase.EXECUTING)
+    before_it, beside_it = (
+        ahead_of(row.id, [*others, as_waiting(row)], now, by) if is_waiting else [] for others in (waiting, executing)
+    )
     return Standing(
         row=row,
         holds=tuple(_holds(settings, row, event, in_use, now)),
-        terms=terms_of(as_waiting(row), now, by.use, by.weights, idle_share()),
-        ahead_queued=(ahead_of(row.id, [*waiting, as_waiting(row)], now, by) or 0) if is_waiting else 0,
-        ahead_executing=(ahead_of(row.id, [*executing, as_waiting(row)], now, by) or 0) if is_waiting else 0,
+        terms=terms_of(as_waiting(row), now, by.use, by.weights, seen(settings).idle),
+        ahead_queued=len(before_it),
+        ahead_executing=len(beside_it),
         slots_used=in_use.total,
-        slots=settings.daemon.slots,
+        slots=slots,
         running=tuple(f"{step_folder(step)} {step['label']}" for step in steps if step["state"] == "running"),
-        node=settings.daemon.node,
+        node=node_words(settings),
         age_days=by.weights.age_days,
-        eta_s=time_left(row.id, row.run, now, settings.daemon.slots) if is_waiting else None,
+        eta_s=time_left(row.id, row.run, now, slots) if is_waiting else None,
+        turn_s=time_before(beside_it, before_it, now, slots) if row.phase == Phase.QUEUED else (0.0, 0.0),
     )
 
 
@@ -174,6 +186,7 @@ def as_record(standing: Standing) -> dict[str, Any]:
         "steps_total": row.steps_total,
         "running": standing.running,
         "eta_s": standing.eta_s,
+        "done_s": standing.done_s,
     }
 
 
@@ -194,6 +207,9 @@ def _print(standing: Standing) -> None:
     if standing.eta_s:
         least, most = (took(each) for each in standing.eta_s)
         print(f"Once it is its turn, what is left takes {least} to {most}, as steps like these have taken.")
+    if standing.done_s and standing.done_s != standing.eta_s:
+        least, most = (took(each) for each in standing.done_s)
+        print(f"With what is before it, it should be done in {least} to {most}.")
 
 
 def _print_holds(standing: Standing) -> None:

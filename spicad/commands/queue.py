@@ -15,7 +15,7 @@ from spicad.commands.explain import OF_WAITING, slots_in_use
 from spicad.commands.printing import clipped, clock, coloured, complain, how_many, print_json, print_table
 from spicad.commands.tables import open_tables
 from spicad.fair_share import recent_use
-from spicad.node import drained, hours_limit, idle_share, limits_of, node_limit, weights_of
+from spicad.node import drained, hours_limit, limits_of, node_limit, seen, weights_of
 from spicad.tables import Process
 from spicad.waiting import Queue, Waiting, Wish, binding_limit, order, terms_of
 from spicad.words import Phase, Rank
@@ -55,7 +55,7 @@ def in_line(settings: config.Settings, now: float, limit: int = 0) -> list[dict[
     about = {row[3]: (row[0], row[1], Waiting(*row[2:])) for row in rows}
     ordered = order([waiting for _, _, waiting in about.values()], now, by)
     holds = _holds(settings, now)
-    idle = idle_share()
+    idle = seen(settings).idle
     found = []
     for place, waiting in enumerate(ordered[: limit or None], 1):
         name, phase, _ = about[waiting.process]

@@ -15,7 +15,7 @@ from spicad.commands.explain import as_waiting, slots_in_use
 from spicad.config import Settings
 from spicad.fair_share import recent_use
 from spicad.heartbeat import life
-from spicad.node import idle_share, node_limit, weights_of
+from spicad.node import limits_of, node_limit, seen, weights_of
 from spicad.tables import Process, Step
 from spicad.waiting import Queue, terms_of
 from spicad.words import Phase
@@ -46,7 +46,7 @@ def state(settings: Settings, now: float | None = None) -> dict[str, Any]:
         "life": life(settings, now),
         "spool": str(settings.paths.spool),
         "node": settings.daemon.node,
-        "slots": settings.daemon.slots,
+        "slots": limits_of(settings).slots,
         "slots_used": in_use.total,
         "by_user": dict(in_use.by_user.most_common()),
         "by_group": dict(in_use.by_group.most_common()),
@@ -64,7 +64,7 @@ def state(settings: Settings, now: float | None = None) -> dict[str, Any]:
 
 def _queued(settings: Settings, waiting: Any, now: float) -> list[dict[str, Any]]:
     """The first in line with the terms of their scores; of a very long queue the oldest of each rank are looked at."""
-    by, idle = Queue(weights_of(settings), recent_use(now)), idle_share()
+    by, idle = Queue(weights_of(settings), recent_use(now)), seen(settings).idle
     found = []
     for row in waiting.order_by(Process.rank.desc(), Process.submitted, Process.id).limit(MOST_SCORED):
         terms = terms_of(as_waiting(row), now, by.use, by.weights, idle)

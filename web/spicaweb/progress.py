@@ -103,5 +103,5 @@ def _standing(settings: Settings, row: Process, now: float) -> dict[str, Any]:
         "ahead_executing": found.ahead_executing,
         "slots_used": found.slots_used,
         "slots": found.slots,
-        "eta": [took(seconds) for seconds in found.eta_s] if found.eta_s else [],
+        "eta": [took(seconds) for seconds in found.done_s or ()],
     }

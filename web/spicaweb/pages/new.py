@@ -18,7 +18,7 @@ from spicad.commands.dropping import daemon_runs
 from spicad.desk import Desk, Vetted
 from spicad.fair_share import recent_use
 from spicad.jobfile import Job, parse
-from spicad.node import has_sandbox, idle_share, weights_of
+from spicad.node import has_sandbox, seen, weights_of
 from spicad.people import Thing
 from spicad.plan import PREPARERS
 from spicad.rules import Rules
@@ -333,7 +333,7 @@ def _terms(visit: Visit) -> dict[str, float]:
     """Of its score, were it handed over now with all its input on this node."""
     user, settings = visit.user, visit.settings
     waiting = Waiting(visit.now, 0, int(user.rank), user.user, user.group)
-    return terms_of(waiting, visit.now, recent_use(visit.now), weights_of(settings), idle_share())
+    return terms_of(waiting, visit.now, recent_use(visit.now), weights_of(settings), seen(settings).idle)
 
 
 def _free_bytes(visit: Visit) -> int:
