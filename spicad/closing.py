@@ -119,7 +119,7 @@ def _report(run: Run, capsule: Capsule, phase: Phase, why: str, node: str, now: 
         submitted=moment(run.submitted),
         started=moment(run.started),
         ended=moment(now),
-        nodes=(node,),
+        nodes=tuple(sorted({outcome.node for outcome in run.outcome.values() if outcome.node})) or (node,),
         kept=tuple(
             label for stem, label in run.plan.labels.items() if stem not in run.lost and stem in run.plan.exposures
         ),

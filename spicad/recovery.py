@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from spicad import closing
+from spicad.backends import slurm
 from spicad.capsule import Capsule, folder_of
 from spicad.fair_share import recent_use
 from spicad.jobfile import Job, parse
@@ -237,6 +238,9 @@ def _adopt(workshop: Workshop, process: int, now: float) -> None:
     order, who = capsule.standing_order()
     run.cancelled_by = who if order == "cancel" else ""
     run.held_why = f"held by {who}" if order == "hold" else ""
+    if workshop.floor.settings.daemon.backend != "slurm":
+        for folder in (capsule.folder / "steps").iterdir():
+            slurm.withdraw(folder, workshop.floor.settings)
     workshop.adopt(run, capsule, now)
     if run.cancelled_by and process in workshop.runs:
         workshop.cancel(process, run.cancelled_by)

@@ -472,6 +472,7 @@ def reuse(earlier: Earlier, question: Question, key: str, place: Place, now: flo
         attempt=0,
         started=now,
         ended=now,
+        node="",
         reused_from=str(earlier.folder),
     )
 

@@ -87,8 +87,15 @@ class Node:
         """A step wider than the whole node takes all of it, rather than waiting for ever."""
         return not self.why_not and (not self.taken or self.taken + wish.slots <= self.slots)
 
+    @property
+    def share_taken(self) -> float:
+        return self.taken / max(self.slots, 1)
 
-@dataclass(frozen=True)
+    def with_more(self, slots: int) -> Node:
+        return replace(self, taken=self.taken + slots, idle=max(0.0, self.idle - slots / max(self.slots, 1)))
+
+
+@dataclass(frozen=True, eq=False)
 class Ready:
     """A step that may start, with what its process has on its side."""
 
@@ -333,19 +340,43 @@ def order(candidates: Collection[Waiting], now: float, by: Queue | None = None) 
     return sorted(candidates, key=lambda each: by.place(each, now))
 
 
-def pairs(ready: Collection[Ready], nodes: Sequence[Node], now: float, by: Queue) -> list[tuple[float, Ready, Node]]:
-    """Each step with each node where it may run, the best pair first, with its score; the older of equals.
+def choice(
+    ready: Collection[Ready], nodes: Sequence[Node], now: float, by: Queue, may_start: Callable[[Ready], bool]
+) -> Iterator[tuple[float, Ready, Node]]:
+    """The best pair of a step and a node with its score, again and again, as far as there is room; each step once.
 
-    Limits and room are not looked at: who goes through the list starts what they let start.
+    Of nodes that are worth the same the emptier is taken. What was given to a node counts as its load for those that
+    follow. A step that may not start is left out.
     """
-    found = []
+    here = {node.name: node for node in nodes}
+    plain = {each: _without_node(each.process, now, by) for each in ready}
+    line: list[Any] = []
+
+    def line_up(each: Ready, place: int, node: Node) -> None:
+        points = plain[each] + each.share_on(node) * by.weights.locality + node.idle * by.weights.load
+        age = each.process.submitted, each.process.process, each.step
+        heapq.heappush(line, (-points, *age, node.share_taken, place, node.taken, each, node.name))
+
     for place, node in enumerate(nodes):
         for each in ready:
             if each.may_run_on(node):
-                there = replace(each.process, locality=each.share_on(node))
-                points = sum(terms_of(there, now, by.use, by.weights, node.idle).values())
-                found.append((-points, each.process.submitted, each.process.process, each.step, place, each, node))
-    return [(-points, each, node) for points, *_, each, node in sorted(found, key=lambda pair: pair[:5])]
+                line_up(each, place, node)
+    while line:
+        points, *_, place, taken, each, name = heapq.heappop(line)
+        if each not in plain or not here[name].has_room(each.wish):
+            continue
+        if taken != here[name].taken:
+            line_up(each, place, here[name])  # it has more to do by now
+        elif may_start(each):
+            del plain[each]
+            here[name] = here[name].with_more(each.wish.slots)
+            yield -points, each, here[name]
+
+
+def _without_node(process: Waiting, now: float, by: Queue) -> float:
+    """The terms of its score that are the same on every node."""
+    terms = terms_of(process, now, by.use, by.weights)
+    return sum(terms.values()) - terms["locality"] - terms["load"]
 
 
 def merged(active: Collection[Waiting], queued: Iterator[Waiting], now: float, by: Queue) -> Iterator[Waiting]:

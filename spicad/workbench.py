@@ -293,12 +293,10 @@ class Workbench:
     def _note(self, running: Running, news: News, verb: str = "started") -> None:
         """Where and when it has begun, or what it waits for."""
         run, step = running.run, running.step
-        values: dict[str, Any] = {"attempt": running.attempt, "why": news.waits}
-        if news.started:
-            running.node, running.started = news.node, news.started
-            values |= {"node": news.node, "started": news.started}
+        running.node, running.started = news.node, news.started
         words = f"{verb}, {news.who} on {news.node}" if news.started else news.waits
         log.info("%s %s: %s", about(run, step), step.label, words)
+        values = {"node": news.node, "started": news.started or None, "why": news.waits, "attempt": running.attempt}
         self.floor.ledger.step(run.process, run.number, step.number, StepState.RUNNING, **values)
 
     def look_at_steps(self, now: float) -> None:

@@ -39,10 +39,10 @@ from spicad.waiting import (
     Waiting,
     Wish,
     binding_limit,
+    choice,
     kept_free,
     merged,
     order,
-    pairs,
 )
 from spicad.words import Phase, SpicaError, StepState
 from spicad.workbench import Floor, Running, Workbench
@@ -154,18 +154,15 @@ class Workshop:
         self._start_pairs(Room(nodes, limits, in_use, about_to, ranks, why_not), now)
 
     def _start_pairs(self, room: Room, now: float) -> None:
-        taken = {node.name: node.taken for node in room.nodes}
-        for points, ready, node in pairs(self._all_ready(room.limits), room.nodes, now, self.queue):
-            process, wish = ready.process.process, ready.wish
-            if (process, ready.step) not in self.bench.ready:
-                continue
-            if not replace(node, taken=taken[node.name]).has_room(wish) or room.why_not(wish):
-                continue
-            taken[node.name] += wish.slots
-            room.in_use.add(wish)
+        def may_start(ready: Ready) -> bool:
+            return (ready.process.process, ready.step) in self.bench.ready and not room.why_not(ready.wish)
+
+        for points, ready, node in choice(self._all_ready(room.limits), room.nodes, now, self.queue, may_start):
+            room.in_use.add(ready.wish)
+            process = ready.process.process
             try:
                 run = self.runs[process]
-                self.bench.start(run, run.step(ready.step), wish.slots, node, points)
+                self.bench.start(run, run.step(ready.step), ready.wish.slots, node, points)
             except Exception as error:
                 self.set_aside(process, error)
 

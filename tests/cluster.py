@@ -84,7 +84,7 @@ class Cluster:
         ports = _free_ports(len(self.nodes) + 1)
         text = CONF.format(folder=self.folder, host=host, port=ports[0])
         for node, port in zip(self.nodes, ports[1:], strict=True):
-            text += f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} RealMemory=3000\n"
+            text += f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} RealMemory=64000\n"
         self.conf.write_text(text + "PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP\n")
 
     def start(self) -> None:

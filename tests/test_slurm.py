@@ -6,8 +6,10 @@ What it does like any other backend is told in test_backends.py.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import life
 import pytest
 from cluster import CPUS, Cluster, on_cluster
 from cluster import cluster as cluster
-from conftest import RunningSpica
+from conftest import RunningSpica, wait_until
 from life import Life, drop, job_text, let_go, made_ready, order_text, steps
 
 from spicad.backends import on_node
@@ -271,6 +273,64 @@ def test_a_job_meant_for_a_node_that_has_gone_runs_on_another(
     finally:
         cluster.run("scontrol", "update", "NodeName=n3", "State=RESUME")
         cluster.wait_until_idle()
+
+
+def test_slurm_is_asked_once_for_all_steps_at_each_poll(spica: RunningSpica, cluster: Cluster, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    for program in ("squeue", "sinfo", "sbatch", "scancel"):
+        path = tmp_path / "programs" / program
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'#!/bin/sh\necho {program} >> {asked}\nexec {shutil.which(program)} "$@"\n')
+        path.chmod(0o755)
+    spica.conf.write_text(spica.conf.read_text().replace("[paths]", f'[paths]\nprograms = ["{path.parent}"]'))
+    alive = Life(spica)
+    try:
+        running(alive, spica, "linger", exposures=3)
+        before, begun = asked.read_text().split(), time.monotonic()
+        alive.until(lambda: asked.read_text().split().count("squeue") >= before.count("squeue") + 5, "five polls")
+        after = asked.read_text().split()[len(before) :]
+        polls = (time.monotonic() - begun) / 0.2 + 1
+
+        assert after.count("squeue") <= polls
+        assert after.count("sinfo") <= polls
+        assert set(after) == {"squeue", "sinfo"}
+        let_go(spica)
+        assert alive.until_over(1) == "COMPLETED"
+        assert asked.read_text().split().count("sbatch") == 3
+    finally:
+        alive.stop()
+
+
+def test_a_step_begun_on_the_cluster_is_withdrawn_where_steps_run_here_again(
+    spica: RunningSpica, live: Lives, cluster: Cluster
+) -> None:
+    alive = live()
+    running(alive, spica, "wait")
+    (job,) = ours(cluster, alive)
+    spica.conf.write_text(spica.conf.read_text().replace('backend = "slurm"', 'backend = "local"'))
+
+    alive = live()
+    wait_until(lambda: not any(cluster.processes(node) for node in cluster.nodes), "the job to be gone")
+    alive.until(lambda: len(steps(spica)) == 2 and (steps(spica)[0] / "launch.json").exists(), "it to begin here")
+    let_go(spica)
+
+    assert alive.until_over(1) == "COMPLETED"
+    assert [each[2] for each in cluster.jobs() if each[0] == job[0]] == ["CANCELLED"]
+
+
+def test_a_step_begun_here_is_ended_where_steps_run_on_the_cluster_by_now(spica: RunningSpica, live: Lives) -> None:
+    conf = spica.conf.read_text()
+    spica.conf.write_text(conf.replace('backend = "slurm"', 'backend = "local"'))
+    alive = live()
+    drop(spica, "try.spica", job_text(spica, "wait"))
+    alive.until(lambda: alive.daemon.workshop.bench.running, "the step to run")
+    spica.conf.write_text(conf)
+
+    alive = live()
+    alive.until(lambda: any(taken(each) for each in steps(spica)), "it to begin there")
+    let_go(spica)
+
+    assert alive.until_over(1) == "COMPLETED"  # the tool's lock would have refused a second one beside the first
 
 
 # ---------------------------------------------------------------------- on the node

@@ -17,13 +17,16 @@ from spicad.waiting import (
     DAY_S,
     InUse,
     Limits,
+    Node,
     Queue,
+    Ready,
     Use,
     Waiting,
     Weights,
     Wish,
     ahead_of,
     binding_limit,
+    choice,
     kept_free,
     merged,
     order,
@@ -396,3 +399,85 @@ def test_equal_ages_keep_the_order_of_their_numbers() -> None:
     members = [replace(waiting(n), submitted=NOW) for n in (3, 1, 2)]
 
     assert numbers(queue_of(*members)) == [1, 2, 3]
+
+
+# Pairs of a step and a node
+
+
+def ready(
+    process: Waiting, step: int = 1, slots: int = 1, avoided: str = "", memory_mb: int = 0, **shares: float
+) -> Ready:
+    wish = Wish(process.user, process.group, process.rank, slots)
+    return Ready(process, step, wish, shares, 0.0 if shares else 1.0, frozenset(avoided.split()), memory_mb)
+
+
+def chosen(steps: list[Ready], *nodes: Node) -> list[tuple[int, int, str]]:
+    found = choice(steps, nodes, NOW, Queue(), lambda each: True)
+    return [(each.process.process, each.step, node.name) for _, each, node in found]
+
+
+def test_a_step_goes_to_the_node_that_stores_its_input() -> None:
+    steps = [ready(waiting(1), 1, n2=1.0), ready(waiting(1), 2, n1=0.25, n3=0.75), ready(waiting(1), 3, n1=1.0)]
+
+    assert set(chosen(steps, Node("n1", 2), Node("n2", 2), Node("n3", 2))) == {(1, 1, "n2"), (1, 2, "n3"), (1, 3, "n1")}
+
+
+def test_a_step_whose_node_is_full_goes_to_another_rather_than_waiting() -> None:
+    steps = [ready(waiting(1, -60), 1, n1=1.0), ready(waiting(2), 1, n1=1.0)]
+
+    assert chosen(steps, Node("n1", 1), Node("n2", 1)) == [(1, 1, "n1"), (2, 1, "n2")]
+
+
+def test_on_a_free_node_a_younger_process_goes_first_whose_input_lies_there() -> None:
+    steps = [ready(waiting(1, -60), 1, n1=1.0), ready(waiting(2), 1, n2=1.0)]
+
+    assert chosen(steps, Node("n2", 1)) == [(2, 1, "n2")]
+
+
+def test_where_nothing_is_nearer_steps_are_spread_over_the_nodes() -> None:
+    steps = [ready(waiting(1), number) for number in range(6)]
+
+    went = [node for _, _, node in chosen(steps, Node("n1", 3), Node("n2", 3), Node("n3", 3))]
+
+    assert went[:3] != ["n1"] * 3
+    assert sorted(went) == ["n1", "n1", "n2", "n2", "n3", "n3"]
+
+
+def test_a_step_does_not_go_where_it_was_lost_nor_where_its_memory_is_not() -> None:
+    nodes = Node("n1", 2), Node("n2", 2, memory_mb=1000), Node("n3", 2, memory_mb=4000), Node("n4", 2, why_not="down")
+
+    assert chosen([ready(waiting(1), avoided="n1", memory_mb=2000)], *nodes) == [(1, 1, "n3")]
+
+
+def test_a_step_wider_than_any_node_takes_an_empty_one() -> None:
+    steps = [ready(waiting(1), slots=8)]
+
+    assert chosen(steps, Node("n1", 4, taken=1), Node("n2", 4)) == [(1, 1, "n2")]
+    assert chosen(steps, Node("n1", 4, taken=1)) == []
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(list(Rank)), st.integers(-90, 0), st.sampled_from(["n1", "n2", "n3"]), st.floats(0, 1)),
+    max_size=12,
+)
+
+
+@STEADY
+@given(STEPS, st.integers(1, 3))
+def test_pairs_keep_the_bands_and_the_room_and_are_the_same_each_time(
+    wanted: list[tuple[Rank, int, str, float]], slots: int
+) -> None:
+    steps = [
+        ready(waiting(number, days * DAY_S, rank), **{home: share})
+        for number, (rank, days, home, share) in enumerate(wanted)
+    ]
+    nodes = [Node(name, slots) for name in ("n1", "n2", "n3")]
+
+    found = chosen(steps, *nodes)
+
+    ranks = [wanted[process][0] for process, _, _ in found]
+    assert ranks == sorted(ranks, reverse=True)
+    assert len(found) == min(len(steps), 3 * slots)
+    assert sorted(rank for rank, *_ in wanted)[-len(found) :] == sorted(ranks) if found else True
+    assert max((sum(where == node.name for *_, where in found) for node in nodes), default=0) <= slots
+    assert chosen(list(reversed(steps)), *nodes) == found

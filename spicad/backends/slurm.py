@@ -13,7 +13,6 @@ import math
 import os
 import re
 import secrets
-import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spicad.backends import local
 from spicad.backends.backend import End, News, Task
 from spicad.backends.on_node import ENDED, TAKEN, TASK
 from spicad.background import Background
@@ -99,13 +99,13 @@ class Job:
 class Errand:
     """What a round has to do. Values only: it runs in a thread."""
 
-    submit: Mapping[str, Sequence[str]]  # name -> command
-    cancel: Sequence[str]
-    free: Sequence[str]  # numbers of jobs that may run on any node from now on
-    folders: Mapping[str, Path]
-    asks: bool  # squeue and sinfo too
-    partitions: Sequence[str]
     path: str
+    submit: Mapping[str, Sequence[str]] = field(default_factory=dict)  # name -> command
+    cancel: Sequence[str] = ()
+    free: Sequence[str] = ()  # numbers of jobs that may run on any node from now on
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    asks: bool = False  # squeue and sinfo too
+    partitions: Sequence[str] = ()
 
 
 @dataclass
@@ -190,7 +190,11 @@ class Slurm:
         return News(folder, waits="looked for in Slurm", who=note["name"])
 
     def left_undone(self, folder: Path) -> End | None:
-        return None
+        """Begun on this machine, before the cluster became the backend: here it is ended."""
+        if local.launched_in(folder) is None:
+            return None
+        local.kill(folder)
+        return End(folder, interrupted="steps run on the cluster by now")
 
     def kill(self, folder: Path) -> None:
         if name := self._by_folder.get(folder):
@@ -220,7 +224,7 @@ class Slurm:
             folders={job.name: job.folder for job in jobs if job.is_submitted or job.is_unsure},
             asks=asks,
             partitions=_partitions(self.settings.slurm.options),
-            path=os.pathsep.join([*map(str, self.settings.paths.programs), os.environ.get("PATH", os.defpath)]),
+            path=_path(self.settings),
         )
         self._is_under_way = True
         self._next_files = now + FILES_S
@@ -319,7 +323,8 @@ class Slurm:
         return job.is_killed or now - job.odd_since >= GRACE_S
 
     def _tell_of_waiting(self, job: Job) -> None:
-        said = f"waits in Slurm: {job.reason}" if job.state == "PENDING" else ""
+        is_told = job.state == "PENDING" and job.reason not in ("", "None")
+        said = f"waits in Slurm: {job.reason}" if is_told else ""
         if said and said != job.said:
             self._told.append(News(job.folder, waits=said))
         job.said = said or job.said
@@ -420,6 +425,10 @@ def nice_of(points: float) -> int:
     return max(0, round(TOP - points))
 
 
+def _path(settings: Settings) -> str:
+    return os.pathsep.join([*map(str, settings.paths.programs), os.environ.get("PATH", os.defpath)])
+
+
 def _partitions(options: Sequence[str]) -> list[str]:
     return [option for option in options if option.startswith(("--partition=", "-p"))]
 
@@ -438,7 +447,7 @@ def round_trip(errand: Errand) -> Report:
         for name, command in errand.submit.items():
             _submit(name, command, errand, report)
         for name in errand.cancel:
-            _command(["scancel", f"--user={os.geteuid()}", f"--name={name}"], errand)
+            _command(_scancel(name), errand)
         for number in errand.free:
             with suppress(SpicaError):  # it has begun meanwhile
                 _command(["scontrol", "update", f"JobId={number}", "ReqNodeList="], errand)
@@ -460,6 +469,10 @@ def _submit(name: str, command: Sequence[str], errand: Errand, report: Report) -
     except Away:
         report.unsure.add(name)
         raise
+
+
+def _scancel(name: str) -> list[str]:
+    return ["scancel", f"--user={os.geteuid()}", f"--name={name}"]
 
 
 def _squeue(errand: Errand) -> dict[str, tuple[str, str, str, str]]:
@@ -484,7 +497,7 @@ def _node_of(name: str, state: str, cpus: str, memory: str, load: str) -> Node:
     is_usable = plain in USABLE and "*" not in state
     share = idle / max(total, 1)
     with suppress(ValueError):
-        share = max(0.0, 1.0 - float(load) / max(total, 1))
+        share = min(share, max(0.0, 1.0 - float(load) / max(total, 1)))
     why_not = "" if is_usable else f"{name} is {state} in Slurm"
     return Node(name, allocated + idle, allocated, share, int(memory) if memory.isdecimal() else 0, why_not)
 
@@ -505,7 +518,7 @@ def _command(command: Sequence[str], errand: Errand) -> str:
         raise Away(f"{command[0]} has not come back for {ANSWER_S} s") from None
     if done.returncode == 0:
         return done.stdout
-    words = " ".join(line.partition("error: ")[2] or line for line in done.stderr.splitlines()).strip()
+    words = "; ".join(line.partition("error: ")[2] or line for line in done.stderr.splitlines()).strip()
     words = words or f"{command[0]} ended with {done.returncode}"
     if AWAY.search(words) or FULL.search(words):
         raise Away(words)
@@ -528,5 +541,17 @@ def _read(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def is_installed() -> bool:
-    return shutil.which("sbatch") is not None
+def withdraw(folder: Path, settings: Settings) -> None:
+    """Cancels the job of a step that was begun on the cluster, where that is not the backend any more.
+
+    Raises SpicaError when Slurm does not answer: the job may still run.
+    """
+    note = _read(folder / NOTE)
+    if note is None or (folder / ENDED).exists() or (folder / "outcome.json").exists():
+        return
+    try:
+        _command(_scancel(note["name"]), Errand(path=_path(settings)))
+    except Away as error:
+        mend = 'Set backend = "slurm" again, or wait until Slurm answers'
+        raise SpicaError(f"{note['name']} may still run in Slurm, which does not answer: {error}. {mend}.") from None
+    log.warning("%s: cancelled in Slurm, since steps run on this machine by now", note["name"])

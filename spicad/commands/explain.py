@@ -106,12 +106,17 @@ def standing(settings: Settings, row: Process, now: float) -> Standing:
         ahead_executing=len(beside_it),
         slots_used=in_use.total,
         slots=slots,
-        running=tuple(f"{step_folder(step)} {step['label']}" for step in steps if step["state"] == "running"),
+        running=tuple(_in_words(step) for step in steps if step["state"] == "running"),
         node=node_words(settings),
         age_days=by.weights.age_days,
         eta_s=time_left(row.id, row.run, now, slots) if is_waiting else None,
         turn_s=time_before(beside_it, before_it, now, slots) if row.phase == Phase.QUEUED else (0.0, 0.0),
     )
+
+
+def _in_words(step: dict[str, Any]) -> str:
+    where = f" on {step['node']}" if step["node"] else f", {step['why']}" if step["why"] else ""
+    return f"{step_folder(step)} {step['label']}{where}"
 
 
 def _candidates(now: float, row: Process) -> tuple[list[Waiting], list[Waiting]]:

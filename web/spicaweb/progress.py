@@ -80,6 +80,7 @@ def _running(step: Mapping[str, Any], now: float) -> dict[str, Any]:
         "application": step["application"],
         "label": step["label"],
         "node": step["node"],
+        "waits": step["why"] if not step["started"] else "",
         "attempt": step["attempt"],
         "so_far": so_far,
     }

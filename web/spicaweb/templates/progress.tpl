@@ -28,7 +28,7 @@
 <ul class="plain">
   % for step in progress['running']:
   <li><a href="{{visit.link('/process/%d/run/%d/step/%d' % (progress['process'], progress['run'], step['number']))}}">{{step['application']}} {{step['label']}}</a>
-    <span class="soft">on {{step['node'] or 'this node'}}, {{step['so_far']}} so far{{', attempt %d' % step['attempt'] if step['attempt'] > 1 else ''}}</span></li>
+    <span class="soft">{{step['waits'] or 'on %s, %s so far' % (step['node'] or 'this node', step['so_far'])}}{{', attempt %d' % step['attempt'] if step['attempt'] > 1 else ''}}</span></li>
   % end
   % if progress['more_running']:
   <li class="soft">and {{progress['more_running']}} more</li>
