@@ -138,6 +138,7 @@ def limits_of(settings: Settings, nodes: Sequence[Node] | None = None) -> Limits
         limits.slots_per_group,
         {each["application"]: int(each["slots"]) for each in found if each},
         {rank: slots for rank, slots in reserved.items() if slots},
+        max((node.slots for node in nodes if node.name and not node.why_not), default=0),
     )
 
 

@@ -41,6 +41,12 @@ class Limits:
     per_group: int = 0
     per_application: Mapping[str, int] = field(default_factory=dict)
     reserved: Mapping[int, int] = field(default_factory=dict)  # by rank: slots that others leave free while it waits
+    widest: int = 0  # slots of the largest node
+
+    def slots_of(self, threads: int) -> int:
+        """A step wider than a limit takes all of it, rather than waiting for ever."""
+        limits = (self.slots, self.per_user, self.per_group, self.widest)
+        return min(max(threads, 1), *(most for most in limits if most), 1 << 30)
 
 
 @dataclass
@@ -84,8 +90,9 @@ class Node:
     why_not: str = ""  # '' or why nothing can run there
 
     def has_room(self, wish: Wish) -> bool:
-        """A step wider than the whole node takes all of it, rather than waiting for ever."""
-        return not self.why_not and (not self.taken or self.taken + wish.slots <= self.slots)
+        """In the queue of a cluster, the node without a name, one step always has room."""
+        is_open = not self.name and not self.taken and self.slots > 0
+        return not self.why_not and (is_open or self.taken + wish.slots <= self.slots)
 
     @property
     def share_taken(self) -> float:

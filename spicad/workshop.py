@@ -183,7 +183,7 @@ class Workshop:
         return Ready(
             process=_as_waiting(run),
             step=number,
-            wish=self._wish(run, step, self._slots_of(step, limits)),
+            wish=self._wish(run, step, limits.slots_of(step.threads)),
             shares=shares.by_node,
             elsewhere=shares.anywhere,
             avoided=run.avoided.get(number, frozenset()),
@@ -218,12 +218,8 @@ class Workshop:
         """Steps of it that only wait for slots; those that a share of slots holds keep nobody from being readied."""
         boundless = replace(limits, slots=1 << 30)
         steps = [run.step(number) for process, number in self.bench.ready if process == run.process]
-        wishes = [self._wish(run, step, self._slots_of(step, limits)) for step in steps]
+        wishes = [self._wish(run, step, limits.slots_of(step.threads)) for step in steps]
         return sum(1 for wish in wishes if not binding_limit(wish, in_use, boundless))
-
-    def _slots_of(self, step: PlannedStep, limits: Limits) -> int:
-        """A step wider than a limit takes all of it, rather than waiting for ever."""
-        return min(max(step.threads, 1), *(most for most in (limits.slots, limits.per_user, limits.per_group) if most))
 
     # ------------------------------------------------------------------ from queued to executing
 

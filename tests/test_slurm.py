@@ -241,6 +241,26 @@ def test_a_job_that_somebody_cancels_in_slurm_is_tried_again(
     assert alive.until_over(1) == "COMPLETED"
 
 
+def test_a_job_that_slurm_starts_anew_by_itself_is_begun_anew_by_spica(
+    spica: RunningSpica, alive: Life, cluster: Cluster
+) -> None:
+    """An administrator may have any job queued again; what the first of them leaves behind is not mixed with that."""
+    running(alive, spica, "linger")
+    (job,) = ours(cluster, alive)
+    first = steps(spica)[0]
+
+    cluster.run("scontrol", "update", f"JobId={job[0]}", "Requeue=1")
+    assert cluster.run("scontrol", "requeue", job[0]).returncode == 0
+    alive.until(lambda: len(steps(spica)) == 2 and taken(steps(spica)[0]), "the second attempt")
+    cluster.run("scontrol", "update", f"JobId={job[0]}", "StartTime=now")
+    wait_until(lambda: [each for each in cluster.jobs() if each[0] == job[0] and each[2] == "FAILED"], "its refusal")
+    let_go(spica)
+
+    assert alive.until_over(1) == "COMPLETED"
+    assert taken(steps(spica)[1])["job"] == int(job[0])
+    assert "the step is at" in (first / "slurm.log").read_text() + (steps(spica)[1] / "slurm.log").read_text()
+
+
 def test_a_job_that_waits_in_slurm_is_adopted_and_cancelled(spica: RunningSpica, live: Lives, cluster: Cluster) -> None:
     cluster.run("scontrol", "update", "PartitionName=main", "State=DOWN")
     try:

@@ -449,11 +449,12 @@ def test_a_step_does_not_go_where_it_was_lost_nor_where_its_memory_is_not() -> N
     assert chosen([ready(waiting(1), avoided="n1", memory_mb=2000)], *nodes) == [(1, 1, "n3")]
 
 
-def test_a_step_wider_than_any_node_takes_an_empty_one() -> None:
-    steps = [ready(waiting(1), slots=8)]
+def test_in_the_queue_of_a_cluster_one_step_of_any_width_has_room() -> None:
+    steps = [ready(waiting(1), 1, slots=8), ready(waiting(1), 2, slots=1)]
 
-    assert chosen(steps, Node("n1", 4, taken=1), Node("n2", 4)) == [(1, 1, "n2")]
-    assert chosen(steps, Node("n1", 4, taken=1)) == []
+    assert chosen(steps, Node("n1", 4), Node("", 2)) == [(1, 1, ""), (1, 2, "n1")]
+    assert chosen(steps, Node("", 2, taken=1)) == [(1, 2, "")]
+    assert chosen(steps, Node("", 0)) == []
 
 
 STEPS = st.lists(

@@ -44,6 +44,7 @@ ANSWER_S = 60  # that a command of Slurm may take: it gives up by itself before
 GRACE_S = 15.0  # for a shared file system to show what a node has written; NFS keeps attributes 3 to 60 s
 PINNED_S = 20.0  # that a job waits for the node it was meant for, before any will do
 SPARE_S = 120  # beyond a step's own time, before Slurm ends it too
+OVERHEAD_MB = 160  # of a step's own memory: its scratch folders (sandbox.py), and on_node.py
 TOP = 4 * BAND  # no score reaches it: nice is what is missing to it
 
 OVER = frozenset(
@@ -63,13 +64,13 @@ OVER = frozenset(
 )  # states of squeue(1) that a job does not leave
 LOST = frozenset(("BOOT_FAIL", "LAUNCH_FAILED", "NODE_FAIL"))
 USABLE = frozenset(("IDLE", "MIXED", "ALLOCATED", "COMPLETING", "PLANNED"))
-# What says that the same job may be taken later; all else is said of the job itself.
+# What Slurm's commands say where they may have another answer later; all else is said of the job itself.
 AWAY = re.compile(
-    r"contact slurm controller|communication|connection|timed out|socket|not respond|slurmctld is|in standby|munge"
-    r"|temporarily|resource temporarily|configuration source|fetch config",
+    r"contact slurm controller|communication|connection|timed out|socket|not respond|zero bytes|in standby"
+    r"|munge|authentication|configuration source|fetch config",
     re.IGNORECASE,
 )
-FULL = re.compile(r"temporarily unable to accept|submit limit|MaxJobCount|SubmitJob", re.IGNORECASE)
+FULL = re.compile(r"temporarily unable to accept|MaxSubmitJob|MaxJobCount", re.IGNORECASE)
 JOB = "%i|%j|%T|%N|%r"
 NODE = "%N|%T|%C|%m|%O"
 
@@ -115,6 +116,7 @@ class Report:
     submitted: dict[str, str] = field(default_factory=dict)  # name -> number
     refused: dict[str, str] = field(default_factory=dict)  # name -> Slurm's words
     unsure: set[str] = field(default_factory=set)
+    full: str = ""  # Slurm's words when it takes no more jobs for now
     jobs: dict[str, tuple[str, str, str, str]] | None = None  # name -> number, state, node, reason
     nodes: list[Node] | None = None
     taken: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -130,11 +132,11 @@ class Slurm:
         self._background = background
         self._jobs: dict[str, Job] = {}
         self._by_folder: dict[Path, str] = {}
-        self._nodes: list[Node] = []
+        self._nodes: list[Node] | None = None  # not asked yet
         self._told: list[News | End] = []
         self._is_under_way = False
         self._next_files = self._next_ask = 0.0
-        self._away, self._away_since = "", 0.0
+        self._away, self._away_since, self._full = "", 0.0, ""
         self._freed: dict[str, int] = {}  # by node, slots of ours that have ended since sinfo was asked
 
     # ------------------------------------------------------------------ what the daemon asks
@@ -143,7 +145,7 @@ class Slurm:
         """With what was begun and has ended since sinfo was asked; and, last, the queue of Slurm itself."""
         coming = [job for job in self._jobs.values() if job.state not in ("RUNNING", "COMPLETING")]
         found = []
-        for node in self._nodes:
+        for node in self._nodes or ():
             pinned = sum(job.slots for job in coming if job.node == node.name)
             taken = max(0, node.taken + pinned - self._freed.get(node.name, 0))
             found.append(Node(node.name, node.slots, taken, node.idle, node.memory_mb, node.why_not))
@@ -155,7 +157,11 @@ class Slurm:
         if self._away:
             since = time.strftime("%H:%M:%S", time.localtime(self._away_since))
             return f"Slurm does not answer since {since}: {self._away}"
-        return "" if self._nodes else "Slurm has not been asked yet"
+        if self._full:
+            return f"Slurm takes no more jobs for now: {self._full}"
+        if not self._nodes:
+            return "Slurm has not been asked yet" if self._nodes is None else "Slurm tells of no nodes"
+        return ""
 
     @property
     def next_time(self) -> float | None:
@@ -209,13 +215,14 @@ class Slurm:
     # ------------------------------------------------------------------ rounds
 
     def look(self, now: float) -> Sequence[News | End]:
-        if not self._is_under_way and now >= (self.next_time or 0.0):
+        is_due = now >= (self.next_time or 0.0) or self._next_ask > now + IDLE_S + self.settings.slurm.poll_s
+        if is_due and not self._is_under_way:  # the clock may have been put back
             self._begin_round(now)
         told, self._told = self._told, []
         return told
 
     def _begin_round(self, now: float) -> None:
-        asks = now >= self._next_ask
+        asks = not now < self._next_ask <= now + IDLE_S + self.settings.slurm.poll_s
         jobs = self._jobs.values()
         errand = Errand(
             submit={job.name: job.command for job in jobs if _is_to_be_submitted(job)} if asks else {},
@@ -249,8 +256,8 @@ class Slurm:
         if report.nodes is not None:
             self._nodes, self._freed = report.nodes, {}
         with suppress(OSError):
-            note_seen(self.settings, Seen(tuple(self._nodes), self.held_up()))
-        if any(_is_to_be_submitted(job) for job in self._jobs.values()) and not self._away:
+            note_seen(self.settings, Seen(tuple(self.nodes()), self.held_up()))
+        if any(_is_to_be_submitted(job) for job in self._jobs.values()) and not (self._away or self._full):
             self._next_ask = 0.0  # came while the round was under way
 
     def _note_away(self, report: Report, now: float) -> None:
@@ -262,7 +269,12 @@ class Slurm:
                     "Slurm does not answer: %s. Steps that run go on; nothing starts before it is back.", report.away
                 )
             self._away = report.away
-        elif report.jobs is not None and self._away:
+            return
+        if report.full and not self._full:
+            log.warning("Slurm takes no more jobs for now: %s", report.full)
+        if report.jobs is not None:
+            self._full = report.full
+        if report.jobs is not None and self._away:
             log.warning("Slurm is back after %.0f s", now - self._away_since)
             self._away = ""
 
@@ -409,7 +421,7 @@ def _sbatch(task: Task, name: str, options: Sequence[str]) -> list[str]:
     limits = task.limits
     minutes = math.ceil((min(limits.time_s, 1e9) + SPARE_S) / 60)
     command = ["sbatch", "--parsable", "--no-requeue", "--export=ALL", "--chdir=/", f"--job-name={name}"]
-    command += ["--nodes=1", "--ntasks=1", f"--cpus-per-task={task.slots}", f"--mem={max(limits.memory_mb, 1)}M"]
+    command += ["--nodes=1", "--ntasks=1", f"--cpus-per-task={task.slots}", f"--mem={limits.memory_mb + OVERHEAD_MB}M"]
     command += [f"--time={minutes}", f"--nice={nice_of(task.points)}"]
     command += [f"--output={str(task.folder / 'slurm.log').replace('%', '%%')}", "--open-mode=append", *options]
     if task.node:
@@ -440,6 +452,10 @@ class Away(Exception):
     """Slurm does not answer."""
 
 
+class Full(Exception):
+    """It takes no more jobs for now."""
+
+
 def round_trip(errand: Errand) -> Report:
     """Commands in this order, so that squeue knows of what was submitted; the folders last, so that they know most."""
     report = Report()
@@ -454,7 +470,7 @@ def round_trip(errand: Errand) -> Report:
         if errand.asks:
             report.jobs = _squeue(errand) if errand.folders or errand.submit else {}
             report.nodes = _sinfo(errand)
-    except Away as error:
+    except (Away, SpicaError) as error:
         report.away = str(error)
     for name, folder in errand.folders.items():
         _look_into(name, folder, report)
@@ -464,6 +480,8 @@ def round_trip(errand: Errand) -> Report:
 def _submit(name: str, command: Sequence[str], errand: Errand, report: Report) -> None:
     try:
         report.submitted[name] = _command(command, errand).strip().partition(";")[0]
+    except Full as error:
+        report.full = str(error)
     except SpicaError as error:
         report.refused[name] = str(error)
     except Away:
@@ -499,11 +517,12 @@ def _node_of(name: str, state: str, cpus: str, memory: str, load: str) -> Node:
     with suppress(ValueError):
         share = min(share, max(0.0, 1.0 - float(load) / max(total, 1)))
     why_not = "" if is_usable else f"{name} is {state} in Slurm"
-    return Node(name, allocated + idle, allocated, share, int(memory) if memory.isdecimal() else 0, why_not)
+    memory_mb = max(1, int(memory) - OVERHEAD_MB) if memory.isdecimal() else 0
+    return Node(name, allocated + idle, allocated, share, memory_mb, why_not)
 
 
 def _command(command: Sequence[str], errand: Errand) -> str:
-    """What it prints. Raises SpicaError with its words when it refuses, Away when nobody answers."""
+    """What it prints. Raises SpicaError with its words when it refuses, Full or Away when it may not later."""
     keep = ("SLURM_CONF", "HOME", "USER", "LOGNAME", "KRB5CCNAME")
     env = {name: os.environ[name] for name in keep if name in os.environ}
     env |= {"PATH": errand.path, "LC_ALL": "C", "PYTHONPATH": str(PACKAGE.parent), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -520,7 +539,9 @@ def _command(command: Sequence[str], errand: Errand) -> str:
         return done.stdout
     words = "; ".join(line.partition("error: ")[2] or line for line in done.stderr.splitlines()).strip()
     words = words or f"{command[0]} ended with {done.returncode}"
-    if AWAY.search(words) or FULL.search(words):
+    if FULL.search(words):
+        raise Full(words)
+    if AWAY.search(words):
         raise Away(words)
     raise SpicaError(words)
 

@@ -218,6 +218,7 @@ def _print_steps(steps: Sequence[dict[str, Any]], is_all: bool) -> None:
         return
     shown = [step for step in steps if is_all or len(steps) <= MOST_STEPS or step["state"] in ("failed", "running")]
     shown = shown or list(steps[:MOST_STEPS])
+    are_many = len({step["node"] for step in steps} - {""}) > 1
     print()
     rows = [
         [
@@ -226,11 +227,12 @@ def _print_steps(steps: Sequence[dict[str, Any]], is_all: bool) -> None:
             step["label"],
             step["state"],
             f"{step['seconds']:.1f}" if step["seconds"] is not None and step["state"] != "waiting" else "-",
+            *([step["node"]] if are_many else []),
             step["why"] or _figures_of(step["metrics"]),
         ]
         for step in shown
     ]
-    head = ("step", "application", "on", "state", "seconds", "figures")
+    head = ("step", "application", "on", "state", "seconds", *(["node"] if are_many else []), "figures")
     print_table(rows, head, right=("step", "seconds"))
     if len(shown) < len(steps):
         print(f"... and {_counted(steps, shown)}; all with --all")
