@@ -60,7 +60,7 @@ class After:
 class InTheLoop(Background):
     """Work that a thread would do is done in the loop, so that its system calls are counted with all others."""
 
-    def do(self, work: Callable[..., Any], *values: Any, then: Then, process: int = 0) -> None:
+    def do(self, work: Callable[..., Any], *values: Any, then: Then, process: int = 0, at_once: bool = False) -> None:
         self.under_way += 1
         future: Future[Any] = Future()
         try:
