@@ -61,7 +61,7 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["spicad", "spicad.*"]), *find_packages("web")],
     package_dir={"spicaweb": "web/spicaweb"},
-    package_data={"spicad": ["*.txt"], "spicaweb": ["templates/*", "static/*"]},
+    package_data={"spicad": ["*.txt"], "spicaweb": ["templates/*", "static/*", "help/*"]},
     data_files=data_files(),
     entry_points={
         "console_scripts": [

@@ -39,6 +39,11 @@ WALK: tuple[tuple[str, str, str, dict[str, str], str], ...] = (
     ("POST", "/logout", "/logout", {}, "login login login login login login"),
     ("GET", "/static/<name>", "/static/spica.css", {}, "ok ok ok ok ok ok"),
     ("GET", "/static/<name>", "/static/layout.tpl", {}, "404 404 404 404 404 404"),
+    ("GET", "/help", "/help", {}, "ok ok ok ok ok ok"),
+    ("GET", "/help/<name>", "/help/user", {}, "ok ok ok ok ok ok"),
+    ("GET", "/help/<name>", "/help/layout", {}, "404 404 404 404 404 404"),
+    ("GET", "/help/picture/<name>", "/help/picture/results.png", {}, "ok ok ok ok ok ok"),
+    ("GET", "/help/picture/<name>", "/help/picture/user.md", {}, "404 404 404 404 404 404"),
     ("GET", "/request", "/request", {}, "ok ok ok ok ok ok"),
     (
         "POST",

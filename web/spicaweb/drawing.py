@@ -32,6 +32,7 @@ BAR = (
     ("/requests", "Requests", "group administrator"),
     ("/accounts", "Accounts", "administrator"),
     ("/audit", "Audit", "group administrator"),
+    ("/help", "Help", "user"),
 )
 
 # What a page says at its top after a form was good: the address carries the key, never the words.

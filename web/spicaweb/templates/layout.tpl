@@ -35,6 +35,7 @@
   </div>
   % else:
   <div class="who">
+    <a href="{{visit.link('/help')}}">Help</a>
     <a href="{{visit.link('/login')}}">Log in</a>
     <a href="{{visit.link('/request')}}">Ask for an account</a>
   </div>
