@@ -289,6 +289,9 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
 }
 
 APPLICATION_SLOTS = re.compile(r"(?P<application>[a-z0-9_-]+)=(?P<slots>[1-9][0-9]{0,3})")
+OWNED_BY_SPICA = re.compile(  # options of sbatch that say which job it is, and what is known of it
+    r"--(job-name|output|error|array|requeue|no-requeue|wrap|parsable|chdir|export|hold|wait|nice)\b|-[JoeaDHW]"
+)
 FIGURE = re.compile(r"(?P<name>[^=\s]+)=(?P<figure>[0-9]{1,9}(\.[0-9]{1,6})?)")
 HOURS = re.compile(r"(?P<from>([01]\d|2[0-3]):[0-5]\d)-(?P<to>([01]\d|2[0-3]):[0-5]\d)")
 
@@ -375,6 +378,11 @@ def _wrong_together(document: Document, values: dict[str, dict[str, Any]]) -> li
     if limits["hours"] and not HOURS.fullmatch(limits["hours"]):
         what = f"{shown(limits['hours'])} is not a time of day."
         found.append(document.problem(("limits", "hours"), what, "Write such as 20:00-06:00."))
+    for text in values["slurm"]["options"]:
+        if not text.startswith("-") or OWNED_BY_SPICA.match(text):
+            what = f"{shown(text)} is Spica's own affair." if text.startswith("-") else f"{shown(text)} is no option."
+            mend = "Write such as --partition=astro, each option with its value as one text."
+            found.append(document.problem(("slurm", "options"), what, mend))
     found += _wrong_figures(document, values, "retention", "groups", "lensing=30")
     found += _wrong_figures(document, values, "quota", "users", "alice=200")
     found += _wrong_figures(document, values, "quota", "groups", "survey=5000")

@@ -153,3 +153,12 @@ def test_without_any_file_it_is_said_where_one_was_looked_for(tmp_path: Path, mo
 
     assert "/prefix/etc/spica/spica.conf" in str(refused.value)
     assert "--config FILE" in str(refused.value)
+
+
+@pytest.mark.parametrize("option", ["astro", "--job-name=x", "-Jx", "--requeue", "--output=log", "--array=1-3"])
+def test_an_option_of_sbatch_that_would_lose_jobs_is_refused(tmp_path: Path, option: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        config.parse(f'[slurm]\noptions = ["--partition=astro", "{option}"]\n', tmp_path / "spica.conf")
+
+    assert option in str(refusal.value)
+    assert "line 2" in str(refusal.value)

@@ -19,8 +19,10 @@ from cluster import cluster as cluster
 from conftest import RunningSpica, wait_until
 from life import Life, drop, job_text, let_go, made_ready, order_text, steps
 
+from spicad import config
 from spicad.backends import on_node, slurm
 from spicad.backends.slurm import nice_of
+from spicad.commands import checks
 from spicad.tables import Exposure
 
 ROOT = Path(__file__).parent.parent
@@ -131,6 +133,29 @@ def ours(cluster: Cluster, alive: Life) -> list[list[str]]:
 def test_a_better_score_is_put_back_less() -> None:
     assert nice_of(3999.0) < nice_of(3000.0) < nice_of(0.0)
     assert nice_of(5000.0) == 0
+
+
+def test_doctor_says_what_the_cluster_has(spica: RunningSpica, cluster: Cluster) -> None:
+    settings = config.load(spica.conf)
+    cluster.run("scontrol", "update", "NodeName=n3", "State=DRAIN", "Reason=test")
+    try:
+        found = list(checks.cluster(settings))
+    finally:
+        cluster.run("scontrol", "update", "NodeName=n3", "State=RESUME")
+
+    assert [(state, words) for state, words, _ in found][:2] == [
+        (checks.NOTE, "n3 is drained in Slurm"),
+        (checks.OK, f"Slurm: 2 nodes with {2 * CPUS} CPUs can be used"),
+    ]
+
+
+def test_doctor_says_that_slurm_does_not_answer(spica: RunningSpica, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CONF", "/nowhere/slurm.conf")
+
+    ((state, words, _),) = checks.cluster(config.load(spica.conf))
+
+    assert state == checks.WRONG
+    assert words.startswith("Slurm does not answer: ")
 
 
 # ---------------------------------------------------------------------- what fails

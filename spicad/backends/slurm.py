@@ -10,21 +10,32 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
-import re
 import secrets
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from spicad.backends import local
 from spicad.backends.backend import End, News, Task
-from spicad.backends.on_node import ENDED, TAKEN, TASK
+from spicad.backends.on_node import ENDED, TASK
+from spicad.backends.slurm_commands import (
+    OVER,
+    OVERHEAD_MB,
+    PREFIX,
+    Away,
+    Errand,
+    Report,
+    ask,
+    partitions,
+    path_of,
+    read_record,
+    round_trip,
+    scancel,
+)
 from spicad.background import Background
 from spicad.config import Settings
 from spicad.durable import write_file
@@ -36,43 +47,14 @@ log = logging.getLogger("spicad")
 
 NOTE = "slurm.json"  # in a step's folder: the name and the command of its job
 SCRIPT = "slurm.sh"
-PACKAGE = Path(__file__).resolve().parents[1]
-PREFIX = "spica"
 FILES_S = 0.5  # between two looks into the folders of steps
 IDLE_S = 30.0  # between two looks at the nodes while nothing is there to do
-ANSWER_S = 60  # that a command of Slurm may take: it gives up by itself before
 GRACE_S = 15.0  # for a shared file system to show what a node has written; NFS keeps attributes 3 to 60 s
 PINNED_S = 20.0  # that a job waits for the node it was meant for, before any will do
 SPARE_S = 120  # beyond a step's own time, before Slurm ends it too
-OVERHEAD_MB = 160  # of a step's own memory: its scratch folders (sandbox.py), and on_node.py
 TOP = 4 * BAND  # no score reaches it: nice is what is missing to it
 
-OVER = frozenset(
-    (
-        "BOOT_FAIL",
-        "CANCELLED",
-        "COMPLETED",
-        "DEADLINE",
-        "FAILED",
-        "LAUNCH_FAILED",
-        "NODE_FAIL",
-        "OUT_OF_MEMORY",
-        "PREEMPTED",
-        "REVOKED",
-        "TIMEOUT",
-    )
-)  # states of squeue(1) that a job does not leave
 LOST = frozenset(("BOOT_FAIL", "LAUNCH_FAILED", "NODE_FAIL"))
-USABLE = frozenset(("IDLE", "MIXED", "ALLOCATED", "COMPLETING", "PLANNED"))
-# What Slurm's commands say where they may have another answer later; all else is said of the job itself.
-AWAY = re.compile(
-    r"contact slurm controller|communication|connection|timed out|socket|not respond|zero bytes|in standby"
-    r"|munge|authentication|configuration source|fetch config",
-    re.IGNORECASE,
-)
-FULL = re.compile(r"temporarily unable to accept|MaxSubmitJob|MaxJobCount", re.IGNORECASE)
-JOB = "%i|%j|%T|%N|%r"
-NODE = "%N|%T|%C|%m|%O"
 
 
 @dataclass
@@ -94,34 +76,6 @@ class Job:
     submitted: float = 0.0
     odd_since: float = 0.0  # Slurm says that it is over, or knows nothing of it, and its folder does not
     said: str = ""
-
-
-@dataclass(frozen=True)
-class Errand:
-    """What a round has to do. Values only: it runs in a thread."""
-
-    path: str
-    submit: Mapping[str, Sequence[str]] = field(default_factory=dict)  # name -> command
-    cancel: Sequence[str] = ()
-    free: Sequence[str] = ()  # numbers of jobs that may run on any node from now on
-    folders: Mapping[str, Path] = field(default_factory=dict)
-    asks: bool = False  # squeue and sinfo too
-    partitions: Sequence[str] = ()
-
-
-@dataclass
-class Report:
-    """What a round has brought. `jobs` is None when squeue did not answer."""
-
-    submitted: dict[str, str] = field(default_factory=dict)  # name -> number
-    refused: dict[str, str] = field(default_factory=dict)  # name -> Slurm's words
-    unsure: set[str] = field(default_factory=set)
-    full: str = ""  # Slurm's words when it takes no more jobs for now
-    jobs: dict[str, tuple[str, str, str, str]] | None = None  # name -> number, state, node, reason
-    nodes: list[Node] | None = None
-    taken: dict[str, dict[str, Any]] = field(default_factory=dict)
-    ended: dict[str, dict[str, Any]] = field(default_factory=dict)
-    away: str = ""  # Slurm's words when it did not answer
 
 
 class Slurm:
@@ -189,7 +143,7 @@ class Slurm:
 
     def adopt(self, folder: Path, slots: int, time_s: float) -> News | None:
         """Whether it was ever submitted, and runs or waits or has ended, is what the next round finds out."""
-        note = _read(folder / NOTE)
+        note = read_record(folder / NOTE)
         if note is None:
             return None
         self._add(Job(note["name"], folder, note["command"], slots, "", is_unsure=True))
@@ -208,7 +162,7 @@ class Slurm:
             self._next_ask = 0.0
 
     def forget(self, folder: Path) -> None:
-        if folder not in self._by_folder and (note := _read(folder / NOTE)):
+        if folder not in self._by_folder and (note := read_record(folder / NOTE)):
             self._add(Job(note["name"], folder, note["command"], 1, "", is_unsure=True))
         self.kill(folder)
 
@@ -230,8 +184,8 @@ class Slurm:
             free=[job.number for job in jobs if _waits_in_vain(job, now)] if asks else [],
             folders={job.name: job.folder for job in jobs if job.is_submitted or job.is_unsure},
             asks=asks,
-            partitions=_partitions(self.settings.slurm.options),
-            path=_path(self.settings),
+            partitions=partitions(self.settings.slurm.options),
+            path=path_of(self.settings),
         )
         self._is_under_way = True
         self._next_files = now + FILES_S
@@ -437,141 +391,16 @@ def nice_of(points: float) -> int:
     return max(0, round(TOP - points))
 
 
-def _path(settings: Settings) -> str:
-    return os.pathsep.join([*map(str, settings.paths.programs), os.environ.get("PATH", os.defpath)])
-
-
-def _partitions(options: Sequence[str]) -> list[str]:
-    return [option for option in options if option.startswith(("--partition=", "-p"))]
-
-
-# ---------------------------------------------------------------------- in a thread
-
-
-class Away(Exception):
-    """Slurm does not answer."""
-
-
-class Full(Exception):
-    """It takes no more jobs for now."""
-
-
-def round_trip(errand: Errand) -> Report:
-    """Commands in this order, so that squeue knows of what was submitted; the folders last, so that they know most."""
-    report = Report()
-    try:
-        for name, command in errand.submit.items():
-            _submit(name, command, errand, report)
-        for name in errand.cancel:
-            _command(_scancel(name), errand)
-        for number in errand.free:
-            with suppress(SpicaError):  # it has begun meanwhile
-                _command(["scontrol", "update", f"JobId={number}", "ReqNodeList="], errand)
-        if errand.asks:
-            report.jobs = _squeue(errand) if errand.folders or errand.submit else {}
-            report.nodes = _sinfo(errand)
-    except (Away, SpicaError) as error:
-        report.away = str(error)
-    for name, folder in errand.folders.items():
-        _look_into(name, folder, report)
-    return report
-
-
-def _submit(name: str, command: Sequence[str], errand: Errand, report: Report) -> None:
-    try:
-        report.submitted[name] = _command(command, errand).strip().partition(";")[0]
-    except Full as error:
-        report.full = str(error)
-    except SpicaError as error:
-        report.refused[name] = str(error)
-    except Away:
-        report.unsure.add(name)
-        raise
-
-
-def _scancel(name: str) -> list[str]:
-    return ["scancel", f"--user={os.geteuid()}", f"--name={name}"]
-
-
-def _squeue(errand: Errand) -> dict[str, tuple[str, str, str, str]]:
-    said = _command(["squeue", "--noheader", "--states=all", f"--user={os.geteuid()}", f"--format={JOB}"], errand)
-    found: dict[str, tuple[str, str, str, str]] = {}
-    for line in said.splitlines():
-        number, name, state, node, reason = (line.split("|", 4) + [""] * 5)[:5]
-        if name.startswith(PREFIX) and (name not in found or found[name][1] in OVER):
-            found[name] = number, state, node, reason
-    return found
-
-
-def _sinfo(errand: Errand) -> list[Node]:
-    said = _command(["sinfo", "--noheader", "--Node", f"--format={NODE}", *errand.partitions], errand)
-    lines = [line.split("|") for line in said.splitlines()]
-    return [_node_of(*line) for line in {line[0]: line for line in lines if len(line) == 5}.values()]
-
-
-def _node_of(name: str, state: str, cpus: str, memory: str, load: str) -> Node:
-    allocated, idle, _, total = (int(each) for each in cpus.split("/"))
-    plain = state.rstrip("*~#!%$@^-+").upper()  # marks of sinfo(1); * is a node that does not answer
-    is_usable = plain in USABLE and "*" not in state
-    share = idle / max(total, 1)
-    with suppress(ValueError):
-        share = min(share, max(0.0, 1.0 - float(load) / max(total, 1)))
-    why_not = "" if is_usable else f"{name} is {state} in Slurm"
-    memory_mb = max(1, int(memory) - OVERHEAD_MB) if memory.isdecimal() else 0
-    return Node(name, allocated + idle, allocated, share, memory_mb, why_not)
-
-
-def _command(command: Sequence[str], errand: Errand) -> str:
-    """What it prints. Raises SpicaError with its words when it refuses, Full or Away when it may not later."""
-    keep = ("SLURM_CONF", "HOME", "USER", "LOGNAME", "KRB5CCNAME")
-    env = {name: os.environ[name] for name in keep if name in os.environ}
-    env |= {"PATH": errand.path, "LC_ALL": "C", "PYTHONPATH": str(PACKAGE.parent), "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=ANSWER_S,
-            check=False, env=env,
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise Away(f"there is no program {command[0]}: install Slurm's commands on this machine") from None
-    except subprocess.TimeoutExpired:
-        raise Away(f"{command[0]} has not come back for {ANSWER_S} s") from None
-    if done.returncode == 0:
-        return done.stdout
-    words = "; ".join(line.partition("error: ")[2] or line for line in done.stderr.splitlines()).strip()
-    words = words or f"{command[0]} ended with {done.returncode}"
-    if FULL.search(words):
-        raise Full(words)
-    if AWAY.search(words):
-        raise Away(words)
-    raise SpicaError(words)
-
-
-def _look_into(name: str, folder: Path, report: Report) -> None:
-    with suppress(OSError):
-        os.listdir(folder)  # a network file system looks again who is asked for the whole folder
-    for file, found in ((TAKEN, report.taken), (ENDED, report.ended)):
-        record = _read(folder / file)
-        if record is not None and record.get("name") == name:
-            found[name] = record
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    with suppress(OSError, ValueError):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return record if isinstance(record, dict) else None
-    return None
-
-
 def withdraw(folder: Path, settings: Settings) -> None:
     """Cancels the job of a step that was begun on the cluster, where that is not the backend any more.
 
     Raises SpicaError when Slurm does not answer: the job may still run.
     """
-    note = _read(folder / NOTE)
+    note = read_record(folder / NOTE)
     if note is None or (folder / ENDED).exists() or (folder / "outcome.json").exists():
         return
     try:
-        _command(_scancel(note["name"]), Errand(path=_path(settings)))
+        ask(scancel(note["name"]), path_of(settings))
     except Away as error:
         mend = 'Set backend = "slurm" again, or wait until Slurm answers'
         raise SpicaError(f"{note['name']} may still run in Slurm, which does not answer: {error}. {mend}.") from None

@@ -23,8 +23,10 @@ from typing import Any
 import peewee
 
 from spicad import __version__, outbox, sandbox, tables
+from spicad.backends.slurm_commands import Errand, partitions, path_of, round_trip
 from spicad.commands import units
 from spicad.config import Settings
+from spicad.node import is_on_network
 from spicad.words import IN_SPOOL, Ending, SpicaError
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
@@ -243,6 +245,28 @@ def results(settings: Settings) -> Findings:
         )
     else:
         yield (NOTE if usage.free < usage.total // 20 else OK), words, ""
+
+
+def cluster(settings: Settings) -> Findings:
+    """Where steps run on one: whether Slurm answers, which nodes it has, whether they may see the results."""
+    if settings.daemon.backend != "slurm":
+        return
+    found = round_trip(Errand(path_of(settings), asks=True, partitions=partitions(settings.slurm.options)))
+    if found.away:
+        yield WRONG, f"Slurm does not answer: {found.away}", "see spica-slurm(7)"
+        return
+    nodes = found.nodes or []
+    usable = [node for node in nodes if not node.why_not]
+    for node in nodes:
+        if node.why_not:
+            yield NOTE, node.why_not, f"scontrol show node {node.name}"
+    if not usable:
+        yield WRONG, "Slurm has no node that can be used", "sinfo"
+        return
+    yield OK, f"Slurm: {len(usable)} nodes with {sum(node.slots for node in usable)} CPUs can be used", ""
+    if not is_on_network(settings.paths.results):
+        words = f"{settings.paths.results} lies on a disk of this machine: every node must see it at the same path"
+        yield NOTE, words, "share it, such as by NFS"
 
 
 def archive(settings: Settings) -> Findings:
@@ -541,6 +565,7 @@ CHECKS: dict[str, tuple[tuple[str, Check], ...]] = {
     DAEMON: (
         ("spool", spool),
         ("results", results),
+        ("cluster", cluster),
         ("archive", archive),
         ("database", database),
         ("tools", tools),
