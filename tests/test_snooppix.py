@@ -521,7 +521,7 @@ def test_somebody_else_who_would_watch_is_told_whose_task_it_is(
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(snooping, "locked", refused)  # root, who may run the tests, is refused nothing
-    monkeypatch.setattr("spicad.service.set_up_log", lambda settings: None)
+    monkeypatch.setattr("spicad.logs.set_up", lambda level, node: None)
 
     assert snooping.main(["--config", str(in_place.settings.source), "--once"]) == snooping.FAILED
     said = capsys.readouterr().err
