@@ -83,6 +83,7 @@ class Looked:
     command: CommandLine | None
     inputs: Mapping[str, Path]  # name in in/ -> file
     links: Mapping[str, str]  # name in job/ -> target
+    cards: Mapping[str, str]  # name in job/ -> what the instrument of an exposure adds to its header
     key: str
     digests: Mapping[str, tuple[str, str]]  # new ones only
     refused: str = ""
@@ -110,7 +111,7 @@ def look_over(question: Question) -> Looked:
         try:
             identity = file.identity or _digest(file, question.digests, digests)
         except SpicaError as error:
-            return Looked(None, {}, {}, "", digests, str(error), file.stem)
+            return _refused(digests, str(error), file.stem)
         identities.append((file.input, file.stem, identity))
         path = str(file.path)
         seen = digests.get(path) or question.digests.get(path) or ("", "")
@@ -118,7 +119,7 @@ def look_over(question: Question) -> Looked:
     paths = _paths(question)
     why, culprit = precheck(application, paths, _exposures(question), question.setup.effective)
     if why:
-        return Looked(None, {}, {}, "", digests, why, culprit)
+        return _refused(digests, why, culprit)
     try:
         settings = question.setup.effective
         settings = adjusted(application, paths, settings) if settings else None
@@ -131,9 +132,22 @@ def look_over(question: Question) -> Looked:
             memory_mb=question.step.memory_mb,
         )
     except SpicaError as error:
-        return Looked(None, {}, {}, "", digests, str(error))
+        return _refused(digests, str(error))
     key = _content_key(question, command, identities, settings)
-    return Looked(command, inputs, links, key, digests, settings=settings, read=read)
+    return Looked(command, inputs, links, _cards(question), key, digests, settings=settings, read=read)
+
+
+def _refused(digests: Mapping[str, tuple[str, str]], why: str, culprit: str = "") -> Looked:
+    return Looked(None, {}, {}, {}, "", digests, why, culprit)
+
+
+def _cards(question: Question) -> dict[str, str]:
+    found = {}
+    for file in question.files:
+        wanted, exposure = question.application.inputs[file.input], question.exposures.get(file.stem)
+        if wanted.ahead and exposure and exposure.ahead:
+            found[wanted.ahead.replace("{stem}", file.stem)] = exposure.ahead
+    return found
 
 
 def _digest(file: StepFile, known: Mapping[str, tuple[str, str]], new: dict[str, tuple[str, str]]) -> str:
@@ -181,7 +195,7 @@ def _content_key(
     stems = dict.fromkeys([*question.stems, *(file.stem for file in question.files if file.stem)])
     plain = {stem: f"exposure{number}" for number, stem in enumerate(stems)}
     template = [_with_plain_stems(argument, plain) for argument in command.template]
-    record = [
+    record: list[object] = [
         setup.application,
         setup.tool.version,
         template,
@@ -191,6 +205,8 @@ def _content_key(
         [[name, each.file, each.kind, repr(each.require)] for name, each in question.application.outputs.items()],
         repr(question.application.checks),
     ]
+    if cards := _cards(question):
+        record.append([(_with_plain_stems(name, plain), text) for name, text in cards.items()])
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
@@ -212,6 +228,8 @@ def lay_out(folder: Path, looked: Looked, setup: Setup, application: Application
         path.write_bytes(content)
     for name, target in looked.links.items():
         os.symlink(target, folder / "job" / name)
+    for name, text in looked.cards.items():
+        (folder / "job" / name).write_text(text, encoding="ascii")
 
 
 def papers(looked: Looked) -> dict[str, str]:

@@ -6,11 +6,13 @@ No sandbox here, and no daemon: a step is laid out in a folder, the program is s
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -75,8 +77,9 @@ def run(
     programs: Sequence[Path] = (),
     ccds: int | None = CCDS,
     extra_lines: str = "",
+    beside: Mapping[str, str] = MappingProxyType({}),
 ) -> Ran:
-    """Lays a step out and runs it; `extra_lines` go into the tool's file past all checks."""
+    """Lays a step out and runs it; `extra_lines` go into the tool's file past all checks, `beside` into job/."""
     try:
         tool = find_tool(application, programs)
     except SpicaError as error:
@@ -102,6 +105,8 @@ def run(
             shutil.copyfile(source, folder / "in" / input_.file_for(stem))
             if input_.place == "job":
                 (folder / "job" / input_.file_for(stem)).symlink_to(f"../in/{input_.file_for(stem)}")
+    for name, text in beside.items():
+        (folder / "job" / name).write_text(text)
     line = command_line(application, tool.program, given, in_force)
     for name, text in line.lists.items():
         (folder / "cfg" / name).write_text(text)
@@ -346,6 +351,25 @@ def test_a_ccd_that_misses_the_reference_is_found_although_the_rms_is_small(tmp_
     assert verdict.ending is Ending.NEVER_AGAIN
     assert "CCD 3 of img0002: " in verdict.why
     assert verdict.culprit == "img0002"
+
+
+def test_scamp_reads_what_an_instrument_adds_to_the_headers(tmp_path, catalogues, sky):
+    """Exposures through two filters are of two photometric instruments."""
+    wanted = APPLICATIONS["scamp"].inputs["catalogue"].ahead
+    files = {
+        "catalogue": [(stem, ran.output("catalogue", stem)) for stem, ran in catalogues.items()],
+        "reference": [("", sky.reference)],
+    }
+    cards = {
+        wanted.replace("{stem}", stem): f"FILTER  = '{'old' if stem == 'img0001' else 'new':<8}'\nEND     \n" * CCDS
+        for stem in catalogues
+    }
+
+    ran = run(APPLICATIONS["scamp"], tmp_path / "step", files, beside=cards)
+
+    assert ran.verdict.ending is Ending.DONE
+    report = (tmp_path / "step/job/scamp.xml").read_text()
+    assert set(re.findall(r"<TD>FILTER  = '(\w+)", report)) == {"new", "old"}
 
 
 def test_a_chance_match_is_refused_by_its_contrast(tmp_path, catalogues, sky):

@@ -263,6 +263,29 @@ def test_a_step_is_laid_out_as_it_was_looked_over(exposure: Path, tmp_path: Path
     ]
 
 
+def test_what_an_instrument_adds_to_headers_is_laid_beside_the_input_and_matters(
+    exposure: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "step"
+    for name in ("cfg", "in", "job"):
+        (folder / name).mkdir(parents=True)
+    application = parse_application(
+        DESCRIPTOR.replace('place = "job"', 'place = "job"\nahead = "{stem}.ahead"'), Path("copy.toml")
+    )
+    plain = question(exposure, application=application)
+    known = {"img0001": replace(plain.exposures["img0001"], ahead="QRUNID  = '13A     '\nEND     \n")}
+    asked = replace(plain, exposures=known)
+
+    looked = look_over(asked)
+    lay_out(folder, looked, asked.setup, application)
+
+    assert (folder / "job/img0001.ahead").read_text() == "QRUNID  = '13A     '\nEND     \n"
+    assert looked.key not in (look_over(plain).key, look_over(question(exposure)).key)
+    assert look_over(plain).key == look_over(question(exposure)).key
+    other = question(exposure, "img0002", application=application, exposures={"img0002": known["img0001"]})
+    assert look_over(other).key == looked.key
+
+
 # ---------------------------------------------------------------------- judging, and the names of products
 
 

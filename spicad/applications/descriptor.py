@@ -67,6 +67,7 @@ INPUT_KEYS = (
     Key("reads", "list of texts", ["fits"], "Packings the tool reads as they are"),
     Key("optional", "yes or no", False, "Whether the tool runs without it"),
     Key("place", "text", "in", "Where it is put; job: as a link in the working folder", choices=("in", "job")),
+    Key("ahead", "text", "", "Name in the working folder of cards that the exposure's instrument adds"),
     Key("minimum_rows", "integer", 0, "Rows that a catalogue must have", minimum=0),
     Key("columns", "list of texts", [], "Columns that a catalogue must have; {KEYWORD} is that keyword's value"),
 )
@@ -162,6 +163,7 @@ class Input:
     reads: tuple[str, ...]
     optional: bool
     place: str
+    ahead: str
     minimum_rows: int
     columns: tuple[str, ...]
 
