@@ -120,6 +120,13 @@ class Cluster:
     def kill_controller(self) -> None:
         self._kill("slurmctld")
 
+    def freeze_controller(self) -> None:
+        """It takes what it is sent, and answers when it is thawed."""
+        self.children["slurmctld"].send_signal(signal.SIGSTOP)
+
+    def thaw_controller(self) -> None:
+        self.children["slurmctld"].send_signal(signal.SIGCONT)
+
     def _kill(self, name: str) -> None:
         child = self.children.pop(name)
         child.kill()

@@ -26,6 +26,7 @@ from spicad.commands import checks
 from spicad.tables import Exposure
 
 ROOT = Path(__file__).parent.parent
+LIVE = ("PENDING", "RUNNING", "COMPLETING")
 Lives = Callable[[], Life]
 
 # Waits like `wait`, but locks nothing: a lost one and its successor may run beside each other.
@@ -215,6 +216,40 @@ def test_a_step_waits_for_slurm_while_its_controller_is_away_and_goes_on_after(
         cluster.start_controller()
 
     assert alive.until_over(2) == "COMPLETED"
+
+
+def test_jobs_that_reach_slurm_after_their_process_was_cancelled_begin_nothing(
+    spica: RunningSpica, alive: Life, cluster: Cluster
+) -> None:
+    alive.until(lambda: alive.daemon.floor.backend._nodes, "the nodes to be known")
+    cluster.freeze_controller()
+    drop(spica, "try.spica", job_text(spica, "linger", exposures=3))
+    alive.until(lambda: "Slurm does not answer" in alive.daemon.floor.backend.held_up(), "it to be noticed")
+    names = set(alive.daemon.floor.backend._jobs)
+    drop(spica, "order.spica", order_text("cancel", 1))
+    alive.passes()
+    cluster.thaw_controller()
+
+    assert alive.until_over(1) == "ABORTED"
+    wait_until(lambda: not any(job[2] in LIVE for job in cluster.jobs() if job[1] in names), "late jobs to end")
+    assert [each for each in steps(spica) if (each / "launch.json").exists()] == []
+
+
+def test_jobs_that_reach_slurm_late_are_not_run_beside_those_submitted_again(
+    spica: RunningSpica, alive: Life, cluster: Cluster
+) -> None:
+    alive.until(lambda: alive.daemon.floor.backend._nodes, "the nodes to be known")
+    cluster.freeze_controller()
+    drop(spica, "try.spica", job_text(spica, "wait", exposures=2))
+    alive.until(lambda: "Slurm does not answer" in alive.daemon.floor.backend.held_up(), "it to be noticed")
+    cluster.thaw_controller()
+
+    alive.until(lambda: len([1 for each in steps(spica) if taken(each)]) == 2, "the steps to run")
+    let_go(spica)
+
+    assert alive.until_over(1) == "COMPLETED"  # the tool's lock would have refused a second one beside the first
+    assert len(steps(spica)) == 2
+    wait_until(lambda: not any(job[2] in LIVE for job in cluster.jobs()), "late jobs to end")
 
 
 def test_jobs_that_a_dying_controller_forgot_are_submitted_again_once(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import secrets
 import sys
 import time
@@ -21,7 +22,7 @@ from typing import Any
 
 from spicad.backends import local
 from spicad.backends.backend import End, News, Task
-from spicad.backends.on_node import ENDED, TASK
+from spicad.backends.on_node import ENDED, TAKEN, TASK
 from spicad.backends.slurm_commands import (
     OVER,
     OVERHEAD_MB,
@@ -272,9 +273,10 @@ class Slurm:
             self._end(job, _end_in_slurm(job, node or job.node))
 
     def _is_unknown(self, job: Job, now: float) -> None:
-        """Slurm has answered, and this job is not among what it told."""
+        """Slurm has answered, and this job is not among what it told; what asked for it may still be on its way."""
         if job.is_killed and not job.started:
-            self._end(job, End(job.folder, interrupted="it was stopped before it had begun"))
+            if _is_ours(job):
+                self._end(job, End(job.folder, interrupted="it was stopped before it had begun"))
         elif not job.started and job.is_unsure:
             job.is_submitted = job.is_unsure = False  # it never came there: the next round submits it
         elif not job.started:
@@ -301,6 +303,17 @@ class Slurm:
         if job.state == "RUNNING":
             self._freed[job.node] = self._freed.get(job.node, 0) + job.slots
         self._told.append(end)
+
+
+def _is_ours(job: Job) -> bool:
+    """Takes an attempt up as a node would: a job of it that comes later begins nothing. False when a node was first."""
+    try:
+        handle = os.open(job.folder / TAKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    except FileExistsError:
+        return False
+    with open(handle, "w", encoding="utf-8") as file:
+        file.write(json.dumps({"name": "", "why": "it was stopped before it had begun"}))
+    return True
 
 
 def _is_to_be_submitted(job: Job) -> bool:

@@ -55,6 +55,7 @@ def state(settings: Settings, now: float | None = None) -> dict[str, Any]:
         "holds": node_limit(settings),
         "disks": _disks(settings),
         "nodes": _nodes(),
+        "cluster": _cluster(settings),
         "running": _running(),
         "counts": _counts(),
         "queued": _queued(settings, queued, now),
@@ -76,7 +77,7 @@ def _queued(settings: Settings, waiting: Any, now: float) -> list[dict[str, Any]
 def _running() -> list[dict[str, Any]]:
     query: Any = (
         Step.select(
-            Step.process, Step.number, Step.application, Step.label, Step.node, Step.started, Step.attempt,
+            Step.process, Step.number, Step.application, Step.label, Step.node, Step.started, Step.attempt, Step.why,
             Process.name, Process.owner, Process.group,
         )
         .join(Process, on=((Process.id == Step.process) & (Process.run == Step.run)))
@@ -101,7 +102,15 @@ def _nodes() -> dict[str, int]:
     query: Any = (
         Step.select(Step.node, peewee.fn.COUNT(Step.id)).where(Step.state == "running").group_by(Step.node).tuples()
     )
-    return {str(node): int(count) for node, count in query}
+    return {str(node) or "none yet": int(count) for node, count in query}
+
+
+def _cluster(settings: Settings) -> list[str]:
+    """In words, each node where there are many."""
+    if settings.daemon.backend == "local":
+        return []
+    nodes = [node for node in seen(settings).nodes if node.name]
+    return [node.why_not or f"{node.name}: {node.taken} of {node.slots} slots taken" for node in nodes]
 
 
 def _disks(settings: Settings) -> list[Disk]:

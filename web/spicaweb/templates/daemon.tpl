@@ -19,6 +19,9 @@
 <dl class="facts">
   <dt>Slots</dt><dd>{{state['slots_used']}} of {{state['slots']}} in use <progress max="{{max(state['slots'], 1)}}" value="{{min(state['slots_used'], state['slots'])}}" aria-label="Slots in use"></progress></dd>
   <dt>Load</dt><dd>{{' '.join('%.2f' % each for each in state['load'])}} over 1, 5 and 15 minutes{{', above %g nothing starts' % state['load_limit'] if state['load_limit'] else ''}}</dd>
+  % if state['cluster']:
+  <dt>Nodes</dt><dd>{{'; '.join(state['cluster'])}}</dd>
+  % end
   % for disk in state['disks']:
   <dt>Disk of {{disk.path}}</dt><dd>{{size(disk.free)}} of {{size(disk.total)}} free <progress max="100" value="{{disk.used_percent}}" aria-label="Disk in use"></progress></dd>
   % end
@@ -37,7 +40,7 @@
 % if mine:
 <a href="{{visit.link('/process/%d' % each['process'])}}">{{each['name']}}</a>\\
 % end
-</td><td>{{each['owner']}}</td><td>{{each['application']}}</td><td>{{each['label'] if mine else ''}}</td><td>{{each['node']}}</td><td>{{took(state['now'] - each['started']) if each['started'] else ''}}</td></tr>
+</td><td>{{each['owner']}}</td><td>{{each['application']}}</td><td>{{each['label'] if mine else ''}}</td><td>{{each['node'] or each['why']}}</td><td>{{took(state['now'] - each['started']) if each['started'] else ''}}</td></tr>
 % end
 </tbody></table></div>
 % else:
