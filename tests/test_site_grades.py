@@ -181,6 +181,24 @@ def test_graders_that_differ_are_shown_with_all_that_they_said(world: World, ali
     assert world.grade_of(one) == ("A", "alice@web")
 
 
+def test_the_queue_is_a_table_too_and_what_is_ticked_is_graded_together(world: World, alice: Browser) -> None:
+    one, two, three = world.numbers
+
+    listed = alice.get("/grades/exposures?sort=-seeing")
+    sent = post(alice, "/grades/exposures?sort=-seeing", exposure=[str(one), str(two)], grade="B", comment="defocus")
+    after = alice.follow(sent)
+    whole = alice.get("/grades/exposures?state=all&unjudged=1")
+
+    assert listed.words.index(NAMES[1]) < listed.words.index(NAMES[0])
+    assert NAMES[2] not in listed.words
+    assert "There is no such exposure that QualityFITS has seen" in after.words
+    assert "900002p.fits 03AF12 r 1.31 1.06 1,432 24.37 1,210 B alice@web defocus" in whole.words
+    assert f"/exposure/{three}?" in whole.text
+    assert world.grade_of(one) == world.grade_of(two) == ("B", "alice@web")
+    wrong = post(alice, "/grades/exposures", exposure=[str(one), "x", "9" * 30], grade="A", comment="no such")
+    assert (wrong.status, world.grade_of(one)) == (422, ("B", "alice@web"))
+
+
 def test_a_grade_that_is_none_is_refused_in_words(world: World, alice: Browser) -> None:
     one = world.numbers[0]
 

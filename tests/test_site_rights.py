@@ -220,6 +220,14 @@ WALK: tuple[tuple[str, str, str, dict[str, str], str], ...] = (
     ("GET", "/exposure/<number>/figures.<form>", "/exposure/{exposure}/figures.xml", {}, "login 404 404 404 404 404"),
     ("GET", "/grades", "/grades", {}, "login ok ok ok ok ok"),
     ("GET", "/grades/next", "/grades/next", {}, "login ok ok ok ok ok"),
+    ("GET", "/grades/exposures", "/grades/exposures?state=all&sort=-seeing", {}, "login ok ok ok ok ok"),
+    (
+        "POST",
+        "/grades/exposures",
+        "/grades/exposures",
+        {"exposure": "{exposure}", "grade": "B"},
+        "login ok ok ok ok ok",
+    ),
     ("GET", "/grades/list.csv", "/grades/list.csv?history=1", {}, "login ok ok ok ok ok"),
     ("POST", "/grades/list", "/grades/list", {"text": "exposure,grade\n900001p,B"}, "login ok ok ok ok ok"),
     (

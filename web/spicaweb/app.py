@@ -100,6 +100,8 @@ SITE_MAP: tuple[tuple[str, str, str, str], ...] = (
     ("GET", "/exposure/<number>/figures.<form>", "exposure.figures", USER),
     ("GET", "/grades", "grades.page", USER),
     ("GET", "/grades/next", "grades.following", USER),
+    ("GET", "/grades/exposures", "grades.listing", USER),
+    ("POST", "/grades/exposures", "grades.many", USER),
     ("GET", "/grades/list.csv", "grades.export", USER),
     ("POST", "/grades/list", "grades.bring", USER),
     # A new process

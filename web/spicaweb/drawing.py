@@ -51,7 +51,7 @@ DONE = {
     "declined": "Declined. A mail says so.",
     "late": "Somebody else has answered this request already.",
     "saved": "Saved.",
-    "graded": "Your grade is kept.",
+    "graded": "What you said is kept.",
     "none-waits": "Nothing of these waits for a grade.",
     "made": "The group is made.",
     "removed": "No longer a member. Data and processes are kept.",

@@ -12,18 +12,27 @@ from typing import Any
 from bottle import request
 
 from spicad.archive import grade_lists, grades
-from spicad.archive.grades import ARCHIVE, Tally
+from spicad.archive.grades import ARCHIVE, Given, Tally
+from spicad.archive.quality import COMMENTS
+from spicad.archive.search import SORTS
 from spicad.rules import GRADES
+from spicad.tables import Exposure
 from spicad.words import BadInput, SpicaError
 from spicaweb import downloads
 from spicaweb.answers import Answer
 from spicaweb.drawing import draw
 from spicaweb.pies import pie
+from spicaweb.quality import words
 from spicaweb.queue import among_of, fields_of
 from spicaweb.visit import Visit
 
 MOST_LIST = 64 << 10  # bytes of a list that is brought
 MOST_SHOWN = 300  # runs and filters on the page
+PER_PAGE = 100
+LISTED = (  # what the table of exposures shows: column, words
+    ("name", "Exposure"), ("runid", "Run"), ("filter", "Filter"), ("seeing", "Seeing"), ("elongation", "Elongation"),
+    ("background", "Background"), ("limiting_magnitude", "Limiting magnitude"), ("stars", "Stars"),
+)  # fmt: skip
 
 
 def page(visit: Visit, problems: Sequence[str] = ()) -> Answer:
@@ -63,12 +72,52 @@ def _together(tallies: Sequence[Tally]) -> Tally:
     return whole
 
 
+def listing(visit: Visit, problems: Sequence[str] = ()) -> Answer:
+    """The queue as a table, ?sort=seeing or -seeing; those that are ticked are graded together."""
+    visit.require("see", ARCHIVE)
+    among, sort = among_of(visit), visit.query("sort", 30)
+    sort = sort if sort.removeprefix("-") in SORTS else "registered"
+    total = grades.how_many(among)
+    pages = max(1, -(-total // PER_PAGE))
+    this = min(max(_count(visit, "page") or 1, 1), pages)
+    column = SORTS[sort.removeprefix("-")]
+    order = (column.desc(), Exposure.id.desc()) if sort.startswith("-") else (column, Exposure.id)
+    query: Any = Exposure.select().where(*among.where()).order_by(*order).paginate(this, PER_PAGE)
+    rows = list(query)
+    said = grades.histories([row.id for row in rows])
+    return draw(
+        visit, "grades_list", "Exposures to grade", status=422 if problems else 200, problems=problems, rows=rows,
+        among=among, fields=fields_of(among), sort=sort, total=total, this=this, pages=pages, columns=LISTED,
+        words=words, said={row.id: _counting(row, said.get(row.id, [])) for row in rows}, grades=GRADES,
+        comments=COMMENTS, may_grade=visit.may("grade", ARCHIVE),
+    )  # fmt: skip
+
+
+def _counting(row: Exposure, history: Sequence[Given]) -> str:
+    """What was said with the grade that counts."""
+    return next((each.said for each in history if each.who == row.graded_by), "") if row.graded_by else ""
+
+
+def many(visit: Visit) -> Answer:
+    """One grade for all that are ticked."""
+    visit.require("grade", ARCHIVE)
+    ticked = [each for each in visit.chosen("exposure", PER_PAGE) if each.isascii() and each.isdecimal()]
+    query: Any = Exposure.select(Exposure.id).where(Exposure.id.in_([int(each) for each in ticked if len(each) < 19]))
+    known = [number for (number,) in query.tuples()]
+    comment = visit.form("comment", 100)
+    try:
+        grades.give(visit.user, known, visit.form("grade", 10), [comment] if comment else [], now=visit.now)
+    except BadInput as error:
+        return listing(visit, [str(problem) for problem in error.problems])
+    fields = fields_of(among_of(visit))
+    return visit.see_other("/grades/exposures", done="graded", sort=visit.query("sort", 30), **fields)
+
+
 def following(visit: Visit) -> Answer:
     """On to the next exposure of the queue after ?after=NUMBER, with ?back=1 to the one before it."""
     visit.require("see", ARCHIVE)
     among = among_of(visit)
-    words = visit.query("after", 18)
-    after = int(words) if words.isascii() and words.isdecimal() else 0
+    after = _count(visit, "after", 18) or 0
     number = grades.next_of(among, after, visit.query("back", 1) == "1")
     if not number and after:
         number = grades.next_of(among, 0 if visit.query("back", 1) != "1" else 1 << 62, visit.query("back", 1) == "1")
@@ -121,6 +170,6 @@ def _brought(visit: Visit) -> tuple[str, str]:
     return text, source
 
 
-def _count(visit: Visit, name: str) -> int | None:
-    words = visit.query(name, 9)
-    return int(words) if words.isascii() and words.isdecimal() else None
+def _count(visit: Visit, name: str, most: int = 9) -> int | None:
+    given = visit.query(name, most)
+    return int(given) if given.isascii() and given.isdecimal() else None

@@ -16,7 +16,7 @@
     }
     const key = event.key.toLowerCase();
     let done = false;
-    if (/^[a-d]$/.test(key) && form) done = !event.repeat && press(`form.grading button[value="${key.toUpperCase()}"]`);
+    if (/^[a-d]$/.test(key) && form) done = !event.repeat && press(`.buttons button[value="${key.toUpperCase()}"]`);
     else if (/^[1-9]$/.test(key) && form) done = press(`form.grading [data-number="${key}"]`);
     else if (key === "n" || key === "arrowright") done = press("a[rel=next]");
     else if (key === "p" || key === "arrowleft") done = press("a[rel=prev]");

@@ -27,24 +27,26 @@
 % end
 </section>
 <section class="judged" aria-label="Figures and grades">
+% if may_grade:
+<p class="buttons" role="group" aria-label="Grade">
+% for each in grades:
+<button form="grading" name="grade" value="{{each}}" class="grade-{{each.lower()}}{{' given' if own and own.grade == each else ''}}"{{!' aria-pressed="true"' if own and own.grade == each else ''}}>{{each}}</button>
+% end
+</p>
+% end
 % if shown:
-% include('quality_figures.tpl', shown=shown)
 % include('quality_reasons.tpl', report=shown.report)
+% include('quality_figures.tpl', shown=shown)
 % end
 % if may_grade:
-<form class="grading" method="post" action="{{visit.link(here + '/grade', queue='1' if is_queued else '', **fields)}}">
+<form class="grading" id="grading" method="post" action="{{visit.link(here + '/grade', queue='1' if is_queued else '', **fields)}}">
   % include('csrf.tpl')
   <fieldset class="comments"><legend>Comments</legend>
   % for number, comment in enumerate(comments, 1):
-  <label class="choice{{' likely' if comment in proposed else ''}}"><input type="checkbox" name="comment" value="{{comment}}"{{!' data-number="%d"' % number if number < 10 else ''}}{{!' checked' if own and comment in own.comments else ''}}> <span>{{comment}}{{!' <span class="soft">proposed</span>' if comment in proposed else ''}}</span></label>
+  <label class="choice{{' likely' if comment in proposed else ''}}"><input type="checkbox" name="comment" value="{{comment}}"{{!' data-number="%d"' % number if number < 10 else ''}}{{!' checked' if own and comment in own.comments else ''}}> <span>{{comment}}{{!' <span class="soft">proposed</span>' if comment in proposed else ''}}</span>{{!' <kbd class="keys">%d</kbd>' % number if number < 10 else ''}}</label>
   % end
   </fieldset>
   <p><label for="words">In your own words</label><input id="words" name="words" type="text" maxlength="2000" value="{{own.words if own else ''}}"></p>
-  <p class="buttons" role="group" aria-label="Grade">
-  % for each in grades:
-  <button name="grade" value="{{each}}" class="grade-{{each.lower()}}{{' given' if own and own.grade == each else ''}}"{{!' aria-pressed="true"' if own and own.grade == each else ''}}>{{each}}</button>
-  % end
-  </p>
   % if own and own.grade:
   <p><button class="quiet" name="grade" value="">Take my {{own.grade}} back</button></p>
   % end

@@ -4,7 +4,7 @@
 % end
 <div class="head"><h1>Grades</h1>
 % if waiting:
-<p><a class="button" href="{{visit.link('/grades/next', **fields)}}">Grade: {{'{:,}'.format(waiting)}} {{'wait' if among.state == 'ungraded' else 'exposures'}}</a></p>
+<p class="actions"><a class="button quiet" href="{{visit.link('/grades/exposures', **fields)}}">As a list</a> <a class="button" href="{{visit.link('/grades/next', **fields)}}">Grade: {{'{:,}'.format(waiting)}} {{'wait' if among.state == 'ungraded' else 'exposures'}}</a></p>
 % end
 </div>
 <form class="filter" method="get" action="{{visit.link('/grades')}}">
@@ -33,12 +33,12 @@
 <h2>By run and filter</h2>
 <div class="scroll" tabindex="0" role="region" aria-label="Grades by run and filter">
 <table class="dense counted"><thead>
-<tr><td colspan="3"></td><th colspan="{{len(grades)}}" scope="colgroup">By persons</th><th colspan="{{len(grades)}}" scope="colgroup">Proposed</th><td colspan="3"></td></tr>
+<tr><td colspan="3"></td><th colspan="{{len(grades)}}" scope="colgroup">By persons</th><th colspan="{{len(grades)}}" scope="colgroup">Proposed</th><td colspan="4"></td></tr>
 <tr><th><span class="hidden">Shares</span></th><th>Run</th><th>Filter</th>
 % for each in [*grades, *grades]:
 <th class="number">{{each}}</th>
 % end
-<th class="number">None</th><th class="number">All</th><th><span class="hidden">Grade</span></th></tr></thead><tbody>
+<th class="number">None</th><th class="number">All</th><th><span class="hidden">List</span></th><th><span class="hidden">Grade</span></th></tr></thead><tbody>
 % for each in tallies:
 % some = dict(fields, runid=each.runid, filter=each.filter)
 <tr><td>{{!pie(each, True)}}</td><td><a href="{{visit.link('/grades', **some)}}">{{each.runid or '(none)'}}</a></td><td>{{each.filter or '(none)'}}</td>
@@ -49,6 +49,7 @@
 <td class="number soft">{{each.proposed.get(grade, '')}}</td>
 % end
 <td class="number">{{each.without or ''}}</td><td class="number">{{each.total}}</td>
+<td><a href="{{visit.link('/grades/exposures', **dict(some, state='all', unjudged='1'))}}">List<span class="hidden"> {{each.runid}} {{each.filter}}</span></a></td>
 <td>\\
 % if each.total > sum(each.graded.values()):
 <a href="{{visit.link('/grades/next', **some)}}">Grade<span class="hidden"> {{each.runid}} {{each.filter}}</span></a>\\
