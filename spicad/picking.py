@@ -222,4 +222,4 @@ def with_judgement(exposure: Exposure, picked: Picked | None) -> Exposure:
     if picked is None:
         return exposure
     known = {name: getattr(picked, name) for name in MEASURED if getattr(picked, name) is not None}
-    return replace(exposure, **known, grade=picked.grade or exposure.grade)
+    return replace(exposure, **known, grade=picked.grade or exposure.grade, graded_by=picked.graded_by)

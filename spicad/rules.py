@@ -38,6 +38,7 @@ CONDITION_FIELDS = {
     "limiting_magnitude": "number",
     "stars": "number",
     "grade": "text",
+    "graded_by": "text",
     "size": "number",
 }
 MOST_CONDITION = 1000  # characters; also keeps the nesting within what Python can walk
@@ -92,7 +93,7 @@ TASK_KEYS = (
 WIDEN_KEYS = (
     Key("within_deg", "number", 1.0, "Farthest from any chosen exposure, degrees", minimum=0, maximum=180),
     Key("same", "list of texts", ["instrument", "filter"], "What must be the same as a chosen exposure's"),
-    Key("grade", "text", "", "Worst grade taken; ungraded exposures pass", choices=("", *GRADES)),
+    Key("grade", "text", "", "Worst grade taken; exposures without one pass", choices=("", *GRADES)),
 )
 
 

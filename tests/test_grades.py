@@ -303,7 +303,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     opened = tables.connect(f"sqlite:///{made / 'spool/spica.db'}")
     tables.upgrade()
     fill()
-    Exposure.update(grade="").execute()
+    Exposure.update(grade="", graded_by="").execute()
     opened.close()
     return made
 

@@ -33,6 +33,7 @@ COLUMNS: dict[str, Any] = {  # by the words of rules and job files
     "limiting_magnitude": Exposure.limiting_magnitude,
     "stars": Exposure.stars,
     "grade": Exposure.grade,
+    "graded_by": Exposure.graded_by,
     "size": Exposure.bytes,
 }
 NEVER, ALWAYS = peewee.SQL("(1 = 0)"), peewee.SQL("(1 = 1)")

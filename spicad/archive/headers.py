@@ -99,6 +99,7 @@ class Exposure:
     background: float | None = None  # ADU
     limiting_magnitude: float | None = None
     stars: float | None = None
+    graded_by: str = ""  # who gave the grade; empty: it is proposed
 
 
 def read_exposure(

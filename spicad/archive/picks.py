@@ -34,7 +34,7 @@ SELECT_KEYS = (
     Key("selection", "text or list of texts", [], "Only what is in one of these saved selections"),
     Key("after", "date and time", None, "Only what began then or later (UTC)"),
     Key("before", "date and time", None, "Only what began then or earlier; a date: until its end"),
-    Key("grade", "text", "", "The worst grade taken; what nobody has graded is not", choices=("", "A", "B", "C", "D")),
+    Key("grade", "text", "", "The worst grade taken; what has none is not", choices=("", "A", "B", "C", "D")),
     Key("where", "text", "", "A condition on columns of the archive, as in spica-rules(5)"),
 )
 
@@ -51,6 +51,7 @@ class Picked:
     background: float | None = None
     limiting_magnitude: float | None = None
     stars: float | None = None
+    graded_by: str = ""
 
     @property
     def has_changed(self) -> bool:

@@ -98,7 +98,7 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
     for name in ("exptime", "airmass", "seeing"):
         add(f"--{name}", metavar="FROM:TO", help="only between these; either may be left out")
     add("--grade", metavar="GRADE", choices=GRADES, help="only of this grade or better")
-    add("--ungraded", action="store_true", help="with --grade: also what nobody has graded")
+    add("--ungraded", action="store_true", help="with --grade: also what has none")
     add(
         "--where", metavar="CONDITION", default="", help="only where this holds, such as: seeing < 0.9 and grade <= 'B'"
     )
