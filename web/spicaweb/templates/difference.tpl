@@ -25,7 +25,7 @@
 % for title, lines in (('Rules', found.rules), ('Job file', found.job)):
 % if lines:
 <h2>{{title}}</h2>
-<pre class="changes">\\
+<pre class="changes" tabindex="0">\\
 % for line in lines:
 <span class="{{'plus' if line.startswith('+') else 'minus' if line.startswith('-') else 'soft'}}">{{line}}</span>
 % end

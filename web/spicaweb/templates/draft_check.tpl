@@ -82,5 +82,5 @@
 </details>
 % end
 % if text:
-<details><summary>The job file</summary><pre>{{text}}</pre></details>
+<details><summary>The job file</summary><pre tabindex="0">{{text}}</pre></details>
 % end

@@ -37,7 +37,7 @@
 % end
 % if progress['tail'] and progress['tail']['lines']:
 <p class="soft small">The last lines of {{progress['tail']['words']}}</p>
-<pre class="tail">{{'\n'.join(progress['tail']['lines'])}}</pre>
+<pre class="tail" tabindex="0">{{'\n'.join(progress['tail']['lines'])}}</pre>
 % end
 % standing = progress['standing']
 % if standing:

@@ -9,7 +9,7 @@
 % end
 % if outcome.get('last_words'):
 <h2>Its last words</h2>
-<pre>{{'\n'.join(outcome['last_words'])}}</pre>
+<pre tabindex="0">{{'\n'.join(outcome['last_words'])}}</pre>
 % end
 % if step['metrics']:
 <h2>Figures</h2>
