@@ -64,14 +64,15 @@ def capsule(
     figures: Sequence[tuple[str, float, str]] = (("SWarp: width of the stack", 928.0, "pixels"),),
     digest: str = "5" * 64,
 ) -> Path:
-    """The capsule of a completed run with a stack, a catalogue and a header as its products."""
+    """The capsule of a completed run with a stack, a catalogue, a header and a plot as its products."""
     folder = results / owner / f"{process:06d}-{name}" / f"run-{run}"
     for sub in ("products", "configuration/00-swarp", "steps/0001-swarp"):
         (folder / sub).mkdir(parents=True)
     image(folder / "products" / f"{name}.fits", [[float(x + 10 * y) for x in range(10)] for y in range(8)])
     catalogue(folder / "products/a.ldac", {"MAG_AUTO": [20.5, 18.25, 22.0], "FLAGS": [0.0, 1.0, 2.0]})
     (folder / "products/a.head").write_text("CRVAL1  = 210.8\nEND\n")
-    products = {f"{name}.fits": digest, "a.ldac": "6" * 64, "a.head": "7" * 64}
+    (folder / "products/a.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"/>')
+    products = {f"{name}.fits": digest, "a.ldac": "6" * 64, "a.head": "7" * 64, "a.svg": "8" * 64}
     manifest = {each: [(folder / "products" / each).stat().st_size, said] for each, said in products.items()}
     settings = settings or {"COMBINE_TYPE": ("MEDIAN", "system: default"), "PIXEL_SCALE": ("0.0", "the tool's default")}
     records = {

@@ -168,6 +168,7 @@ def test_results_have_their_products_figures_and_configurations(capsule: Capsule
 
     assert [(each.name, each.kind, each.number) for each in found] == [
         ("m101.fits", "image", 1), ("a.ldac", "catalogue", 2), ("a.head", "text", 3),
+        ("a.svg", "plot", 4),
     ]  # fmt: skip
     (swarp,) = results.configured(capsule)
     assert [(each.name, each.value, each.level) for each in swarp.chosen] == [
@@ -179,7 +180,7 @@ def test_results_have_their_products_figures_and_configurations(capsule: Capsule
 
 def test_a_product_is_known_by_its_number_only(capsule: Capsule):
     assert results.product(capsule, 2).name == "a.ldac"
-    for number in (0, 4, -1):
+    for number in (0, 5, -1):
         with pytest.raises(Gone):
             results.product(capsule, number)
 

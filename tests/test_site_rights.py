@@ -24,6 +24,7 @@ from spicaweb.app import SITE_MAP, page_named
 ACTORS = ("nobody", "alice", "bob", "carol", "gina", "dan")
 NEW_PASSWORD = {"password": "umbrella tango 44 quartz", "again": "umbrella tango 44 quartz"}
 RUN = "/process/<number>/run/<run>"
+PLOT = f"{RUN}/product/<product>/plot"
 PICTURE = "/exposure/<number>/picture/<which>"
 NEW_CONFIGURATION = {"kind": "configuration", "application": "swarp", "name": "fresh", "text": SWARP}
 LONG = "to reduce the fields of my thesis"
@@ -168,6 +169,14 @@ WALK: tuple[tuple[str, str, str, dict[str, str], str], ...] = (
         "login 404 404 404 404 404",
     ),
     ("GET", f"{RUN}/product/<product>/file", "/process/{process}/run/1/product/3/file", {}, "login ok 404 404 ok ok"),
+    ("GET", f"{RUN}/product/<product>/plot", "/process/{process}/run/1/product/4/plot", {}, "login ok 404 404 ok ok"),
+    (
+        "GET",
+        f"{RUN}/product/<product>/plot",
+        "/process/{process}/run/1/product/1/plot",
+        {},
+        "login 404 404 404 404 404",
+    ),
     (
         "GET",
         f"{RUN}/product/<product>/<size>.png",

@@ -80,6 +80,7 @@ SITE_MAP: tuple[tuple[str, str, str, str], ...] = (
     ("GET", "/process/<number>/run/<run>/step/<step>/log", "files.log", USER),
     ("GET", "/process/<number>/run/<run>/product/<product>", "files.product", USER),
     ("GET", "/process/<number>/run/<run>/product/<product>/file", "files.product_file", USER),
+    ("GET", "/process/<number>/run/<run>/product/<product>/plot", "files.plot", USER),
     ("GET", "/process/<number>/run/<run>/product/<product>/<size>.png", "files.preview", USER),
     ("GET", "/process/<number>/run/<run>/configuration/<task>", "files.configuration", USER),
     ("GET", "/process/<number>/run/<run>/recipe/<which>", "files.recipe", USER),

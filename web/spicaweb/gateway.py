@@ -16,6 +16,7 @@ from spicaweb import warm
 
 # Programs that honour them would go where a request's header says (httpoxy, CVE-2016-5385).
 NOT_OURS = ("HTTP_PROXY", "REMOTE_USER", "HTTP_REMOTE_USER")
+USUAL_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def answer_cgi(root: str) -> None:
@@ -24,6 +25,7 @@ def answer_cgi(root: str) -> None:
     for name in NOT_OURS:
         os.environ.pop(name, None)
     os.environ.setdefault("PATH_INFO", "/")
+    os.environ.setdefault("PATH", USUAL_PATH)  # lighttpd gives none, and the check of a process looks for its tools
     try:
         from spicaweb.app import make_app
 

@@ -14,10 +14,6 @@ from spicad.archive.quality import BY_NAME, FIGURES, MAX_BYTES, PICTURES, TABLES
 from spicad.words import SpicaError
 from spicaweb.capsules import Capsule
 
-KINDS = {".png": "image/png", ".svg": "image/svg+xml"}
-MOST_PICTURE = 16 << 20
-# A picture is drawn by a program of ours; whatever stood in it, nothing of it could run or fetch.
-SEALED = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
 FIRST = ("seeing", "fwhm", "elongation", "background", "noise", "limiting_magnitude", "stars", "galaxies", "ccds",
          "exposures", "exposures_dropped", "coverage_fraction")  # fmt: skip
 OF_CCD = ("seeing", "fwhm", "elongation", "background", "noise", "stars", "galaxies", "limiting_magnitude",

@@ -31,9 +31,9 @@ KINDS = (  # ending of the name: kind, words; the first that fits
     (".txt", "text", "text"),
     (".xml", "file", "report of the tool"),
     (".pdf", "file", "plot"),
-    (".svg", "file", "plot"),
+    (".svg", "plot", "plot"),
+    (".png", "plot", "picture"),
     (".tif", "file", "picture"),
-    (".png", "file", "picture"),
 )
 MOST_TEXT = 512 << 10
 MOST_CONFIGURED = 200  # keywords of one task
@@ -47,7 +47,7 @@ class Product:
     name: str
     bytes: int
     digest: str
-    kind: str  # image, catalogue, text or file
+    kind: str  # image, plot, catalogue, text or file
     words: str
 
 

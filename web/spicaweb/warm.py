@@ -77,8 +77,8 @@ def leave_behind(root: str) -> None:
     """Starts the far end, which goes on after this request; one that is there already makes it end at once."""
     command = [sys.executable, "-m", "spicaweb.lingering", root]
     path = os.pathsep.join(each for each in sys.path if each)
-    environment = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": path}
-    kept = ("SPICA_CONF", "PYTHONPYCACHEPREFIX", "LANG", "LC_ALL")
+    environment = {"PYTHONPATH": path}
+    kept = ("PATH", "SPICA_CONF", "PYTHONPYCACHEPREFIX", "LANG", "LC_ALL")
     environment |= {name: os.environ[name] for name in kept if name in os.environ}
     null = os.open(os.devnull, os.O_RDWR)
     actions = [(os.POSIX_SPAWN_DUP2, null, each) for each in (0, 1, 2)]

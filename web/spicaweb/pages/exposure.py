@@ -6,7 +6,6 @@ Figures come from the tables and outlive the files; pictures and files come from
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from typing import Any
 
@@ -18,11 +17,11 @@ from spicad.archive.quality import COMMENTS, FIGURES
 from spicad.rules import GRADES
 from spicad.tables import Exposure
 from spicad.words import BadInput
-from spicaweb import downloads
+from spicaweb import downloads, pictures
 from spicaweb.answers import Answer, NotThere
 from spicaweb.capsules import Capsule, Gone, capsule_at
 from spicaweb.drawing import draw
-from spicaweb.quality import KINDS, MOST_PICTURE, SEALED, Shown, of_products
+from spicaweb.quality import Shown, of_products
 from spicaweb.queue import among_of, fields_of
 from spicaweb.visit import Visit
 
@@ -86,21 +85,7 @@ def grade(visit: Visit, number: str) -> Answer:
 
 def picture(visit: Visit, number: str, which: str) -> Answer:
     _, capsule, shown = _judged(visit, number)
-    return picture_of(capsule, shown.pictures.get(which))
-
-
-def picture_of(capsule: Capsule | None, name: str | None) -> Answer:
-    """A picture of products/, shown in the page. Raises NotThere."""
-    if capsule is None or name is None:
-        raise NotThere
-    try:
-        handle = capsule.open("products", name)
-    except Gone:
-        raise NotThere from None
-    with open(handle, "rb") as file:
-        if os.fstat(handle).st_size > MOST_PICTURE:
-            raise NotThere
-        return Answer(file.read(), kind=KINDS[os.path.splitext(name)[1]], headers=SEALED)
+    return pictures.picture(capsule, shown.pictures.get(which))
 
 
 def file(visit: Visit, number: str, which: str) -> Answer:

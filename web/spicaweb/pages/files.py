@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from spicad.tables import Process
-from spicaweb import catalogues, downloads, plots, previews, results
+from spicaweb import catalogues, downloads, pictures, plots, previews, results
 from spicaweb.answers import Answer, NotThere
 from spicaweb.capsules import Capsule, Gone
 from spicaweb.downloads import Sent
@@ -92,6 +92,11 @@ def preview(visit: Visit, number: str, run: str, product: str, size: str) -> Ans
             return Answer(previews.preview(handle, SIDES[size]), kind="image/png")
     except Gone:
         raise NotThere from None
+
+
+def plot(visit: Visit, number: str, run: str, product: str) -> Answer:
+    _, capsule, chosen = _product(visit, number, run, product)
+    return pictures.picture(capsule, chosen.name)
 
 
 # ---------------------------------------------------------------------- downloads

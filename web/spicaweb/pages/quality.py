@@ -11,11 +11,10 @@ from itertools import islice
 
 from spicad.archive.quality import TABLES, Report
 from spicad.tables import Process
-from spicaweb import results
+from spicaweb import pictures, results
 from spicaweb.answers import Answer, NotThere
 from spicaweb.capsules import Capsule
 from spicaweb.drawing import draw
-from spicaweb.pages.exposure import picture_of
 from spicaweb.pages.process import as_number, found_run
 from spicaweb.quality import Shown, of_products, report_of
 from spicaweb.visit import Visit
@@ -37,7 +36,7 @@ def page(visit: Visit, number: str, run: str, product: str) -> Answer:
 
 def picture(visit: Visit, number: str, run: str, product: str, which: str) -> Answer:
     _, capsule, _, shown = _shown(visit, number, run, product)
-    return picture_of(capsule, shown.pictures.get(which))
+    return pictures.picture(capsule, shown.pictures.get(which))
 
 
 def _shown(visit: Visit, number: str, run: str, product: str) -> tuple[Process, Capsule, Report, Shown]:

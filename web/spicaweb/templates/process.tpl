@@ -107,6 +107,16 @@
   % end
 </ul>
 % end
+% drawn = [each for each in products if each.kind == 'plot' and '.quality-' not in each.name][:12]
+% if drawn:
+<h2>Plots</h2>
+<ul class="previews plots">
+  % for each in drawn:
+  <li><a href="{{visit.link('%s/product/%d/plot' % (run_path, each.number))}}"><img src="{{visit.link('%s/product/%d/plot' % (run_path, each.number))}}" alt="{{each.name}}" loading="lazy"></a>
+  <span>{{each.name}}</span></li>
+  % end
+</ul>
+% end
 % if products:
 <div class="head">
   <h2>Products</h2>

@@ -9,6 +9,8 @@
 % elif product.kind == 'image':
 <p class="soft small">Sampled, first row at the bottom, arcsinh of the values between two percentiles: a look, not a measurement.</p>
 <p><img class="picture" src="{{visit.link('%s/product/%d/large.png' % (run_path, product.number))}}" alt="Preview of {{product.name}}"></p>
+% elif product.kind == 'plot':
+<p><img class="picture" src="{{visit.link('%s/product/%d/plot' % (run_path, product.number))}}" alt="{{product.name}}"></p>
 % elif product.kind == 'text':
 <pre class="log" tabindex="0">{{text}}</pre>
 % end
