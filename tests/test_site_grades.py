@@ -217,7 +217,7 @@ def test_a_stack_is_shown_with_its_exposures_on_the_page_of_its_run(world: World
     furnish(world.site)
     process = with_processes(world.site)["process"]
     alice = world.site.logged_in("alice")
-    here = f"/process/{process}/run/1/quality/7"
+    here = f"/process/{process}/run/1/quality/8"
 
     listed = alice.get(f"/process/{process}")
     page = alice.get(here)

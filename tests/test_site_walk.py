@@ -171,7 +171,7 @@ class Walker:
             if each["impact"] in ("serious", "critical")
             for node in each["nodes"]
         ]
-        self.seen[name] = self.context.request.get(self.page.url).text()
+        self.seen[name] = self.page.evaluate("fetch(location.href).then(answer => answer.text())")
 
     def log_in(self, name: str) -> None:
         self.go("/login")

@@ -25,7 +25,7 @@
 
 <h2>Groups</h2>
 % if memberships:
-<div class="scroll"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Groups"><table>
   <thead><tr><th scope="col">Group</th><th scope="col">You are</th><th scope="col">Since</th><th scope="col">New processes</th></tr></thead>
   <tbody>
   % for each in memberships:
@@ -92,7 +92,7 @@
 
 <h2>Sessions</h2>
 <p>Where you are logged in. A session ends after eight hours without use, and after seven days.</p>
-<div class="scroll"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Sessions"><table>
   <thead><tr><th scope="col">Last seen</th><th scope="col">Began</th><th scope="col">From</th><th scope="col">Browser</th><th scope="col"><span class="unseen">End it</span></th></tr></thead>
   <tbody>
   % for each in sessions:

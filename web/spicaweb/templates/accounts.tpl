@@ -16,7 +16,7 @@
   </select></p>
   <p><button class="quiet">Show</button></p>
 </form>
-<div class="scroll"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Accounts"><table>
   <thead><tr><th scope="col">User</th><th scope="col">Name</th><th scope="col">Institute</th><th scope="col">Mail address</th><th scope="col">Group</th><th scope="col">State</th></tr></thead>
   <tbody>
   % for each in accounts:

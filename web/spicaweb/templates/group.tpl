@@ -16,7 +16,7 @@
 % if shows_members:
 <h2>Members</h2>
 % if members:
-<div class="scroll"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Members"><table>
   <thead><tr><th scope="col">User</th><th scope="col">Name</th><th scope="col">Institute</th><th scope="col">Since</th><th scope="col"><span class="unseen">Change</span></th></tr></thead>
   <tbody>
   % for account, membership in members:

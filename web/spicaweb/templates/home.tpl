@@ -11,7 +11,7 @@
 % end
 <h2>Your latest processes</h2>
 % if latest:
-<div class="scroll"><table>
+<div class="scroll" tabindex="0" role="region" aria-label="Your latest processes"><table>
   <thead><tr><th scope="col" class="number">Number</th><th scope="col">Name</th><th scope="col">Phase</th><th scope="col">Submitted</th><th scope="col">Ended</th></tr></thead>
   <tbody>
   % for row in latest:
