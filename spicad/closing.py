@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from spicad import outbox, report, retention
+from spicad import archiving, outbox, report, retention
 from spicad.capsule import Capsule, folder_of, outcome_record
 from spicad.config import Settings
 from spicad.desk import Desk, Vetted
@@ -38,7 +38,9 @@ def address_of(mail: str, owner: Person, settings: Settings) -> str:
 def close(settings: Settings, spool: Spool, run: Run, capsule: Capsule, phase: Phase, node: str, now: float) -> str:
     """Closes the capsule and puts the mail in the outbox; returns the reason of the phase. May be done twice."""
     why = _why(run, phase)
+    said = archiving.hand_in(settings, run, capsule.folder) if phase is Phase.COMPLETED else []
     made = _report(run, capsule, phase, why, node, now)
+    made = replace(made, warnings=(*made.warnings, *said))
     if (end := expiry(settings, run, phase, now)) and made.products:
         made = replace(made, expiry=moment(end))
     text = report.text(made, settings.web.address)

@@ -269,11 +269,13 @@ class Desk:
 
     def _widened(self, job: Job, rules: Rules, picks: Picks, chosen: list[Exposure]) -> tuple[Picks, list[str]]:
         """With the neighbours that tasks are widened with, and what is to be said of it."""
-        if job.picks is not None or not chosen or not any(task.widen for task in rules.tasks):
+        masters = {name: _masters_of(application) for name, application in self.applications.items()}
+        is_wide = any(task.widen or masters.get(task.application) for task in rules.tasks)
+        if job.picks is not None or not chosen or not is_wide:
             return picks, []
         try:
             with picking.open_archive(self.settings):
-                near = picking.neighbours(rules, chosen, self.settings.daemon.node)
+                near = picking.neighbours(rules, chosen, self.settings.daemon.node, masters)
         except SpicaError as error:
             return picks, [f"tasks are widened with nothing of the archive: {error}"]
         return replace(picks, calibration=(*picks.calibration, *near)), []
@@ -429,6 +431,11 @@ def _recipe(job: Job, owner: Person) -> tuple[Any, ...]:
     """What decides which rules and configurations are read."""
     own = tuple((task.application, task.configuration) for task in job.own_rules.tasks) if job.own_rules else ()
     return job.rules, own, tuple(sorted(job.configuration.items())), owner.user, owner.group
+
+
+def _masters_of(application: Application) -> tuple[str, ...]:
+    """The kinds of exposures that calibrate what it works on."""
+    return tuple(each.product for each in application.inputs.values() if each.kind == "calibration")
 
 
 def _what_users_brought(job: Job, is_sandboxed: bool) -> list[Problem]:

@@ -17,6 +17,7 @@ import peewee
 from spicad import rows, tables
 from spicad.archive import cells, coordinates, search, selections
 from spicad.archive.headers import Exposure
+from spicad.archive.instruments import RAW_CALIBRATIONS
 from spicad.archive.overlaps import Cone
 from spicad.archive.picks import Picked, Picks
 from spicad.archive.search import Found, OfObject, Place, Range, Wanted
@@ -166,14 +167,37 @@ def _each_once(picked: Iterable[Picked]) -> tuple[Picked, ...]:
     return tuple({each.path: each for each in picked}.values())
 
 
-def neighbours(rules: Rules, chosen: Sequence[Exposure], node: str) -> tuple[Picked, ...]:
-    """What the tasks of these rules may be widened with, and some more: plan() measures. The archive is open."""
+def neighbours(
+    rules: Rules, chosen: Sequence[Exposure], node: str, masters: Mapping[str, Sequence[str]]
+) -> tuple[Picked, ...]:
+    """What the tasks of these rules may be widened and calibrated with, and some more: plan() measures.
+
+    The archive is open.
+    """
     found: list[Picked] = []
-    for widen in {task.widen for task in rules.tasks if task.widen is not None}:
-        for cone in _cones(chosen, widen.within_deg):
-            found += _rows(_alike(widen, chosen, cone), node)
+    for task in rules.tasks:
+        if task.widen is not None and set(task.kinds) & set(RAW_CALIBRATIONS):
+            found += _rows(_calibrations(task.kinds, task.widen.same, task.widen.within_days, chosen), node)
+        elif task.widen is not None:
+            for cone in _cones(chosen, task.widen.within_deg):
+                found += _rows(replace(_alike(task.widen, chosen, cone), kinds=task.kinds or ("science",)), node)
+        if kinds := masters.get(task.application):
+            how = task.calibrate
+            found += _rows(_calibrations(kinds, how.same, how.within_days, chosen), node)
     paths = {str(exposure.path) for exposure in chosen}
     return tuple(each for each in _each_once(found) if each.path not in paths)
+
+
+def _calibrations(kinds: Iterable[str], same: Iterable[str], within_days: float, chosen: Sequence[Exposure]) -> Wanted:
+    """Whatever may calibrate one of these exposures, wherever on the sky."""
+    moments = [each.mjd for each in chosen if each.mjd is not None]
+    is_timed = bool(within_days) and len(moments) == len(chosen)
+    return Wanted(
+        kinds=tuple(kinds),
+        instruments=tuple(sorted({each.instrument for each in chosen})),
+        runids=tuple(sorted({each.runid for each in chosen})) if "run" in same else (),
+        mjd=Range(min(moments) - within_days, max(moments) + within_days) if is_timed else Range(),
+    )
 
 
 def _cones(chosen: Sequence[Exposure], within: float) -> list[Cone]:

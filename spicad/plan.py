@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 
 from spicad.applications.descriptor import Application, Input
 from spicad.archive.headers import Exposure, needs_preparing, separation_deg
+from spicad.archive.instruments import MASTERS, RAW_CALIBRATIONS
+from spicad.calibrations import Candidate, best, days_apart, fits, is_calibration, is_given, looked_for
 from spicad.rules import GATHER_FIELDS, GRADES, Rules, Task, Widen, condition
 from spicad.schema import shown
 from spicad.words import BadInput, Problem, nearest
@@ -110,6 +112,7 @@ class _Draft:
     steps: list[PlannedStep] = field(default_factory=list)
     makers: dict[tuple[int, str], int] = field(default_factory=dict)  # (task, stem) -> step
     prepared: dict[str, int] = field(default_factory=dict)  # path -> step
+    candidates: list[Candidate] = field(default_factory=list)  # masters that are there, then those that steps make
     dropped: list[Dropped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     forecast: float = 0
@@ -125,6 +128,7 @@ def plan(ingredients: Ingredients, applications: Mapping[str, Application]) -> P
         exposures,
         labels=_unique_labels(exposures),
         chosen=list(exposures)[: len(ingredients.chosen)],
+        candidates=[Candidate(each.kind, each) for each in everything if is_given(each)],
         dropped=list(ingredients.dropped),
     )
     tasks = ingredients.rules.tasks
@@ -135,6 +139,7 @@ def plan(ingredients: Ingredients, applications: Mapping[str, Application]) -> P
         left = [group for group in supplied if _is_enough(draft, task, group)]
         for words, stems in left:
             _add_step(draft, number, task, words, stems, is_only=len(left) == 1)
+    _note_unused(draft)
     if not any(step.task >= 0 for step in draft.steps):
         raise BadInput(Problem(ingredients.source, "no step is left to run.", _first_reasons(draft.dropped)))
     used = {stem for step in draft.steps for stem in step.stems}
@@ -149,6 +154,16 @@ def plan(ingredients: Ingredients, applications: Mapping[str, Application]) -> P
     )
 
 
+def _note_unused(draft: _Draft) -> None:
+    """Calibrations that were chosen and that no task works on."""
+    used = {stem for step in draft.steps for stem in step.stems}
+    said = {each.exposure for each in draft.dropped}
+    for stem in draft.chosen:
+        exposure, label = draft.exposures[stem], draft.labels[stem]
+        if is_calibration(exposure) and not is_given(exposure) and stem not in used and label not in said:
+            draft.dropped.append(Dropped(label, f"it is a {exposure.kind}, which no task here works on"))
+
+
 def _with_stops(steps: Sequence[PlannedStep]) -> tuple[PlannedStep, ...]:
     """Preparing an exposure ends the run where the task that wants it would."""
     wanted = {number for step in steps if step.stops_run for number in step.needs}
@@ -159,13 +174,32 @@ def _supplied(draft: _Draft, number: int, task: Task, stems: list[str]) -> list[
     """Those of `stems` for which the earlier tasks make what this one reads: a stack never holds unsolved exposures."""
     tasks = draft.ingredients.rules.tasks
     for wanted in draft.applications[task.application].inputs.values():
-        maker = _maker_of(number, wanted, tasks, draft.applications) if wanted.kind == "product" else None
+        if wanted.kind == "calibration":
+            stems = _calibrated(draft, task, wanted, stems)
+        is_from_earlier = wanted.kind == "product" or (wanted.kind == "exposure" and wanted.product)
+        maker = _maker_of(number, wanted, tasks, draft.applications) if is_from_earlier else None
         if maker is not None:
             why = f"the task {tasks[maker].application} makes no {wanted.product} for it"
             missing = [stem for stem in stems if (maker, stem) not in draft.makers]
             draft.dropped += [Dropped(draft.labels[stem], why, task.application) for stem in missing]
             stems = [stem for stem in stems if (maker, stem) in draft.makers]
     return stems
+
+
+def _calibrated(draft: _Draft, task: Task, wanted: Input, stems: list[str]) -> list[str]:
+    """Those that have this calibration, or can do without; a group is judged by its first exposure."""
+    if wanted.name not in task.calibrate.needs:
+        return stems
+    left = []
+    for stem in stems if task.is_each else stems[:1]:
+        exposure = draft.exposures[stem]
+        if exposure.is_processed or best(wanted.product, exposure, task.calibrate, draft.candidates):
+            left.append(stem)
+            continue
+        why = looked_for(wanted.product, exposure, task.calibrate, draft.candidates)
+        lacking = [stem] if task.is_each else stems
+        draft.dropped += [Dropped(draft.labels[each], why, task.application) for each in lacking]
+    return left if task.is_each else (stems if left else [])
 
 
 def _first_reasons(dropped: Sequence[Dropped]) -> str:
@@ -184,6 +218,8 @@ def _require_known(tasks: Sequence[Task], applications: Mapping[str, Application
     ]
     for number, task in enumerate(tasks):
         for wanted in _products_of(applications.get(task.application)):
+            if wanted.kind == "exposure":
+                continue
             if _maker_of(number, wanted, tasks, applications) is None and not wanted.optional:
                 makers = sorted(name for name, each in applications.items() if wanted.product in each.outputs)
                 what = f"the task {task.application} needs a {wanted.product}, which no earlier task makes."
@@ -196,7 +232,9 @@ def _require_known(tasks: Sequence[Task], applications: Mapping[str, Application
 
 
 def _products_of(application: Application | None) -> list[Input]:
-    return [each for each in application.inputs.values() if each.product] if application else []
+    """What it may read of earlier tasks, master frames apart."""
+    inputs = application.inputs.values() if application else ()
+    return [each for each in inputs if each.product and each.kind != "calibration"]
 
 
 def _maker_of(number: int, wanted: Input, tasks: Sequence[Task], applications: Mapping[str, Application]) -> int | None:
@@ -204,7 +242,7 @@ def _maker_of(number: int, wanted: Input, tasks: Sequence[Task], applications: M
     for earlier in reversed(range(number)):
         application = applications.get(tasks[earlier].application)
         made = application.outputs.get(wanted.product) if application else None
-        if made and (made.is_per_exposure or wanted.kind == "product"):
+        if made and (made.is_per_exposure or wanted.kind in ("product", "calibration")):
             return earlier
     return None
 
@@ -217,22 +255,26 @@ def _groups_of_all_tasks(draft: _Draft) -> list[list[Group]]:
     tasks = draft.ingredients.rules.tasks
     groups: list[list[Group]] = [[] for _ in tasks]
     wanted: list[set[str]] = [set() for _ in tasks]
+    wishes: list[_Wish] = []
     for number in reversed(range(len(tasks))):
         task = tasks[number]
         chosen, left_out = _selected(draft, task)
-        extra = _widened(draft, chosen, task.widen)
+        extra = _widened(draft, task, chosen)
         if task.is_each:
             stems = sorted({*chosen, *extra, *wanted[number]})
             groups[number] = [(draft.labels[stem], [stem]) for stem in stems]
         else:
             groups[number] = [
-                group for group in _gathered(draft, task, chosen, extra) if _is_enough(draft, task, group)
+                group
+                for group in _gathered(draft, task, chosen, extra)
+                if _is_wished(draft, task, group, wishes) and _is_enough(draft, task, group)
             ]
         working = {stem for _, stems in groups[number] for stem in stems}
         why = f"select = {shown(task.select)} does not hold"
         draft.dropped += [
             Dropped(draft.labels[stem], why, task.application) for stem in left_out if stem not in working
         ]
+        wishes += _lacking(draft, task, working)
         for input_ in _products_of(draft.applications[task.application]):
             maker = _maker_of(number, input_, tasks, draft.applications)
             if maker is not None:
@@ -240,31 +282,90 @@ def _groups_of_all_tasks(draft: _Draft) -> list[list[Group]]:
     return groups
 
 
+@dataclass(frozen=True)
+class _Wish:
+    """A calibration that an exposure takes, and that is not there yet: frames of the archive may be made into it."""
+
+    product: str
+    exposure: Exposure
+    task: Task
+
+
+def _lacking(draft: _Draft, task: Task, working: Iterable[str]) -> list[_Wish]:
+    return [
+        _Wish(wanted.product, draft.exposures[stem], task)
+        for wanted in draft.applications[task.application].inputs.values()
+        if wanted.kind == "calibration"
+        for stem in sorted(working)
+        if not draft.exposures[stem].is_processed
+        and best(wanted.product, draft.exposures[stem], task.calibrate, draft.candidates) is None
+    ]
+
+
+def _is_wished(draft: _Draft, task: Task, group: Group, wishes: Sequence[_Wish]) -> bool:
+    """Frames that nobody chose are only made into a master for whom there is none yet."""
+    _, stems = group
+    if not _works_on_calibrations(task) or any(stem in draft.chosen for stem in stems):
+        return True
+    made = draft.applications[task.application].outputs
+    first = draft.exposures[stems[0]]
+    return any(wish.product in made and fits(first, wish.exposure, wish.task.calibrate) for wish in wishes)
+
+
+def _works_on_calibrations(task: Task) -> bool:
+    return bool(task.kinds) and set(task.kinds) <= set(RAW_CALIBRATIONS)
+
+
+def _is_of_kind(task: Task, exposure: Exposure) -> bool:
+    return exposure.kind in task.kinds if task.kinds else not is_calibration(exposure)
+
+
 def _selected(draft: _Draft, task: Task) -> tuple[list[str], list[str]]:
-    """The chosen exposures that fulfil the task's condition, and the others."""
+    """The chosen exposures of the task's kind that fulfil its condition, and those of its kind that do not."""
+    of_kind = [stem for stem in draft.chosen if _is_of_kind(task, draft.exposures[stem])]
     if not task.select:
-        return draft.chosen, []
+        return of_kind, []
     holds = condition(task.select)
-    fits = {stem: holds(draft.exposures[stem]) for stem in draft.chosen}
+    fits = {stem: holds(draft.exposures[stem]) for stem in of_kind}
     return [stem for stem in fits if fits[stem]], [stem for stem in fits if not fits[stem]]
 
 
-def _widened(draft: _Draft, chosen: Sequence[str], widen: Widen | None) -> list[str]:
+def _widened(draft: _Draft, task: Task, chosen: Sequence[str]) -> list[str]:
+    """Of the pool: what lies round the task's exposures; for calibrations, what is like any chosen exposure."""
+    widen = task.widen
     if widen is None:
         return []
     same = _key_of(widen.same)
+    pool = [
+        (stem, each) for stem, each in list(draft.exposures.items())[len(draft.chosen) :] if _is_of_kind(task, each)
+    ]
+    if _works_on_calibrations(task):
+        return [stem for stem, each in pool if _is_like(each, widen, map(draft.exposures.__getitem__, draft.chosen))]
     alike: dict[tuple[str, ...], list[Exposure]] = {}
     for stem in chosen:
         alike.setdefault(same(draft.exposures[stem]), []).append(draft.exposures[stem])
     skies = {key: _Sky(exposures, widen.within_deg) for key, exposures in alike.items()}
-    pool = list(draft.exposures.items())[len(draft.chosen) :]
     return [stem for stem, each in pool if same(each) in skies and _may_widen(each, skies[same(each)], widen)]
 
 
 def _may_widen(candidate: Exposure, sky: _Sky, widen: Widen) -> bool:
     if widen.grade and candidate.grade and GRADES.index(candidate.grade) > GRADES.index(widen.grade):
         return False
-    return any(_apart_deg(candidate, other) <= widen.within_deg for other in sky.around(candidate))
+    return any(
+        _apart_deg(candidate, other) <= widen.within_deg
+        and (not widen.within_days or days_apart(candidate, other) <= widen.within_days)
+        for other in sky.around(candidate)
+    )
+
+
+def _is_like(candidate: Exposure, widen: Widen, chosen: Iterable[Exposure]) -> bool:
+    """A bias or dark has no filter of its own."""
+    words = [word for word in widen.same if word != "filter" or candidate.kind == "flat"]
+    key = _key_of(words)
+    return any(
+        key(candidate) == key(each) and (not widen.within_days or days_apart(candidate, each) <= widen.within_days)
+        for each in chosen
+    )
 
 
 class _Sky:
@@ -310,8 +411,8 @@ def _gathered(draft: _Draft, task: Task, chosen: Sequence[str], extra: Sequence[
     for stem in chosen:
         groups.setdefault(key(draft.exposures[stem]), []).append(stem)
     for stem in extra:
-        if key(draft.exposures[stem]) in groups:
-            groups[key(draft.exposures[stem])].append(stem)
+        if key(draft.exposures[stem]) in groups or _works_on_calibrations(task):
+            groups.setdefault(key(draft.exposures[stem]), []).append(stem)
     return [("_".join(word for word in words if word), stems) for words, stems in sorted(groups.items())]
 
 
@@ -354,6 +455,8 @@ def _add_step(draft: _Draft, number: int, task: Task, words: str, stems: list[st
         stops_run=task.on_bad_exposure == "stop",
     )
     draft.steps.append(step)
+    made = [name for name in application.outputs if name in MASTERS]
+    draft.candidates += [Candidate(name, draft.exposures[stems[0]], step.number) for name in made]
     draft.forecast += _forecast(draft, application, stems)
     for stem in stems:
         draft.makers[(number, stem)] = step.number
@@ -361,7 +464,11 @@ def _add_step(draft: _Draft, number: int, task: Task, words: str, stems: list[st
 
 def _sources(draft: _Draft, number: int, task: Task, wanted: Input, stems: list[str]) -> list[PlannedFile]:
     ingredients = draft.ingredients
+    if wanted.kind == "calibration":
+        return _calibration(draft, task, wanted, draft.exposures[stems[0]])
     if wanted.kind == "exposure":
+        if made := _made(draft, number, wanted, stems) if wanted.product else []:
+            return made
         return [
             PlannedFile(stem, _readable(draft, stem, draft.exposures[stem], wanted, OF_EXPOSURES)) for stem in stems
         ]
@@ -384,6 +491,17 @@ def _sources(draft: _Draft, number: int, task: Task, wanted: Input, stems: list[
         what = f"the task {task.application} needs a reference catalogue."
         raise BadInput(Problem(ingredients.source, what, 'Add: reference = "/path/to/catalogue.cat" (FITS LDAC).'))
     return []
+
+
+def _calibration(draft: _Draft, task: Task, wanted: Input, exposure: Exposure) -> list[PlannedFile]:
+    if exposure.is_processed and wanted.product != "mask":
+        return []
+    found = best(wanted.product, exposure, task.calibrate, draft.candidates)
+    if found is None:
+        return []
+    if found.step:
+        return [PlannedFile("", Source(step=found.step, output=wanted.product))]
+    return [PlannedFile("", _readable(draft, "", found.like, wanted, OF_MAPS))]
 
 
 def _made(draft: _Draft, number: int, wanted: Input, stems: list[str]) -> list[PlannedFile]:
@@ -445,7 +563,7 @@ def _forecast(draft: _Draft, application: Application, stems: Sequence[str]) -> 
 
 def _note_overlaps(draft: _Draft, task: Task, stems: Sequence[str]) -> None:
     """Names the exposures that touch no other one of their group: what ties them to it is the reference alone."""
-    if len(stems) < 2:
+    if len(stems) < 2 or _works_on_calibrations(task):
         return
     exposures = [draft.exposures[stem] for stem in stems]
     sky = _Sky(exposures, 2 * max(exposure.radius_deg or 0 for exposure in exposures))

@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from spicad.archive.instruments import MASTERS, TYPES
 from spicad.schema import REQUIRED, Document, Key, checked, read_toml, shown
 from spicad.words import BadInput, Problem, nearest
 
@@ -21,6 +22,7 @@ GATHER_FIELDS = {
     "object": "object",
     "run": "runid",
     "instrument": "instrument",
+    "night": "night",
 }
 CONDITION_FIELDS = {
     "instrument": "text",
@@ -45,6 +47,7 @@ MOST_CONDITION = 1000  # characters; also keeps the nesting within what Python c
 MOST_MEMORY_MB = 1 << 24  # 16 TiB
 MOST_TIME_S = 100 * 86_400
 GRADES = ("A", "B", "C", "D")
+CALIBRATIONS = ("bias", "dark", "flat", "skyflat", "fringe", "mask")  # by the inputs of applications
 
 RULES_KEYS = (
     Key("title", "text", REQUIRED, "What people call these rules"),
@@ -58,8 +61,10 @@ TASK_KEYS = (
         "gather",
         "list of texts",
         [],
-        "Run once for all exposures that share these: filter, object, run, instrument; or all",
+        "Run once for all exposures that share these: filter, object, run, instrument, night; or all",
     ),
+    Key("kind", "text or list of texts", [], "Only these types of exposures; none named: all but calibrations"),
+    Key("calibrate", "table", None, "How the calibrations of each exposure are found"),
     Key("select", "text", "", "Only exposures for which this condition holds"),
     Key("widen", "table", None, "Further exposures for this task alone"),
     Key("configuration", "text", "", "Name of the configuration unless the job names another"),
@@ -94,6 +99,13 @@ WIDEN_KEYS = (
     Key("within_deg", "number", 1.0, "Farthest from any chosen exposure, degrees", minimum=0, maximum=180),
     Key("same", "list of texts", ["instrument", "filter"], "What must be the same as a chosen exposure's"),
     Key("grade", "text", "", "Worst grade taken; exposures without one pass", choices=("", *GRADES)),
+    Key("grade", "text", "", "Worst grade taken; ungraded exposures pass", choices=("", *GRADES)),
+    Key("within_days", "number", 0, "Farthest in time from any chosen exposure, days; 0: any time", minimum=0),
+)
+CALIBRATE_KEYS = (
+    Key("needs", "list of texts", ["bias", "flat"], "Calibrations without which an exposure is dropped"),
+    Key("same", "list of texts", [], "What must be the same beside the instrument, and the filter of flats"),
+    Key("within_days", "number", 0, "Farthest in time, days; 0: any time", minimum=0),
 )
 
 
@@ -102,6 +114,16 @@ class Widen:
     within_deg: float
     same: tuple[str, ...]
     grade: str = ""
+    within_days: float = 0
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """How the calibrations of an exposure are found: the nearest in time of those that fit."""
+
+    needs: tuple[str, ...] = ("bias", "flat")
+    same: tuple[str, ...] = ()
+    within_days: float = 0
 
 
 @dataclass(frozen=True)
@@ -117,6 +139,8 @@ class Task:
     time_s: float = 0
     on_bad_exposure: str = "drop"
     least: int = 1
+    kinds: tuple[str, ...] = ()  # empty: all but calibrations
+    calibrate: Calibrate = Calibrate()  # frozen
 
     @property
     def is_each(self) -> bool:
@@ -196,7 +220,30 @@ def _task(document: Document, number: int, problems: list[Problem]) -> Task:
         time_s=values["time_s"],
         on_bad_exposure=values["on_bad_exposure"],
         least=values["least"],
+        kinds=_kinds(document, path, values["kind"], problems),
+        calibrate=_calibrate(document, path, problems) if values["calibrate"] is not None else Calibrate(),
     )
+
+
+def _kinds(
+    document: Document, path: tuple[str | int, ...], said: str | list[str], problems: list[Problem]
+) -> tuple[str, ...]:
+    kinds = (said,) if isinstance(said, str) else tuple(said)
+    for word in kinds:
+        if word not in (*TYPES, *MASTERS):
+            mend = nearest(word, TYPES) or f"Known: {', '.join((*TYPES, *MASTERS))}."
+            problems.append(document.problem((*path, "kind"), f"there is no type {shown(word)} of exposures.", mend))
+    return kinds
+
+
+def _calibrate(document: Document, path: tuple[str | int, ...], problems: list[Problem]) -> Calibrate:
+    values = checked(document, CALIBRATE_KEYS, (*path, "calibrate"), problems)
+    for key, known in (("needs", CALIBRATIONS), ("same", tuple(GATHER_FIELDS))):
+        for word in values[key]:
+            if word not in known:
+                mend = nearest(word, known) or f"Known: {', '.join(known)}."
+                problems.append(document.problem((*path, "calibrate"), f'"{key}" cannot hold {shown(word)}.', mend))
+    return Calibrate(tuple(values["needs"]), tuple(values["same"]), values["within_days"])
 
 
 def _widen(document: Document, path: tuple[str | int, ...], problems: list[Problem]) -> Widen:
@@ -205,7 +252,7 @@ def _widen(document: Document, path: tuple[str | int, ...], problems: list[Probl
         if word not in GATHER_FIELDS:
             mend = nearest(word, GATHER_FIELDS) or f"Known: {', '.join(GATHER_FIELDS)}."
             problems.append(document.problem((*path, "widen"), f'"same" cannot hold {shown(word)}.', mend))
-    return Widen(values["within_deg"], tuple(values["same"]), values["grade"])
+    return Widen(values["within_deg"], tuple(values["same"]), values["grade"], values["within_days"])
 
 
 def keyword_settings(

@@ -162,7 +162,7 @@ class Exposure(Table):
     filter = peewee.CharField(32, default="")  # type: ignore[assignment]  # the astronomers' word, not peewee's
     runid = peewee.CharField(64, default="")
     target_name = peewee.CharField(100, default="")
-    kind = peewee.CharField(16, default="science")  # science, bias, dark, flat, weight, flag, mask, stack
+    kind = peewee.CharField(16, default="science")  # see instruments.TYPES and MASTERS
     s_ra = peewee.DoubleField(null=True)
     s_dec = peewee.DoubleField(null=True)
     s_fov = peewee.DoubleField(null=True)  # diameter of the circle round all CCDs
@@ -264,6 +264,17 @@ class Cell(Table):
     class Meta:
         primary_key = peewee.CompositeKey("cell", "exposure")
         indexes = ((("exposure",), False),)
+
+
+class Ingredient(Table):
+    """A frame that a master frame was made of, by its digest: it may have gone, or never have been registered."""
+
+    exposure = peewee.BigIntegerField()  # the master frame
+    sha256 = peewee.CharField(64, index=True)
+    name = peewee.CharField(68, default="")
+
+    class Meta:
+        primary_key = peewee.CompositeKey("exposure", "sha256")
 
 
 class Tagged(Table):
@@ -626,6 +637,7 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (14, "finer parts of the cells of the sky", _finer_parts_of_cells),
     (15, "how far new exposures have been begun", lambda: _make(Mark)),
     (16, "what processes have to do, by application", lambda: _add_missing_columns(Process, "workload")),
+    (17, "what master frames are made of", lambda: _make(Ingredient)),
 )
 NEWEST = MIGRATIONS[-1][0]
 

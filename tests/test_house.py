@@ -40,10 +40,10 @@ LAYERS = {
         "spicad.reduction.qualityfits.*",
     ),
     "mail": ("spicad.sending", "spicad.outbox", "spicad.report", "spicad.letters"),
-    "jobs and decisions": ("spicad.jobfile", "spicad.picking", "spicad.plan", "spicad.desk"),
+    "jobs and decisions": ("spicad.calibrations", "spicad.jobfile", "spicad.picking", "spicad.plan", "spicad.desk"),
     "the spool and the runs": (
         "spicad.spool", "spicad.ledger", "spicad.run", "spicad.capsule", "spicad.steps", "spicad.key_figures",
-        "spicad.closing", "spicad.handover", "spicad.sweeping",
+        "spicad.archiving", "spicad.closing", "spicad.handover", "spicad.sweeping",
     ),
     "the daemon's parts": (
         "spicad.workbench", "spicad.workshop", "spicad.orders", "spicad.intake", "spicad.recovery",

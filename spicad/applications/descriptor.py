@@ -15,13 +15,14 @@ from typing import Any
 from spicad.schema import REQUIRED, Document, Key, checked, read_toml
 from spicad.words import BadInput, Problem, SpicaError, nearest
 
-INPUT_KINDS = ("exposure", "weight", "flag", "reference", "product")
+INPUT_KINDS = ("exposure", "weight", "flag", "reference", "product", "calibration")
 OUTPUT_KINDS = ("fits", "ldac", "votable", "head", "text", "tiff", "psf", "pdf", "json", "any")
 PACKINGS = ("fits", "fits.fz", "fits.gz", "fits.bz2")
 TAKES = ("first", "sum", "least", "most", "mean", "median", "rms", "rows")
 FUNCTIONS = ("ccds_astray", "reference_matches")  # those of figures.py
 BEFORE_CHECKS = ("usable_detections", "stars_on_field", "readable_positions")  # those of before.py
 QUALITY = "quality"  # a report as archive/quality.py has it
+MASTER = "master"  # a master frame, see archiving.py
 TOLD = ("", "sum", "median", "least", "most", "each")
 FOLDERS = ("instruments", "quality")  # of [paths] in spica.conf
 STORED_KINDS = ("columns", "numbers", "cards", "text", "binary")
@@ -78,7 +79,7 @@ OUTPUT_KEYS = (
     Key("product", "text", "", "Its name among the products; {exposure}, {step}, {file}"),
     Key("optional", "yes or no", False, "Whether it may be missing"),
     Key("keep", "yes or no", True, "Whether it goes to the products"),
-    Key("registers", "text", "", "What of it goes into the archive", choices=("", QUALITY)),
+    Key("registers", "text", "", "What of it goes into the archive", choices=("", QUALITY, MASTER)),
 )
 REQUIRE_KEYS = (
     Key("rows", "integer", 0, "Least number of rows over all CCDs", minimum=0),
@@ -549,7 +550,7 @@ def _unknown_references(document: Document, application: Application) -> list[Pr
                 what = f'"{word}" is not a metric of this application.'
                 problems.append(document.problem(("check", number), what, nearest(word, application.metrics)))
     for name, output in application.outputs.items():
-        if output.registers and not (output.kind == "json" and output.is_per_exposure):
+        if output.registers == QUALITY and not (output.kind == "json" and output.is_per_exposure):
             what = f'output "{name}" registers {output.registers}, which is a json for each exposure.'
             problems.append(document.problem(("output", name), what, 'Give it kind = "json" and {stem} in its file.'))
     for name in application.passed_over - application.owned.keys():

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from spicad import fits
-from spicad.applications.descriptor import Application, Check, Output
+from spicad.applications.descriptor import QUALITY, Application, Check, Output
 from spicad.applications.figures import Figure, figures
 from spicad.applications.kinds import fault_of
 from spicad.applications.logs import culprit_in, last_words
@@ -103,7 +103,9 @@ def verify(
         if fault:
             return _refused(fault, (), stems, metrics)
         produced = tuple(_produced(output, stem, path) for output, stem, path in found)
-        judgements = {stem: record_of(read_report(path)) for output, stem, path in found if output.registers and stem}
+        judgements = {
+            stem: record_of(read_report(path)) for output, stem, path in found if output.registers == QUALITY and stem
+        }
     except (SpicaError, OSError) as error:
         return _refused(_Fault(f"the outputs of {application.title} cannot be read: {error}"), words, stems)
     return Verdict(Ending.DONE, metrics=metrics, outputs=produced, judgements=judgements)

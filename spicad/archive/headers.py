@@ -19,7 +19,7 @@ from pathlib import Path
 
 from spicad import fits
 from spicad.archive import wcs
-from spicad.archive.instruments import FIELDS, Filter, Instrument, Instruments, ahead_text, shipped
+from spicad.archive.instruments import FIELDS, MASTERS, Filter, Instrument, Instruments, ahead_text, shipped
 from spicad.archive.wcs import Vector, circle_round, place_of, separation_deg, vector_of
 from spicad.fits import FitsFile, FitsProblem, Hdu, Noted, Value
 from spicad.words import BadInput, Problem
@@ -29,7 +29,7 @@ WCS_NUMBERS = (
     *(f"{name}{axis}" for name in ("CRVAL", "CRPIX", "CDELT", "CROTA") for axis in (1, 2)),
     *(f"{name}{i}_{j}" for name in ("CD", "PC") for i in (1, 2) for j in (1, 2)),
 )
-KEYS = wcs.KEYS | {*WCS_NUMBERS, "CTYPE1", "CTYPE2", "EXTNAME", "NEXTEND"}
+KEYS = wcs.KEYS | {*WCS_NUMBERS, "CTYPE1", "CTYPE2", "EXTNAME", "NEXTEND", "MASTER", "PREPROC"}
 
 READ_BY_THE_TOOLS = frozenset(("TAN", "TPV"))  # SCAMP 2.10 hangs on ZPN and leaves SIP coefficients out
 SMALLEST_SIDE = 16  # pixels; on 1 x 1 SCAMP loops for ever
@@ -84,7 +84,7 @@ class Exposure:
     grade: str | None
     ccds: tuple[Ccd, ...]
     warnings: tuple[str, ...]
-    kind: str = "science"  # or bias, dark, flat, weight, flag, mask, stack, other
+    kind: str = "science"  # or bias, dark, flat, weight, flag, mask, stack, other, or one of MASTERS
     telescope: str = ""
     obs_id: str = ""
     mjd_end: float | None = None
@@ -100,6 +100,8 @@ class Exposure:
     limiting_magnitude: float | None = None
     stars: float | None = None
     graded_by: str = ""  # who gave the grade; empty: it is proposed
+    is_processed: bool = False  # its pixels are without the instrument's signature already
+    night: str = ""  # the date of its evening, where the telescope stands
 
 
 def read_exposure(
@@ -180,6 +182,8 @@ def _understood(path: Path, file: FitsFile, ccds: tuple[Ccd, ...], said: _Said, 
         em_min=band.em_min,
         em_max=band.em_max,
         known_as=said.instrument.name,
+        is_processed=said.instrument.has_processed(said.headers),
+        night=_night(mjd, said.instrument.longitude_deg),
     )
     if said.instrument.ahead:
         cards = ahead_text(said.instrument, lambda name: getattr(exposure, name, said.first(name)[1]), len(ccds))
@@ -500,6 +504,9 @@ def _kind(said: _Said, stem: str) -> str:
     companion = COMPANION.search(stem)
     if companion:
         return companion[1].lower()
+    master = f"master-{said.headers[0].get('MASTER')}"
+    if master in MASTERS:
+        return master
     if kind := said.instrument.companion(stem)[1]:
         return kind
     key, value = said.first("kind")
@@ -541,6 +548,13 @@ def _mjd(said: _Said, today: date) -> float | None:
         side = "lies in the future" if mjd > latest else f"lies before {OLDEST_YEAR}"
         warn("", f"its date, MJD {mjd:.2f}, {side}: look at DATE-OBS and MJD-OBS.")
     return mjd
+
+
+def _night(mjd: float | None, longitude_deg: float) -> str:
+    """From noon to noon by the sun."""
+    if mjd is None or not 0 <= mjd < 1e6:
+        return ""
+    return (MJD_EPOCH + timedelta(days=math.floor(mjd + longitude_deg / 360 - 0.5))).date().isoformat()
 
 
 def _moment(text: str) -> datetime | None:

@@ -20,7 +20,9 @@ from spicad.fits import Value
 from spicad.schema import KINDS, REQUIRED, Document, Key, checked, read_toml, shown
 from spicad.words import BadInput, Problem, SpicaError, nearest
 
-TYPES = ("science", "bias", "dark", "flat", "weight", "flag", "mask", "stack", "other")
+RAW_CALIBRATIONS = ("bias", "dark", "flat")
+MASTERS = ("master-bias", "master-dark", "master-flat", "master-skyflat", "master-fringe")  # by their card MASTER
+TYPES = ("science", *RAW_CALIBRATIONS, "weight", "flag", "mask", "stack", "other")
 
 MAPS = ("weight", "flag", "mask")  # that may come with an exposure, as files of their own
 
@@ -84,6 +86,13 @@ INSTRUMENT_KEYS = (
         {},
         "How an exposure and its maps are called, each with * for what their names share",
     ),
+    Key(
+        "processed",
+        "list of tables",
+        [],
+        "[[processed]]: cards, as in [[recognise]], of exposures whose pixels are pre-processed already",
+    ),
+    Key("longitude_deg", "number", 0.0, "East longitude of the telescope, for nights", minimum=-360, maximum=360),
     Key("ahead", "table", {}, "Cards that SCAMP is given in a .ahead file; {runid} and the like are filled in"),
 )
 FILTER_KEYS = (
@@ -140,6 +149,12 @@ class Instrument:
     needs_sky: bool = True
     companions: Mapping[str, str] = field(default_factory=dict)  # by exposure, weight, flag, mask: a pattern of names
     ahead: Mapping[str, Value] = field(default_factory=dict)
+    processed: tuple[Mapping[str, tuple[str, ...]], ...] = ()
+    longitude_deg: float = 0.0
+
+    def has_processed(self, headers: Sequence[Mapping[str, Value]]) -> bool:
+        """Whether the headers say that somebody has taken the instrument's signature off the pixels."""
+        return any(_all_hold(table, headers) for table in (*self.processed, {"PREPROC": ("*",)}))
 
     def filter_named(self, said: str) -> Filter:
         """What a header's word for a filter means; the word itself when the file does not list it."""
@@ -188,7 +203,7 @@ class Instruments:
         """Every card that any of them looks at."""
         found: set[str] = set()
         for one in self.known:
-            found.update(*one.cards.values(), *one.recognise)
+            found.update(*one.cards.values(), *one.recognise, *one.processed)
         return frozenset(found)
 
     def companion(self, stem: str) -> tuple[str, str]:
@@ -289,7 +304,10 @@ def parse_instrument(text: str, source: str, name: str) -> Instrument:
     types = section("types", TYPE_KEYS)
     companions = {name: said for name, said in section("companions", COMPANION_KEYS).items() if said}
     filters = {each: checked(document, FILTER_KEYS, ("filters", each), problems) for each in values["filters"]}
-    recognise = [_recognise(document, number, problems) for number in range(len(values["recognise"]))]
+    recognise, processed = (
+        [_conditions(document, table, number, problems) for number in range(len(values[table]))]
+        for table in ("recognise", "processed")
+    )
     for each, said in companions.items():
         if said.count("*") != companions["exposure"].count("*"):
             what = f'"{each}" must have as many * as "exposure".'
@@ -309,6 +327,8 @@ def parse_instrument(text: str, source: str, name: str) -> Instrument:
         needs_sky=values["sky"] == "needed",
         companions=companions,
         ahead=_ahead(document, values["ahead"], problems),
+        processed=tuple(processed),
+        longitude_deg=values["longitude_deg"],
     )
     kind = otherwise.get("kind")
     if kind is not None and kind not in TYPES:
@@ -342,19 +362,19 @@ def _no_card(card: str) -> tuple[str, str]:
     return what, 'Eight capitals or digits at most, or words as in "ESO INS FILT1 NAME".'
 
 
-def _recognise(document: Document, number: int, problems: list[Problem]) -> dict[str, tuple[str, ...]]:
+def _conditions(document: Document, name: str, number: int, problems: list[Problem]) -> dict[str, tuple[str, ...]]:
     table = {}
-    for card, said in document.table["recognise"][number].items():
+    for card, said in document.table[name][number].items():
         plain = _plain_card(card)
         if not _CARD.fullmatch(plain):
-            problems.append(document.problem(("recognise", number, card), *_no_card(card)))
+            problems.append(document.problem((name, number, card), *_no_card(card)))
         if not KINDS["text or list of texts"](said):
             what = f'"{card}" is {shown(said)} but must be a text or list of texts.'
-            problems.append(document.problem(("recognise", number, card), what, 'Such as "Mega*".'))
+            problems.append(document.problem((name, number, card), what, 'Such as "Mega*".'))
         else:
             table[plain] = _list(said)
     if not table:
-        problems.append(document.problem(("recognise", number), "[[recognise]] names no card.", "Name one, or none."))
+        problems.append(document.problem((name, number), f"[[{name}]] names no card.", "Name one, or none."))
     return table
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,12 +24,12 @@ import peewee
 from spicad import fits, tables
 from spicad.archive.cells import cell_of, parts_of_polygons
 from spicad.archive.headers import Exposure, read_exposure
-from spicad.archive.instruments import Instruments
+from spicad.archive.instruments import MASTERS, Instruments
 from spicad.archive.overlaps import footprint_of
 from spicad.archive.wcs import Place, centre_of, region_of
 from spicad.fits import FitsProblem
 from spicad.tables import Ccd as CcdRow
-from spicad.tables import Cell, database
+from spicad.tables import Cell, Ingredient, database
 from spicad.tables import Exposure as ExposureRow
 from spicad.words import BadInput, Problem, SpicaError
 
@@ -56,6 +57,7 @@ class Record:
     ccds: tuple[tuple[Any, ...], ...]  # columns of tables.Ccd after `exposure`
     cells: tuple[tuple[int, int], ...]  # columns of tables.Cell but `exposure`
     warnings: tuple[str, ...]
+    ingredients: tuple[tuple[str, str], ...] = ()  # of a master frame: name and sha256 of each
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,20 @@ def _record(exposure: Exposure) -> Record:
         ccds=tuple([_ccd_values(ccd.hdu, ccd.name, ccd.width, ccd.height, ccd.corners) for ccd in exposure.ccds]),
         cells=tuple(sorted(_cells(exposure, polygons).items())),
         warnings=exposure.warnings,
+        ingredients=_ingredients(exposure) if exposure.kind in MASTERS else (),
     )
+
+
+def _ingredients(exposure: Exposure) -> tuple[tuple[str, str], ...]:
+    """As preprocess writes them: INGR0001 and ISHA0001, and so on."""
+    header = fits.scan(exposure.path).hdus[0].header
+    found = {}
+    for number in range(1, 10_000):
+        name, digest = header.get(f"INGR{number:04d}"), header.get(f"ISHA{number:04d}")
+        if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+            break
+        found[digest] = str(name or "")[:68]
+    return tuple((name, digest) for digest, name in found.items())
 
 
 def _values(exposure: Exposure, polygons: Sequence[Sequence[Place]]) -> dict[str, Any]:
@@ -280,6 +295,7 @@ def _insert(arrival: Arrival) -> int:
     row = int(cursor.lastrowid)
     _execute_many(CcdRow, CCD_COLUMNS, [(row, *ccd) for ccd in record.ccds])
     _execute_many(Cell, CELL_COLUMNS, [(cell, row, parts) for cell, parts in record.cells])
+    _execute_many(Ingredient, ("exposure", "sha256", "name"), [(row, sha, name) for name, sha in record.ingredients])
     return row
 
 
@@ -316,12 +332,30 @@ def _statement(table: type[tables.Table], columns: tuple[str, ...], _database: p
 def as_line(record: Record) -> str:
     """As JSON in one line."""
     return json.dumps(
-        [record.path, record.bytes, record.mtime_ns, record.values, record.ccds, record.cells, record.warnings],
+        [
+            record.path,
+            record.bytes,
+            record.mtime_ns,
+            record.values,
+            record.ccds,
+            record.cells,
+            record.warnings,
+            record.ingredients,
+        ],
         separators=(",", ":"),
     )
 
 
 def from_line(line: str) -> Record:
     """Raises ValueError when it is none."""
-    path, size, mtime_ns, values, ccds, cells, warnings = json.loads(line)
-    return Record(path, size, mtime_ns, values, tuple(map(tuple, ccds)), tuple(map(tuple, cells)), tuple(warnings))
+    path, size, mtime_ns, values, ccds, cells, warnings, ingredients = json.loads(line)
+    return Record(
+        path,
+        size,
+        mtime_ns,
+        values,
+        tuple(map(tuple, ccds)),
+        tuple(map(tuple, cells)),
+        tuple(warnings),
+        tuple(map(tuple, ingredients)),
+    )

@@ -21,12 +21,13 @@ import peewee
 from spicad import tables
 from spicad.archive import cells, conditions, coordinates
 from spicad.archive.cells import Cover
+from spicad.archive.instruments import MASTERS, TYPES
 from spicad.archive.overlaps import Box, Cone, Footprint, footprint_of, spot
 from spicad.schema import shown
 from spicad.tables import COUNTED_BY_ID, Exposure, Selected, Tagged, database
 from spicad.words import BadInput, Problem, nearest
 
-KINDS = ("science", "bias", "dark", "flat", "weight", "flag", "mask", "stack")
+KINDS = (*(kind for kind in TYPES if kind != "other"), *MASTERS)
 SORTS: dict[str, Any] = {**conditions.COLUMNS, "name": Exposure.name, "obs_id": Exposure.obs_id, "kind": Exposure.kind,
                          "registered": Exposure.registered}  # fmt: skip
 FACETS: dict[str, Any] = {

@@ -50,7 +50,7 @@ def make_master(files: Sequence[Path], values: Mapping[str, Any]) -> list[str]:
             out.begin(cards)
             for index, ccd in enumerate(first.ccds):
                 gone = (*values["OVERSCAN_KEYS"], *values["DATA_KEYS"], "TRIMSEC", "DATASEC", values["SATUR_KEY"])
-                out.image(ccd, ccd.shape, "f4", cards if len(first.ccds) == 1 else cards[:2], gone)
+                out.image(ccd, ccd.shape, "f4", cards if len(first.ccds) == 1 else cards[:4], gone)
                 figures.append(_combined(kind, found, index, given, values, out))
                 out.end()
     record = {
