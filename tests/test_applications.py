@@ -100,6 +100,12 @@ DANGEROUS = {
         FLAT_NAME WEIGHT_NAME MASK_NAME ASTREFCAT_NAME ORIGINS_NAME EARLIER_NAME OUTPUT_DIR OUTPUT_NAME INSTRUMENTS_DIR
         QUALITY_DIR NTHREADS PSFVAR_DEGREES PREVIEW_SIZE
     """,
+    "preprocess": """
+        OUTPUT_DIR MASTER_NAME BIAS_NAME DARK_NAME FLAT_NAME SKYFLAT_NAME FRINGE_NAME MASK_NAME CROSSTALK_NAME
+    """,
+    "master-bias": "OUTPUT_DIR MASTER_NAME BIAS_NAME DARK_NAME FLAT_NAME MASK_NAME CROSSTALK_NAME",
+    "master-dark": "OUTPUT_DIR MASTER_NAME BIAS_NAME DARK_NAME FLAT_NAME MASK_NAME CROSSTALK_NAME",
+    "master-flat": "OUTPUT_DIR MASTER_NAME BIAS_NAME DARK_NAME FLAT_NAME MASK_NAME CROSSTALK_NAME",
 }
 ATTACKS = (
     "/etc/passwd",
@@ -146,7 +152,8 @@ def problems_of(name: str, text: str) -> list[str]:
 def test_seven_tools_and_our_own_program_are_described():
     assert set(TOOLS) == set(DANGEROUS)
     assert {name for name, each in APPLICATIONS.items() if each.is_our_own} == {
-        "prepare", "prepare-map", "photometrix", "astrometrix", "qualityfits",
+        "prepare", "prepare-map", "photometrix", "astrometrix", "qualityfits", "preprocess", "master-bias", "master-dark",
+        "master-flat",
     }  # fmt: skip
 
 
