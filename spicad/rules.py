@@ -99,7 +99,6 @@ WIDEN_KEYS = (
     Key("within_deg", "number", 1.0, "Farthest from any chosen exposure, degrees", minimum=0, maximum=180),
     Key("same", "list of texts", ["instrument", "filter"], "What must be the same as a chosen exposure's"),
     Key("grade", "text", "", "Worst grade taken; exposures without one pass", choices=("", *GRADES)),
-    Key("grade", "text", "", "Worst grade taken; ungraded exposures pass", choices=("", *GRADES)),
     Key("within_days", "number", 0, "Farthest in time from any chosen exposure, days; 0: any time", minimum=0),
 )
 CALIBRATE_KEYS = (
