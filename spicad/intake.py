@@ -246,7 +246,8 @@ class Intake:
         files = {str(exposure.path): exposure.size for exposure in each.vetted.plan.exposures.values()}
         with suppress(*AWAY):
             shares = shares_of(files, self.floor.places_of(files))
-            return max((shares.on(node.name) for node in self.floor.backend.nodes()), default=1.0)
+            nodes = [node.name for node in self.floor.backend.nodes() if node.name] or list(shares.by_node)
+            return max(map(shares.on, nodes), default=shares.anywhere)
         return 1.0
 
     def _place(self, number: int, copy: Path, name: str) -> bool:

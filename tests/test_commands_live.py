@@ -333,6 +333,20 @@ def test_full_slots_are_named_as_what_holds_the_next_steps(spica: RunningSpica) 
 
 
 @pytest.mark.slow
+def test_a_queued_process_is_told_how_long_it_will_take_from_five_past_runs_on(spica: RunningSpica) -> None:
+    for number in range(2):  # of three steps each
+        assert spica.wait_for(spica.submit("noop", name=f"past{number}")) == "COMPLETED"
+
+    process = spica.submit("noop", name="foretold", more=NEVER)
+    words, record = spica.spica("explain", process).stdout, json.loads(spica.spica("explain", process, "--json").stdout)
+    spica.spica("cancel", process)
+
+    assert "Once it is its turn, what is left takes" in words
+    assert 0 < record["eta_s"][0] <= record["eta_s"][1]
+    assert record["done_s"] == record["eta_s"]  # nothing is before it
+
+
+@pytest.mark.slow
 def test_the_queue_shows_who_goes_first_and_what_holds_them(spica: RunningSpica) -> None:
     later, sooner = (spica.submit("noop", name=f"line{n}", more=NEVER) for n in (1, 2))
 

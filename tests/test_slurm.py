@@ -223,9 +223,10 @@ def test_jobs_that_reach_slurm_after_their_process_was_cancelled_begin_nothing(
 ) -> None:
     alive.until(lambda: alive.daemon.floor.backend._nodes, "the nodes to be known")
     cluster.freeze_controller()
-    drop(spica, "try.spica", job_text(spica, "linger", exposures=3))
-    alive.until(lambda: "Slurm does not answer" in alive.daemon.floor.backend.held_up(), "it to be noticed")
-    names = set(alive.daemon.floor.backend._jobs)
+    drop(spica, "try.spica", job_text(spica, "linger", exposures=2))
+    jobs = alive.daemon.floor.backend._jobs
+    alive.until(lambda: len(jobs) == 2 and all(job.is_unsure for job in jobs.values()), "all to be asked for")
+    names = set(jobs)
     drop(spica, "order.spica", order_text("cancel", 1))
     alive.passes()
     cluster.thaw_controller()
