@@ -448,7 +448,7 @@ def _settled(values: dict[str, dict[str, Any]], source: Path) -> Settings:
     paths["programs"] = tuple(Path(os.path.normpath(folder / each)) for each in paths["programs"])
     values["landing"]["folders"] = tuple(Path(os.path.normpath(folder / each)) for each in values["landing"]["folders"])
     values["daemon"]["node"] = values["daemon"]["node"] or socket.gethostname().split(".")[0]
-    if values["daemon"]["backend"] == "local":
+    if values["daemon"]["backend"] != "slurm":
         values["daemon"]["slots"] = values["daemon"]["slots"] or len(os.sched_getaffinity(0))
     values["database"]["url"] = values["database"]["url"] or f"sqlite:///{paths['spool'] / 'spica.db'}"
     for section in ("database", "mail", "web"):

@@ -75,7 +75,7 @@ class Seen:
 
 def seen(settings: Settings) -> Seen:
     """As the daemon sees them; it need not run any more."""
-    if settings.daemon.backend == "local":
+    if settings.daemon.backend != "slurm":
         return Seen((Node(settings.daemon.node, settings.daemon.slots, idle=idle_share()),))
     try:
         record = json.loads((settings.paths.spool / NODES).read_text(encoding="utf-8"))
@@ -92,7 +92,7 @@ def note_seen(settings: Settings, found: Seen) -> None:
 
 def node_words(settings: Settings) -> str:
     """What a term of the score is about."""
-    return str(settings.daemon.node) if settings.daemon.backend == "local" else "the best node"
+    return str(settings.daemon.node) if settings.daemon.backend != "slurm" else "the best node"
 
 
 def node_limit(settings: Settings, held_up: str | None = None) -> str:
@@ -102,7 +102,7 @@ def node_limit(settings: Settings, held_up: str | None = None) -> str:
     if words := seen(settings).held_up if held_up is None else held_up:
         return words
     most, load = settings.daemon.load, os.getloadavg()[0]
-    if settings.daemon.backend == "local" and most and load > most:
+    if settings.daemon.backend != "slurm" and most and load > most:
         return f"the load average is {load:.1f}, above {most:g} nothing starts ([daemon] load)"
     least, free = settings.limits.free_disk_mb, shutil.disk_usage(_existing(settings.paths.results)).free >> 20
     if free < least:

@@ -14,7 +14,7 @@ from PIL import Image
 HELP = Path(__file__).parent.parent / "web/spicaweb/help"
 WIDTH, HEIGHT, COLOURS = 880, 720, 64
 # Of each page its top; how much of it tells something.
-PICTURES = {"archive": 1.0, "tasks": 1.0, "check": 0.72, "results": 1.0, "catalogue": 1.0, "difference": 1.0}
+PICTURES = {"archive": 1.0, "check": 0.72, "results": 1.0, "catalogue": 1.0, "difference": 1.0}
 
 
 def main(shots: Path) -> None:

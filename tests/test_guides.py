@@ -24,6 +24,7 @@ from spicaweb.app import SITE_MAP
 
 TEXTS = {name: (guide.FOLDER / f"{name}.md").read_text() for name in guide.GUIDES}
 PICTURE_MOST_BYTES = 80_000
+WALKS = sorted((ROOT / "tests").glob("*walk*.py"))  # in the browser
 
 
 def drawn(text: str) -> str:
@@ -102,10 +103,23 @@ def test_each_picture_is_used_and_small():
 
     from pictures import PICTURES
 
-    assert used <= set(files) == {f"{name}.png" for name in PICTURES}
+    assert used == set(files) == {f"{name}.png" for name in PICTURES}
     assert {name: size for name, size in files.items() if size > PICTURE_MOST_BYTES} == {}
-    photographed = set(re.findall(r'\.shot\("([a-z-]+)"\)', (ROOT / "tests/test_site_walk.py").read_text()))
+    photographed = set(re.findall(r'\.shot\("([a-z-]+)"\)', "".join(path.read_text() for path in WALKS)))
     assert set(PICTURES) <= photographed
+
+
+def test_the_readme_shows_a_first_process_by_form_by_file_and_by_command_and_names_what_exists():
+    text = (ROOT / "README.md").read_text()
+    first = text.partition("## Your first process")[2].partition("\n## ")[0]
+    told = text.partition("\n\n")[2].partition("\n\n```")[0]
+
+    assert re.findall(r"^### (.+)$", first, re.MULTILINE) == ["By form", "By file", "By command"]
+    assert len(re.findall(r"[.;] [A-Z]|\.$", told)) == 3  # sentences, before the picture
+    assert set(re.findall(r"^bin/spica ([a-z]+)", text, re.MULTILINE)) <= set(COMMANDS)
+    named = [to for to in re.findall(r"\]\(([^)]+)\)", text) if "://" not in to]
+    assert [to for to in named if not (ROOT / to).exists()] == []
+    assert len(re.findall(r"^bin/\S+", text.partition("## Try it")[2].partition("\n## ")[0], re.MULTILINE)) == 2
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -107,7 +107,7 @@ def _nodes() -> dict[str, int]:
 
 def _cluster(settings: Settings) -> list[str]:
     """In words, each node where there are many."""
-    if settings.daemon.backend == "local":
+    if settings.daemon.backend != "slurm":
         return []
     nodes = [node for node in seen(settings).nodes if node.name]
     return [node.why_not or f"{node.name}: {node.taken} of {node.slots} slots taken" for node in nodes]
