@@ -105,7 +105,7 @@ def test_each_picture_is_used_and_small():
 
     assert used == set(files) == {f"{name}.png" for name in PICTURES}
     assert {name: size for name, size in files.items() if size > PICTURE_MOST_BYTES} == {}
-    photographed = set(re.findall(r'\.shot\("([a-z-]+)"\)', "".join(path.read_text() for path in WALKS)))
+    photographed = set(re.findall(r'\.look\("([a-z-]+)"\)', "".join(path.read_text() for path in WALKS)))
     assert set(PICTURES) <= photographed
 
 
