@@ -359,25 +359,33 @@ def choice(
     plain = {each: _without_node(each.process, now, by) for each in ready}
     line: list[Any] = []
 
-    def line_up(each: Ready, place: int, node: Node) -> None:
-        points = plain[each] + each.share_on(node) * by.weights.locality + node.idle * by.weights.load
-        age = each.process.submitted, each.process.process, each.step
-        heapq.heappush(line, (-points, *age, node.share_taken, place, node.taken, each, node.name))
+    def best(each: Ready) -> tuple[float, str] | None:
+        """The node that is worth most to it now, with the score of that pair."""
+        found = [
+            (plain[each] + each.share_on(node) * by.weights.locality + node.idle * by.weights.load, node)
+            for node in here.values()
+            if node.has_room(each.wish) and each.may_run_on(node)
+        ]
+        points, node = max(found, key=lambda pair: (pair[0], -pair[1].share_taken), default=(0.0, None))
+        return (points, node.name) if node else None
 
-    for place, node in enumerate(nodes):
-        for each in ready:
-            if each.may_run_on(node):
-                line_up(each, place, node)
+    def line_up(each: Ready, points: float) -> None:
+        heapq.heappush(line, (-points, each.process.submitted, each.process.process, each.step, each))
+
+    for each in ready:
+        if found := best(each):
+            line_up(each, found[0])
     while line:
-        points, *_, place, taken, each, name = heapq.heappop(line)
-        if each not in plain or not here[name].has_room(each.wish):
+        foreseen, *_, each = heapq.heappop(line)
+        found = best(each)
+        if found is None:
             continue
-        if taken != here[name].taken:
-            line_up(each, place, here[name])  # it has more to do by now
+        if found[0] < -foreseen:
+            line_up(each, found[0])  # its node has more to do by now: others may go before it
         elif may_start(each):
-            del plain[each]
+            name = found[1]
             here[name] = here[name].with_more(each.wish.slots)
-            yield -points, each, here[name]
+            yield found[0], each, here[name]
 
 
 def _without_node(process: Waiting, now: float, by: Queue) -> float:
