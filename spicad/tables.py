@@ -559,8 +559,17 @@ def _private_tables() -> None:
     _make(*PRIVATE)
 
 
-OF_PEOPLE = (Tagged, Selection, Selected, Grading)  # what the site writes beside the private ones
 PRIVATE = (Account, Group, Membership, Session, Token, Attempt, Audit, Letter, Handover, Draft, Configuration)
+
+# What the site's own account of the database may beside reading; `spica setup` grants it, spica.conf(5) tells it.
+OWN = "INSERT, UPDATE, DELETE"
+SITE_WRITES: dict[type[Table] | type[Private], str] = {
+    **dict.fromkeys((Account, Group, Membership, Session, Token, Attempt, Letter, Handover, Draft, Configuration), OWN),
+    **dict.fromkeys((Tagged, Selection, Selected), OWN),
+    Audit: "INSERT",
+    Grading: "INSERT",
+    Exposure: "UPDATE (grade, graded_by)",
+}
 
 
 def _make(*made: type[Table] | type[Private]) -> None:

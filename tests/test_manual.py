@@ -25,6 +25,7 @@ from spicad.jobfile import JOB_KEYS, ORDER_KEYS, ORDERS, Job, Order, parse, unkn
 from spicad.rules import CONDITION_FIELDS, GATHER_FIELDS, RULES_KEYS, TASK_KEYS, WIDEN_KEYS, load_rules, parse_rules
 from spicad.schema import Key
 from spicad.spool import FOLDERS
+from spicad.tables import SITE_WRITES
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "man").glob("*.[1-8]"))
@@ -148,6 +149,13 @@ def test_the_sample_as_shipped_is_accepted_and_changes_nothing():
 @pytest.mark.parametrize("example", displays(page("spica.conf.5")))
 def test_an_example_of_the_configuration_is_accepted(example: str):
     config.parse(example, Path("/etc/spica/spica.conf"))
+
+
+def test_the_rights_of_the_sites_own_account_are_told_as_setup_gives_them():
+    told = re.findall(r"^GRANT (.+) ON spica\.(\S+) TO", page("spica.conf.5"), re.MULTILINE)
+
+    wanted = [("SELECT", "*"), *((rights, table._meta.table_name) for table, rights in SITE_WRITES.items())]
+    assert sorted((rights, name) for rights, name in told) == sorted(wanted)
 
 
 # ---------------------------------------------------------------------- job files and orders

@@ -14,16 +14,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import ROOT
 from installed import Machine, machine  # noqa: F401
 from services import MariaDB, mariadb  # noqa: F401
+from site_world import Site, account, people_the_world
 
-from spicad import config
-from spicad.commands import setting_up
+from spicad import config, tables
+from spicad.accounts import person_of
+from spicad.archive import grades
+from spicad.commands import checks, setting_up
 from spicad.commands.setting_up import ANSWERS, answers_from, current, with_option
 from spicad.commands.snippets import TEXTS, snippet
+from spicad.tables import Exposure
 from spicad.words import BadInput
+from spicaweb.app import make_app
 
 SAMPLE = (ROOT / "etc/spica.conf").read_text()
 ANSWERED = """\
@@ -355,16 +361,18 @@ def test_mariadb_gets_two_accounts_that_may_no_more_than_they_need(place: Path, 
         "spica_setup_web", passwords[1],
         "SELECT * FROM process", "SELECT * FROM account", "DELETE FROM session", "DELETE FROM grading",
         "UPDATE exposure SET graded_by = graded_by WHERE id = 1", "UPDATE exposure SET seeing = 1",
-        "UPDATE process SET rank = 3", "DELETE FROM event", "DROP TABLE audit", "CREATE TABLE x (a INT)",
-        "SELECT * FROM mysql.user",
+        "UPDATE process SET rank = 3", "DELETE FROM event", "DELETE FROM audit", "DROP TABLE audit",
+        "CREATE TABLE x (a INT)", "SELECT * FROM mysql.user",
     )  # fmt: skip
     daemon = asked(
         "spica_setup", passwords[0], "DELETE FROM event", "SELECT * FROM mysql.user", "DROP DATABASE spica_setup"
     )
     assert site == [
+        "DELETE FROM grading",
         "UPDATE exposure SET seeing = 1",
         "UPDATE process SET rank = 3",
         "DELETE FROM event",
+        "DELETE FROM audit",
         "DROP TABLE audit",
         "CREATE TABLE x (a INT)",
         "SELECT * FROM mysql.user",
@@ -374,26 +382,38 @@ def test_mariadb_gets_two_accounts_that_may_no_more_than_they_need(place: Path, 
 
 @pytest.mark.slow
 def test_the_site_works_with_its_own_account(place: Path, mariadb: MariaDB):  # noqa: F811
-    """Logging in, asking for an account, a draft, a hand-over: all with the rights that setup gave."""
-    from site_world import Site
-
-    from spicad import tables
-    from spicaweb.app import make_app
-
+    """Logging in, pages, a draft, a grade: all with the rights that setup gave, and doctor misses none."""
     answered(place, mariadb, address="https://spica.example.org")
     settings = config.load(place)
-    site = Site.__new__(Site)
-    site.settings = settings
-    site.app = make_app(settings)
-    tables.database.connect(reuse_if_open=True)
-    from site_world import people_the_world
-
+    tables.connect(settings.database.url, settings.database.password_file)
     people_the_world()
+    exposure = Exposure.create(
+        obs_id="1",
+        name="1.fits",
+        node="n",
+        path="/1.fits",
+        path_key="1",
+        sha256="0",
+        bytes=1,
+        mtime_ns=1,
+        registered=1.0,
+    )
+    site = Site.__new__(Site)  # whose world is made already
+    site.settings, site.app = settings, make_app(settings)
+    tables.database.connect(reuse_if_open=True)
+
     visitor = site.visitor()
+
     assert visitor.log_in("alice").status == 303
-    for path in ("/", "/processes", "/daemon", "/archive", "/new", "/groups", "/account", "/configurations"):
+    for path in ("/", "/processes", "/daemon", "/archive", "/new", "/groups", "/account", "/configurations", "/grades"):
         assert visitor.get(path).status == 200, path
     assert visitor.post("/new", name="mine", group="lensing").status in (200, 303)
+    tables.database.connect(reuse_if_open=True)
+    grades.give(person_of(account("alice")), [exposure.id], "B", ("defocus",))
+    assert Exposure.get_by_id(exposure.id).grade == "B"
+    grants = [line for (line,) in tables.database.execute_sql("SHOW GRANTS").fetchall()]
+    assert checks._site_lacks(grants) == []
+    assert "account" in checks._site_lacks([line for line in grants if "account" not in line])
 
 
 @pytest.mark.slow
@@ -406,3 +426,10 @@ def test_a_database_in_use_is_not_left_behind_without_a_word(place: Path, mariad
     assert "it is in use" in done.stdout
     assert "spica database copy 'mysql://spica_late@localhost/spica_late?socket=" in done.stdout
     assert config.load(place).database.url.startswith("sqlite:")
+
+
+def test_a_daemon_that_is_older_than_its_program_is_told_apart():
+    """By the start of the process, not by the age of its entry in /proc, which begins when somebody looks."""
+    assert not checks._is_older_than_the_program(os.getpid())
+    assert checks.began(1) < checks.began(os.getpid())
+    assert abs(checks.began(os.getpid()) - psutil.Process().create_time()) < 2

@@ -127,11 +127,17 @@ def daemon(settings: Settings) -> Findings:
 def _is_older_than_the_program(pid: int) -> bool:
     """By the moment at which the files came to their place."""
     package = Path(__file__).resolve().parents[1]
+    return max(each.stat().st_ctime for each in package.glob("*.py")) > began(pid) + 1
+
+
+def began(pid: int) -> float:
+    """When a process was started: proc(5), stat, counts from the boot in ticks."""
     try:
-        began = os.stat(f"/proc/{pid}").st_ctime
+        ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        boot = re.search(r"^btime (\d+)$", Path("/proc/stat").read_text(), re.MULTILINE)
     except OSError:
-        return False
-    return max(each.stat().st_ctime for each in package.glob("*.py")) > began + 1
+        return float("inf")
+    return int(boot[1]) + ticks / os.sysconf("SC_CLK_TCK") if boot else float("inf")
 
 
 def services(settings: Settings) -> Findings:
@@ -516,15 +522,27 @@ def _sites_database(settings: Settings) -> Findings:
                     ("with SQLite let the site run as the daemon's user: spica serve"),
                 )
             return
-        missing = [each for each in tables.PRIVATE if not each.table_exists()]
-        if missing:
-            yield WRONG, f"the site may not use the table {missing[0]._meta.table_name}", "spica setup"
+        lacking = _site_lacks([line for (line,) in opened.execute_sql("SHOW GRANTS").fetchall()])
+        if lacking:  # as after an upgrade that made new tables
+            yield WRONG, f"the site's account may not write {', '.join(lacking)}", "spica setup --yes --no-mail"
         if web.database:
             yield from _too_much(opened, "the site's account")
         else:
             yield NOTE, "the site uses the daemon's own account of the database", "spica setup makes one with less"
     finally:
         opened.close()
+
+
+def _site_lacks(grants: list[str]) -> list[str]:
+    """The tables that it must write and may not."""
+    found = []
+    for table, rights in tables.SITE_WRITES.items():
+        name = table._meta.table_name
+        verbs = set(re.findall(r"[A-Z]+", rights))
+        about = [line for line in grants if f"`.`{name}` TO" in line or ".* TO" in line]
+        if not any("ALL PRIVILEGES" in line or verbs <= set(re.findall(r"[A-Z]+", line)) for line in about):
+            found.append(name)
+    return found
 
 
 def _daemons_own(settings: Settings) -> tuple[str, str]:

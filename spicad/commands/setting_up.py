@@ -417,13 +417,11 @@ def _grants_of_the_site(plan: Plan) -> Iterator[str]:
     name = plan.answers["database_name"]
     account = name + WEB_ACCOUNT_MORE
     with _as_root(plan) as (cursor, host):
-        for table in tables.Table.__subclasses__():
-            cursor.execute(f"GRANT SELECT ON `{name}`.`{table._meta.table_name}` TO %s@%s", (account, host))
-        for own in (*tables.PRIVATE, *tables.OF_PEOPLE):
-            cursor.execute(f"GRANT {SITE_GRANTS} ON `{name}`.`{own._meta.table_name}` TO %s@%s", (account, host))
-        cursor.execute(f"GRANT UPDATE (grade, graded_by) ON `{name}`.exposure TO %s@%s", (account, host))
-    written = len(tables.PRIVATE) + len(tables.OF_PEOPLE)
-    yield f"account {account}@{host}: reads all tables, writes the {written} of the site, and grades"
+        pattern = name.replace("_", r"\_")
+        cursor.execute(f"GRANT SELECT ON `{pattern}`.* TO %s@%s", (account, host))
+        for table, rights in tables.SITE_WRITES.items():
+            cursor.execute(f"GRANT {rights} ON `{name}`.`{table._meta.table_name}` TO %s@%s", (account, host))
+    yield f"account {account}@{host}: reads all tables, writes those of the site"
 
 
 def _tables(plan: Plan, settings: Settings) -> Iterator[str]:
