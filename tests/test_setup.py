@@ -10,15 +10,17 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT
+from conftest import COMPILED, ROOT, wait_until
 from installed import Machine, machine  # noqa: F401
-from services import MariaDB, mariadb  # noqa: F401
+from services import MariaDB, mariadb, missing  # noqa: F401
 from site_world import Site, account, people_the_world
 
 from spicad import config, tables
@@ -26,7 +28,7 @@ from spicad.accounts import person_of
 from spicad.archive import grades
 from spicad.commands import checks, setting_up
 from spicad.commands.setting_up import ANSWERS, answers_from, current, with_option
-from spicad.commands.snippets import TEXTS, snippet
+from spicad.commands.snippets import SERVERS, TEXTS, snippet
 from spicad.tables import Exposure
 from spicad.words import BadInput
 from spicaweb.app import make_app
@@ -42,6 +44,12 @@ administrator_mail = "dan@example.org"
 administrator_password_file = "/mnt/keep/password"
 """
 PASSWORD = "nine blue kettles sing"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def usual() -> dict[str, object]:
@@ -129,36 +137,92 @@ def test_what_is_the_default_already_needs_no_line():
 # ---------------------------------------------------------------------- the web server's lines
 
 
+MODULES = Path("/usr/lib/apache2/modules")  # of Debian
+
+
+def server_files(folder: Path, server: str, lines: str, port: int) -> list[str]:
+    """A server's own configuration around the lines of setup; the command that runs it in the foreground."""
+    (folder / "site.conf").write_text(lines)
+    names = ("mpm_event", "alias", "env", "cgid", "proxy", "proxy_http", "authz_core")
+    loaded = "".join(f"LoadModule {name}_module {MODULES}/mod_{name}.so\n" for name in names)
+    at = f"127.0.0.1:{port}"
+    whole = {
+        "httpd": f"{loaded}ServerRoot {folder}\nServerName x\nListen {at}\n"
+        "ErrorLog log\nPidFile pid\nInclude site.conf\n",
+        "lighttpd": f'server.document-root = "{folder}"\nserver.bind = "127.0.0.1"\nserver.port = {port}\n'
+        f'server.errorlog = "{folder}/log"\ninclude "{folder}/site.conf"\n',
+        "nginx": f"daemon off;\nevents {{}}\npid {folder}/pid;\nerror_log {folder}/log;\n"
+        f"http {{ access_log off; server {{ listen {at}; include {folder}/site.conf; }} }}\n",
+    }[server]
+    (folder / "server.conf").write_text(whole)
+    program, *words = {
+        "httpd": ["apache2", "-D", "FOREGROUND", "-f"],
+        "lighttpd": ["lighttpd", "-D", "-f"],
+        "nginx": ["nginx", "-c"],
+    }[server]
+    found = shutil.which(program, path="/usr/sbin:/usr/bin:/sbin")
+    if not found or (server == "httpd" and not MODULES.is_dir()):
+        missing(program)
+    return [str(found), *words, str(folder / "server.conf")]
+
+
 @pytest.mark.parametrize("path", ["", "/reduce"])
 @pytest.mark.parametrize(("server", "way"), TEXTS)
 def test_the_lines_for_a_web_server_are_taken_by_it(tmp_path: Path, server: str, way: str, path: str):
     (tmp_path / "spica.conf").write_text(f'[web]\naddress = "https://spica.example.org{path}"\n')
     lines = snippet(server, way, config.load(tmp_path / "spica.conf"), ROOT / "web/spica.cgi")
-    (tmp_path / "site.conf").write_text(lines)
-    modules = Path("/usr/lib/apache2/modules")
-    names = ("mpm_event", "alias", "env", "cgid", "proxy", "proxy_http", "authz_core")
-    loaded = "".join(f"LoadModule {name}_module {modules}/mod_{name}.so\n" for name in names)
-    whole = {
-        "httpd": f"{loaded}ServerRoot {tmp_path}\nServerName x\nListen 127.0.0.1:1\nErrorLog log\nInclude site.conf\n",
-        "lighttpd": f'server.document-root = "{tmp_path}"\nserver.port = 1\ninclude "{tmp_path}/site.conf"\n',
-        "nginx": f"events {{}}\npid {tmp_path}/pid;\nerror_log {tmp_path}/log;\n"
-        f"http {{ server {{ listen 1; include {tmp_path}/site.conf; }} }}\n",
-    }[server]
-    (tmp_path / "server.conf").write_text(whole)
-    command = {
-        "httpd": ["apache2", "-t", "-f"],
-        "lighttpd": ["lighttpd", "-tt", "-f"],
-        "nginx": ["nginx", "-t", "-c"],
-    }[server]
-    program = shutil.which(command[0], path="/usr/sbin:/usr/bin:/sbin") or shutil.which("httpd", path="/usr/sbin")
-    if not program or (server == "httpd" and not modules.is_dir()):
-        pytest.skip(f"{server} is not here as Debian has it")
+    command = server_files(tmp_path, server, lines, 1)
+    only_look = {"httpd": ["-t"], "lighttpd": ["-tt"], "nginx": ["-t"]}[server]
+    program, *rest = [word for word in command if word not in ("-D", "FOREGROUND")]
 
-    done = subprocess.run(
-        [program, *command[1:], str(tmp_path / "server.conf")], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([program, *only_look, *rest], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr + lines
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, int]]:
+    """An installation with `spica serve` behind a port that belongs to no web server yet."""
+    folder = tmp_path_factory.mktemp("served")
+    port, listen = free_port(), free_port()
+    conf = folder / "spica.conf"
+    conf.write_text(
+        f'[web]\naddress = "http://127.0.0.1:{port}/reduce"\nlisten = "127.0.0.1:{listen}"\nproxy = "127.0.0.1"\n'
+    )
+    log = folder / "site.log"
+    command = [sys.executable, str(ROOT / "bin/spica"), "--config", str(conf), "serve"]
+    with log.open("wb") as opened:
+        site = subprocess.Popen(command, stdout=opened, stderr=opened, env={**os.environ, **COMPILED})
+    wait_until(lambda: "The site is on" in log.read_text() or site.poll() is not None, "the site")
+    yield conf, port
+    site.terminate()
+    site.wait(20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("server", "way"), [*((each, "proxy") for each in SERVERS), ("lighttpd", "cgi")])
+def test_the_site_answers_behind_a_web_server_with_these_lines(
+    tmp_path: Path, served: tuple[Path, int], server: str, way: str
+):
+    """The socket is systemd's; httpd started by root runs no CGI without a user of its own."""
+    conf, port = served
+    settings = config.load(conf)
+    command = server_files(tmp_path, server, snippet(server, way, settings, ROOT / "web/spica.cgi"), port)
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        found: list[tuple[str, str, str]] = []
+
+        def answers() -> bool:
+            assert running.poll() is None
+            found[:] = list(checks._answers(settings.web.address))
+            return found[0][0] == checks.OK
+
+        wait_until(answers, f"{server} to answer")
+    finally:
+        running.terminate()
+        running.wait(20)
+
+    assert found == [("ok", f"{settings.web.address} answers", "")]
 
 
 # ---------------------------------------------------------------------- a machine, with SQLite
