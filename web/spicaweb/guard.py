@@ -23,6 +23,7 @@ POLICY = (
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",  # says frame-ancestors again, for old browsers
     # Not no-referrer: with it browsers send `Origin: null` with our own forms (Fetch standard, 3.1).
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
