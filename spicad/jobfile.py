@@ -50,12 +50,17 @@ JOB_KEYS = (
 
 ORDERS = ("hold", "release", "cancel", "rerun", "keep", "rebuild", "delete")  # about a process
 NODE_ORDERS = ("drain", "undrain", "sweep")  # about the node, and about all that is to be deleted
+SELECTION_ORDERS = ("save-selection", "share-selection", "unshare-selection", "delete-selection")
 ORDER_KEYS = (
-    Key("order", "text", REQUIRED, "What to do", choices=ORDERS + NODE_ORDERS),
+    Key("order", "text", REQUIRED, "What to do", choices=ORDERS + NODE_ORDERS + SELECTION_ORDERS),
     Key("process", "integer", 0, "The processid; for drain, undrain and sweep none", minimum=1, maximum=LARGEST),
     Key("fresh", "yes or no", False, "For rerun: from the recipe of the last run, reusing no finished step"),
     Key("days", "number", 0, "For keep: days from now; 0: as long as may be", minimum=0, maximum=36525),
-    Key("why", "text", "", "The reason, kept with the event"),
+    Key("selection", "text", "", "For orders about one of the archive: its name"),
+    Key("exposures", "text", "", "For save-selection: numbers of exposures, such as 12,40-55"),
+    Key("share", "yes or no", False, "For save-selection: the group may use it"),
+    Key("replace", "yes or no", False, "For save-selection: instead of the one of that name"),
+    Key("why", "text", "", "The reason, kept with the event or the selection"),
     Key("web", "table of texts", {}, "Written by the site alone: whose drop this is"),
     Key("end", "table", REQUIRED, "The last line of a whole file is [end]"),
 )
@@ -95,6 +100,10 @@ class Order:
     why: str = ""
     token: str = ""  # of its drop
     days: float = 0.0
+    selection: str = ""
+    exposures: str = ""
+    share: bool = False
+    replace: bool = False
     web: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -118,8 +127,9 @@ def parse(text: str, source: str) -> Job | Order:
         values = checked(document, ORDER_KEYS)
         if values["order"] in ORDERS and not values["process"]:
             raise BadInput(document.problem(("order",), 'the key "process" is missing.', "Add: process = PROCESSID"))
-        given = {name: values[name] for name in ("order", "process", "fresh", "why", "days", "web")}
-        return Order(source, **given)
+        if values["order"] in SELECTION_ORDERS and not values["selection"]:
+            raise BadInput(document.problem(("order",), 'the key "selection" is missing.', 'Add: selection = "NAME"'))
+        return Order(source, **{key.name: values[key.name] for key in ORDER_KEYS if key.name != "end"})
     return _job(document)
 
 

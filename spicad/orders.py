@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from spicad import quota, rows, sweeping
+from spicad.archive import selections
 from spicad.capsule import Capsule
 from spicad.durable import sync_folder
-from spicad.jobfile import NODE_ORDERS, Order, parse
+from spicad.jobfile import NODE_ORDERS, SELECTION_ORDERS, Order, parse
 from spicad.ledger import AWAY
 from spicad.node import DRAINED
 from spicad.people import MAY, OF_A_MEMBER, Person, Thing, may
@@ -33,6 +34,8 @@ def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
         return _sweep(actor, workshop, now)
     if order.order in NODE_ORDERS:
         return _drain(order, actor, workshop)
+    if order.order in SELECTION_ORDERS:
+        return _about_selection(order, actor)
     if order.order == "keep":
         return _keep(order, actor, workshop, now)
     if order.order == "delete":
@@ -68,6 +71,24 @@ def _sweep(actor: Person, workshop: Workshop, now: float) -> str:
         return "only administrators may let products be deleted."
     log.warning("deletion goes on by %s", actor.user)
     return sweeping.go_on(workshop.floor.spool, sweeping.moment_now(now))
+
+
+def _about_selection(order: Order, actor: Person) -> str:
+    """Those who may not write to the database have their selections saved by the daemon."""
+    verb = order.order.removesuffix("-selection")
+    try:
+        if verb == "save":
+            numbers = selections.from_ranges(order.exposures)
+            selections.save(actor, order.selection, numbers, order.why, order.share, order.replace, is_retried=True)
+        elif verb == "delete":
+            selections.delete(actor, order.selection)
+        else:
+            selections.share(actor, order.selection, verb == "share")
+    except SpicaError as error:
+        return str(error)
+    except AWAY:
+        return "the database does not answer. Try again later."
+    return ""
 
 
 def _keep(order: Order, actor: Person, workshop: Workshop, now: float) -> str:

@@ -19,6 +19,7 @@ from spicad import commands, tables
 from spicad.archive import cells, formats, moc, selections, skymap
 from spicad.archive.overlaps import Cone
 from spicad.people import Person
+from spicad.tables import Exposure
 from spicad.words import BadInput, Rank
 
 __all__ = ["mariadb"]
@@ -408,6 +409,16 @@ def test_a_tag_is_put_once_and_taken_by_who_put_it(archive: None) -> None:
     assert selections.untag(DAN, "ghost", [1, 2, 3]) == 3
     with pytest.raises(BadInput, match="cannot be a tag"):
         selections.tag(ALICE, "two words", [1])
+
+
+def test_numbers_of_exposures_travel_as_ranges(archive: None) -> None:
+    Exposure.insert_many(ROWS[:9]).execute()
+
+    assert selections.as_ranges([7, 1, 2, 3, 9, 2]) == "1-3,7,9"
+    assert selections.from_ranges("1-3, 7,9,100000-100003") == [1, 2, 3, 7, 9]
+    for text in ("", "3-1", "x", "1-99999999", "1,,2"):
+        with pytest.raises(BadInput, match="no numbers of exposures"):
+            selections.from_ranges(text)
 
 
 def test_what_is_found_is_saved_tagged_and_merged_from_the_command_line(spica: Command) -> None:

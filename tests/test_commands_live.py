@@ -20,11 +20,14 @@ from pathlib import Path
 
 import pytest
 from conftest import APPLICATIONS, COMPILED, DESCRIPTOR, ROOT, RunningSpica, wait_until, write_exposure
+from test_archive_search import ROWS
 
-from spicad import closing, config
+from spicad import closing, config, tables
+from spicad.commands import find, main, selections
 from spicad.desk import Desk, Vetted
 from spicad.jobfile import Job, parse
 from spicad.spool import Spool
+from spicad.tables import Exposure
 from spicad.words import Phase
 
 NEVER = "not_before = 2199-01-01 00:00:00"
@@ -574,3 +577,32 @@ def test_a_stack_of_a_made_sky_is_followed_shown_fetched_and_verified(tmp_path: 
     assert "7 of 7 products" in fetched.stdout
     assert (tmp_path / "got/real.fits").stat().st_size > 1_000_000
     assert "7 of 7 products are identical (run 1 and run 2)" in verified.stdout
+
+
+def test_who_may_not_write_to_the_database_has_selections_saved_by_the_daemon(
+    running_spica: RunningSpica, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SPICA_CONF", str(running_spica.conf))
+    for module in (find, selections):
+        monkeypatch.setattr(module, "may_change", lambda settings: False)  # root, who may run the tests, may
+    opened = tables.connect(config.load().database.url)
+    Exposure.insert_many(ROWS[:20]).execute()
+    opened.close()
+
+    def spica(*words: str) -> tuple[int, str]:
+        status = main([*words])
+        return status, capsys.readouterr().err
+
+    assert spica("find", "--kind", "any", "--save", "mine")[1] == "spica: saved as the selection mine: 20 exposures.\n"
+    assert "you have a selection" in spica("find", "--kind", "any", "--filter", "r", "--save", "mine")[1]
+    assert spica("find", "--kind", "any", "--filter", "r", "--save", "red", "--limit", "1")[0] == 0
+    assert spica("selection", "subtract", "rest", "mine", "red")[0] == 0
+    assert spica("selection", "share", "rest")[0] == spica("selection", "delete", "red")[0] == 0
+
+    saved = json.loads(running_spica.spica("selection", "list", "--json").stdout)
+    red = sum(row["filter"] == "r" for row in ROWS[:20])
+    assert {each["name"]: (each["exposures"], each["shared"]) for each in saved} == {
+        "mine": (20, False),
+        "rest": (20 - red, True),
+    }
+    assert "there is no selection" in spica("selection", "delete", "red")[1]

@@ -16,10 +16,11 @@ import peewee
 from spicad import people, rows
 from spicad.people import Person, Thing
 from spicad.schema import shown
-from spicad.tables import Selected, Selection, Tagged, database
+from spicad.tables import Exposure, Selected, Selection, Tagged, database
 from spicad.words import BadInput, Problem, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+MOST_IN_AN_ORDER = 20_000  # the daemon saves them between two looks
 TAG = re.compile(r"[\w.+-]{1,64}")
 
 
@@ -90,14 +91,26 @@ def exposures_of(selection: Selection) -> list[int]:
 
 
 def save(
-    actor: Person, name: str, exposures: Iterable[int], words: str = "", is_shared: bool = False, replaces: bool = False
+    actor: Person,
+    name: str,
+    exposures: Iterable[int],
+    words: str = "",
+    is_shared: bool = False,
+    replaces: bool = False,
+    is_retried: bool = False,
 ) -> int:
-    """A selection of `actor`'s own; its number. One of that name is replaced only with `replaces`."""
+    """A selection of `actor`'s own; its number. One of that name is replaced only with `replaces`.
+
+    With `is_retried` one that holds these exposures already is as good as saved.
+    """
+    listed = sorted(set(exposures))
     if not NAME.fullmatch(name):
         mend = "Use letters, digits and . _ + -, at most 100."
         raise BadInput(Problem("selection", f"{shown(name)} cannot be the name of a selection.", mend))
     with database.atomic():
         there = Selection.get_or_none((Selection.owner == actor.user) & (Selection.name == name))
+        if there is not None and is_retried and exposures_of(there) == listed:
+            return int(there.id)
         if there is not None and not replaces:
             mend = "Take another name, or replace it: --replace"
             raise BadInput(Problem("selection", f"you have a selection {shown(name)} already.", mend))
@@ -112,9 +125,36 @@ def save(
                 name=name, owner=actor.user, group=actor.group, is_shared=is_shared, words=words, changed=time.time()
             ).execute()
         )
-        listed = [{"selection": number, "exposure": each} for each in sorted(set(exposures))]
-        rows.insert_many(Selected, listed)
+        rows.insert_many(Selected, [{"selection": number, "exposure": each} for each in listed])
     return int(number)
+
+
+def as_ranges(numbers: Iterable[int]) -> str:
+    """As 1-3,7; what `from_ranges` reads."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and runs[-1][1] + 1 == number:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def from_ranges(text: str) -> list[int]:
+    """The numbers of exposures that are there. Raises BadInput when these are no numbers, or too many."""
+    found: list[int] = []
+    for word in text.split(","):
+        run = re.fullmatch(r" *([0-9]{1,15})(?:-([0-9]{1,15}))? *", word)
+        first, last = (int(run[1]), int(run[2] or run[1])) if run else (1, 0)
+        if first > last or len(found) + last - first >= MOST_IN_AN_ORDER:
+            what = f"{shown(word)} are no numbers of exposures such as 12,40-55, or more than {MOST_IN_AN_ORDER}."
+            raise BadInput(Problem("exposures", what))
+        found += range(first, last + 1)
+    known: list[int] = []
+    for start in range(0, len(found), 500):
+        query: Any = Exposure.select(Exposure.id).where(Exposure.id.in_(found[start : start + 500]))
+        known += [number for (number,) in query.tuples()]
+    return sorted(known)
 
 
 def merged(actor: Person, names: Sequence[str]) -> list[int]:

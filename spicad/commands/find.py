@@ -19,7 +19,9 @@ from spicad.archive.search import FACETS, KINDS, SORTS, USUAL_FACETS, Found, OfO
 from spicad.archive.skymap import skymap
 from spicad.commands import DONE, NOTHING
 from spicad.commands.printing import complain, how_many, print_json, print_table
-from spicad.commands.tables import change_tables, open_tables
+from spicad.commands.selections import save
+from spicad.commands.tables import change_tables, may_change, open_tables
+from spicad.config import Settings
 from spicad.people import Person
 from spicad.rules import GRADES
 from spicad.words import BadInput, Problem, SpicaError
@@ -109,11 +111,12 @@ def run(arguments: argparse.Namespace) -> int:
     settings = config.load()
     actor = people.person(os.getuid(), settings)
     changes = arguments.save or arguments.put_tag or arguments.take_tag
-    with (change_tables if changes else open_tables)(settings):
+    tags_change = arguments.put_tag or arguments.take_tag
+    with (change_tables if tags_change or (changes and may_change(settings)) else open_tables)(settings):
         found = Found(_wanted(arguments, actor))
         count = found.count() if changes or not _writes(arguments) else None
         if changes and count:
-            found = _change(arguments, actor, found)
+            found = _change(arguments, settings, actor, found)
         status = _print(arguments, found)
     return NOTHING if count == 0 else status
 
@@ -205,11 +208,11 @@ def _range(option: str, text: str | None) -> Range:
     return Range(low, high)
 
 
-def _change(arguments: argparse.Namespace, actor: Person, found: Found) -> Found:
+def _change(arguments: argparse.Namespace, settings: Settings, actor: Person, found: Found) -> Found:
     """What was found, whatever its tags are now."""
     numbers = found.numbers()
     if arguments.save:
-        selections.save(actor, arguments.save, numbers, _typed(arguments), arguments.share, arguments.replace)
+        save(settings, actor, arguments.save, numbers, _typed(arguments), arguments.share, arguments.replace)
         complain(f"saved as the selection {arguments.save}: {len(numbers)} exposures.")
     if arguments.put_tag:
         complain(f"{selections.tag(actor, arguments.put_tag, numbers)} exposures have the tag {arguments.put_tag} now.")

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from spicad import config, people
 from spicad.archive import selections
 from spicad.commands import DONE, NOTHING
+from spicad.commands.dropping import drop, wait_until_taken
 from spicad.commands.printing import clock, complain, print_json, print_table
-from spicad.commands.tables import change_tables, open_tables
+from spicad.commands.tables import change_tables, may_change, open_tables
+from spicad.config import Settings
+from spicad.jobfile import MOST_BYTES
 from spicad.people import Person
+from spicad.schema import as_toml
+from spicad.words import SpicaError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,16 +40,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = config.load()
     actor = people.person(os.getuid(), settings)
-    if arguments.verb == "list":
-        with open_tables(settings):
+    with (change_tables if may_change(settings) and arguments.verb != "list" else open_tables)(settings):
+        if arguments.verb == "list":
             return _list(actor, arguments.json)
-    with change_tables(settings):
-        _do(arguments, actor)
+        _do(arguments, actor, settings)
     return DONE
 
 
-def _do(arguments: argparse.Namespace, actor: Person) -> None:
-    if arguments.verb in ("share", "unshare"):
+def save(
+    settings: Settings, actor: Person, name: str, numbers: Sequence[int], words: str, is_shared: bool, replaces: bool
+) -> None:
+    """Into the tables, or where they are not for `actor` to write by the daemon. Raises SpicaError."""
+    if may_change(settings):
+        selections.save(actor, name, numbers, words, is_shared, replaces)
+        return
+    order(settings, "save", name, exposures=selections.as_ranges(numbers), share=is_shared, replace=replaces, why=words)
+
+
+def order(settings: Settings, verb: str, name: str, **more: str | bool) -> None:
+    values = {"order": f"{verb}-selection", "selection": name, **{key: each for key, each in more.items() if each}}
+    text = "".join(f"{key} = {as_toml(each)}\n" for key, each in values.items()) + "[end]\n"
+    if len(text) > MOST_BYTES:
+        what = f"{name}: so many exposures can only be saved by who may write to the database."
+        raise SpicaError(f"{what} Save it on the web pages, or ask who runs Spica.")
+    wait_until_taken(settings, drop(settings, f"{verb}-selection", text))
+
+
+def _do(arguments: argparse.Namespace, actor: Person, settings: Settings) -> None:
+    if arguments.verb in ("share", "unshare", "delete") and not may_change(settings):
+        order(settings, arguments.verb, arguments.name)
+    elif arguments.verb in ("share", "unshare"):
         selections.share(actor, arguments.name, arguments.verb == "share")
     elif arguments.verb == "delete":
         selections.delete(actor, arguments.name)
@@ -52,7 +78,7 @@ def _do(arguments: argparse.Namespace, actor: Person) -> None:
         is_merge = arguments.verb == "merge"
         numbers = selections.merged(actor, arguments.others) if is_merge else selections.subtracted(actor, first, rest)
         words = f"{arguments.verb} {' '.join(arguments.others)}"[:200]
-        selections.save(actor, arguments.name, numbers, words, replaces=arguments.replace)
+        save(settings, actor, arguments.name, numbers, words, False, arguments.replace)
         print(f"{arguments.name}: {len(numbers)} exposures")
 
 

@@ -39,16 +39,23 @@ def change_tables(
     """Raises SpicaError when the person who runs this may not write to the database."""
     url = settings.database.url
     _require_readable(url)
-    if url.startswith("sqlite:"):
-        path = Path(unquote(urlsplit(url).path.removeprefix("/")))
-        if not path.exists() or not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
-            raise SpicaError(f"{path}: you may not write to it. {mend}")
+    if not may_change(settings):
+        raise SpicaError(f"{unquote(urlsplit(url).path.removeprefix('/'))}: you may not write to it. {mend}")
     opened = tables.connect(url, settings.database.password_file)
     try:
         tables.require_current()
         yield
     finally:
         opened.close()
+
+
+def may_change(settings: Settings) -> bool:
+    """Whether the person who runs this may write to the database; of a server's, its account tells."""
+    url = settings.database.url
+    if not url.startswith("sqlite:"):
+        return True
+    path = Path(unquote(urlsplit(url).path.removeprefix("/")))
+    return path.exists() and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
 def _require_readable(url: str) -> None:
