@@ -5,6 +5,8 @@ Pure bookkeeping on values: files, processes and tables are the affair of capsul
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -149,12 +151,30 @@ class Run:
         return [n for n in step.needs if self.step(n).is_lazy and self.state[n] not in ENDED_STATES]
 
     def files(self, step: PlannedStep) -> dict[str, tuple[PlannedFile, ...]]:
-        """The step's files without those of exposures that were dropped meanwhile."""
-        kept = {name: tuple(file for file in files if file.stem not in self.lost) for name, files in step.files.items()}
+        """The step's files without those of exposures that were dropped meanwhile, and those that were never made."""
+        kept = {name: tuple(file for file in files if self._is_there(file)) for name, files in step.files.items()}
         return {name: files for name, files in kept.items() if files}
+
+    def _is_there(self, file: PlannedFile) -> bool:
+        """Whether the step will find it: an optional output of an earlier step may not have been made."""
+        if file.stem in self.lost:
+            return False
+        is_done = bool(file.source.step) and self.state[file.source.step] in ENDED_STATES
+        return not is_done or self.made_by(file) is not None
 
     def stems(self, step: PlannedStep) -> tuple[str, ...]:
         return tuple(stem for stem in step.stems if stem not in self.lost)
+
+    def origins(self, step: PlannedStep) -> str:
+        """A table of the exposures that the step works on, and of those of the process that were dropped, and why."""
+        used = [(self.plan.labels[stem], "yes", "") for stem in self.stems(step)]
+        dropped = {each.exposure: each.why for each in self.plan.dropped}
+        dropped |= {self.plan.labels[stem]: why for stem, why in self.lost.items()}
+        names = {name for name, _, _ in used}
+        left = [(name, "no", why) for name, why in dropped.items() if name not in names]
+        table = io.StringIO()
+        csv.writer(table, lineterminator="\n").writerows([("exposure", "used", "why"), *used, *left])
+        return table.getvalue()
 
     def outputs_read_later(self, step: PlannedStep) -> frozenset[str]:
         return frozenset(self._read_later.get(step.number, ()))

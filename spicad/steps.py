@@ -64,6 +64,7 @@ class Question:
     threads: int
     digests: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # path -> (identity, sha256)
     read_later: frozenset[str] = frozenset()  # outputs that later steps of the run read
+    origins: str = ""  # CSV of the exposures that the step uses, and of those that were dropped
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def look_over(question: Question) -> Looked:
             settings,
             threads=question.threads,
             memory_mb=question.step.memory_mb,
+            origins=question.origins,
         )
     except SpicaError as error:
         return _refused(digests, str(error))
@@ -207,6 +209,8 @@ def _content_key(
     ]
     if cards := _cards(question):
         record.append([(_with_plain_stems(name, plain), text) for name, text in cards.items()])
+    if question.application.asks_for_origins:
+        record.append(question.origins)
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
@@ -219,7 +223,7 @@ def _with_plain_stems(argument: str, plain: Mapping[str, str]) -> str:
 def lay_out(folder: Path, looked: Looked, setup: Setup, application: Application) -> None:
     """cfg/, where there is anything for it, and the links of job/, right before the start."""
     assert looked.command is not None
-    texts = {name: text.encode("ascii") for name, text in looked.command.lists.items()}
+    texts = {name: text.encode() for name, text in looked.command.lists.items()}
     if looked.settings is not None:
         texts[configuration_target(application)] = looked.settings.text().encode("ascii")
     for name, content in {**setup.stored, **texts}.items():

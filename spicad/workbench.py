@@ -137,6 +137,7 @@ class Workbench:
             max(step.threads, 1),
             known,
             run.outputs_read_later(step),
+            run.origins(step) if run.application(step).asks_for_origins else "",
         )
 
     def _step_file(self, run: Run, capsule: Capsule, name: str, file: Any) -> steps.StepFile:

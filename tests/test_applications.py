@@ -106,6 +106,10 @@ DANGEROUS = {
     "master-bias": "OUTPUT_DIR MASTER_NAME BIAS_NAME DARK_NAME FLAT_NAME MASK_NAME CROSSTALK_NAME",
     "master-dark": "OUTPUT_DIR MASTER_NAME BIAS_NAME DARK_NAME FLAT_NAME MASK_NAME CROSSTALK_NAME",
     "master-flat": "OUTPUT_DIR MASTER_NAME BIAS_NAME DARK_NAME FLAT_NAME MASK_NAME CROSSTALK_NAME",
+    "qualityfits-stack": """
+        FLAT_NAME WEIGHT_NAME MASK_NAME ASTREFCAT_NAME STACK ORIGINS_NAME EARLIER_NAME OUTPUT_DIR OUTPUT_NAME
+        INSTRUMENTS_DIR QUALITY_DIR NTHREADS PSFVAR_DEGREES PREVIEW_SIZE
+    """,
 }
 ATTACKS = (
     "/etc/passwd",
@@ -152,7 +156,7 @@ def problems_of(name: str, text: str) -> list[str]:
 def test_seven_tools_and_our_own_program_are_described():
     assert set(TOOLS) == set(DANGEROUS)
     assert {name for name, each in APPLICATIONS.items() if each.is_our_own} == {
-        "prepare", "prepare-map", "photometrix", "astrometrix", "qualityfits", "preprocess", "master-bias",
+        "prepare", "prepare-map", "photometrix", "astrometrix", "qualityfits", "qualityfits-stack", "preprocess", "master-bias",
         "master-dark", "master-flat",
     }  # fmt: skip
 

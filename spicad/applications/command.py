@@ -15,6 +15,7 @@ from spicad.words import SpicaError
 
 MAX_VALUE = 4000  # a longer value overflows a buffer in five of the seven tools
 MAX_ARGUMENTS_BYTES = 1_000_000
+ORIGINS = "origins.csv"
 
 Files = Mapping[str, Sequence[tuple[str, str]]]  # input's name: (stem, path seen from job/) of each file
 
@@ -41,12 +42,18 @@ def command_line(
     *,
     threads: int | None = None,
     memory_mb: int | None = None,
+    origins: str = "",
 ) -> CommandLine:
-    """The command line of one step. Every owned keyword and every stored file is forced: it beats the file."""
+    """The command line of one step. Every owned keyword and every stored file is forced: it beats the file.
+
+    `origins` is a table of the exposures used and dropped, for who asks for it.
+    """
     _check_files(application, files)
     machine = {"threads": str(threads or application.threads), "memory_mb": str(memory_mb or application.memory_mb)}
     lists: dict[str, str] = {}
     argv = _arguments(application, files, lists, machine) + _forced(application, files, settings, machine)
+    if application.asks_for_origins:
+        lists[ORIGINS] = origins
     symbols = {name: f"{{{name}}}" for name in machine}
     template = _arguments(application, files, {}, symbols) + _forced(application, files, settings, symbols)
     if sum(map(len, argv)) > MAX_ARGUMENTS_BYTES:
@@ -145,6 +152,8 @@ def _filled(text: str, application: Application, files: Files, machine: Mapping[
         name = found[1]
         if name in machine:
             return machine[name]
+        if name == "origins":
+            return f"../cfg/{ORIGINS}"
         if name == "configuration":
             return f"../cfg/{configuration_target(application)}"
         if name == "stem":

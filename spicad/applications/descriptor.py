@@ -341,6 +341,11 @@ class Application:
         return self.command[0] == "{python}"
 
     @property
+    def asks_for_origins(self) -> bool:
+        """Whether it wants a table of the exposures that were used and dropped."""
+        return any("{origins}" in value for owned in self.owned.values() for value in owned.value)
+
+    @property
     def open_keywords(self) -> frozenset[str]:
         """Keywords that a configuration may set."""
         chosen = {name for name, owned in self.owned.items() if owned.is_chosen}
@@ -503,7 +508,7 @@ def _inconsistencies(document: Document, application: Application) -> list[Probl
 
 
 def _unknown_placeholders(document: Document, application: Application) -> list[Problem]:
-    known = {*application.inputs, "configuration", "stem", "threads", "memory_mb", "python"}
+    known = {*application.inputs, "configuration", "stem", "threads", "memory_mb", "python", "origins"}
     places: list[tuple[tuple[str, ...], str]] = [(("arguments",), argument) for argument in application.arguments]
     for name, owned in application.owned.items():
         places += [(("owned", name), value) for value in owned.value + (owned.otherwise or ())]

@@ -53,6 +53,7 @@ class Figure:
 
 FIGURES = (
     Figure("seeing", "arcsec", "Twice the median half-light radius of stars, as TERAPIX had it"),
+    Figure("seeing_pixels", "pix", "The same in pixels"),
     Figure("seeing_min", "arcsec", "The least of the CCDs", of_ccd=False),
     Figure("seeing_max", "arcsec", "The largest of the CCDs", of_ccd=False),
     Figure("fwhm", "arcsec", "Full width at half maximum of PSFEx's model, mean over the field"),
@@ -137,7 +138,7 @@ PICTURES = {  # in the order of a page: suffix, title
     "histograms": (".quality-histograms.svg", "Histograms of background, width, elongation and radius"),
     "astrometry": (".quality-astrometry.svg", "Sources less reference catalogue"),
     "depth": (".quality-depth.svg", "Limiting magnitude over a stack"),
-    "coverage": (".quality-coverage.png", "Coverage of a stack"),
+    "coverage": (".quality-coverage.svg", "Weight over a stack, as a part of the largest"),
     "comparison": (".quality-comparison.svg", "A stack beside an earlier one"),
 }
 FLAGS = {

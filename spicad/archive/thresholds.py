@@ -211,7 +211,8 @@ def proposed(
 
 def _words(limit: Limit, value: float, beyond: float, ccd: str) -> str:
     """Such as: seeing is 1.31 arcsec, more than 1.2."""
-    unit = {"": "", "adu": " ADU", "deg": " degrees"}.get(BY_NAME[limit.figure].unit, f" {BY_NAME[limit.figure].unit}")
+    unit = BY_NAME[limit.figure].unit
+    unit = {"": "", "pix": " pixels", "adu": " ADU", "deg": " degrees"}.get(unit, f" {unit}")
     name = limit.figure.replace("_", " ").replace("ccds", "CCDs").replace("psf", "PSF")
     side = "more" if limit.is_above else "less"
     where = f"{ccd}: " if ccd else ""

@@ -26,6 +26,7 @@ from spicad.words import BadInput, SpicaError
 BAD, MASKED, COSMIC, TRAIL, SATURATED, NOTHING = 1, 2, 4, 8, 16, 32  # as in quality.FLAGS
 CELL = 64  # pixels of a cell in which background and noise are looked at
 SAMPLED = 4  # every so many pixels of a cell, in both axes
+MOST_COSMIC = 0.03  # of all pixels
 DEEP_SIGMAS = 10.0  # below the background: a dead pixel
 FEWEST_STARS = 5  # for a model of the PSF
 STARS_FOR_DEGREE = {0: 5, 1: 15, 2: 30, 3: 60, 4: 100}
@@ -101,6 +102,8 @@ def _flag(ccd: Ccd, orders: Orders, result: CcdResult, folder: Path) -> None:
     nothing = ~np.isfinite(image)
     if nothing.any():
         image[nothing] = 0
+    if orders.is_stack:
+        nothing |= image == 0  # what SWarp leaves where nothing covers the stack
     sky = _sky(image, nothing)
     result.sky = sky
     result.preview = _shrunk(image, orders.shrink)
@@ -113,6 +116,24 @@ def _flag(ccd: Ccd, orders: Orders, result: CcdResult, folder: Path) -> None:
         result.problem = "nothing in it: its pixels are all the same, NaN or blank"
         result.fractions |= {"nothing": 1.0, "saturated": 0.0, "cosmic": 0.0, "trail": 0.0}
         return
+    if orders.is_stack:
+        flags[nothing] = NOTHING
+        flags[image >= ccd.saturation] |= SATURATED
+        result.fractions["dead"] = 0.0  # the outside of a stack is no defect
+    else:
+        _look_closely(ccd, orders, result, image, nothing, flags)
+    for name, bit in (("nothing", NOTHING), ("saturated", SATURATED), ("cosmic", COSMIC), ("trail", TRAIL)):
+        result.fractions[name] = float(np.count_nonzero(flags & bit)) / flags.size
+    maps.write_image(folder / "defects.fits", flags, ccd.name)
+
+
+def _look_closely(
+    ccd: Ccd, orders: Orders, result: CcdResult, image: Pixels, nothing: Mask, flags: NDArray[np.uint8]
+) -> None:
+    """Dead pixels, saturation, cosmic rays, trails. The image is used up."""
+    assert result.sky is not None
+    sky = result.sky
+    known = np.isfinite(sky.level)
     level, noise = (_spread(each, image.shape) for each in (sky.level, sky.noise))
     saturated = image >= ccd.saturation
     image -= level
@@ -123,20 +144,20 @@ def _flag(ccd: Ccd, orders: Orders, result: CcdResult, folder: Path) -> None:
     usable = ~(nothing | _grown(saturated, 2))
     flags[nothing] = NOTHING
     flags[saturated] |= SATURATED
-    if not orders.is_stack and orders.values["COSMIC_RAYS"]:
+    if orders.values["COSMIC_RAYS"]:
         limits = Sharpest(orders.values["COSMIC_SIGMAS"], orders.values["COSMIC_SHARPNESS"])
         cosmic = cosmic_rays(image, noise, ccd.gain, usable, limits)
-        flags[cosmic] |= COSMIC
-        result.cosmic_rays = _lumps(cosmic)
-        usable &= ~cosmic
-    if not orders.is_stack and orders.values["TRAILS"]:
+        if np.count_nonzero(cosmic) > MOST_COSMIC * cosmic.size:
+            result.notes.append(f"{ccd.name}: too many sharp pixels for cosmic rays (a colour matrix?): none is masked")
+        else:
+            flags[cosmic] |= COSMIC
+            result.cosmic_rays = _lumps(cosmic)
+            usable &= ~cosmic
+    if orders.values["TRAILS"]:
         image[~usable] = 0
         image /= noise
         result.trails = trails(image)
         _draw(result.trails, flags)
-    for name, bit in (("nothing", NOTHING), ("saturated", SATURATED), ("cosmic", COSMIC), ("trail", TRAIL)):
-        result.fractions[name] = float(np.count_nonzero(flags & bit)) / flags.size
-    maps.write_image(folder / "defects.fits", flags, ccd.name)
 
 
 def _sky(image: Pixels, nothing: Mask) -> Sky:

@@ -42,6 +42,7 @@ class Ccd:
     tangent: Tangent | None
     gain: float
     saturation: float
+    is_stack: bool
     detsec: tuple[int, int, int, int] | None  # x1, x2, y1, y2: backwards where the CCD is turned
 
     @property
@@ -90,10 +91,10 @@ def open_exposure(source: Path, scratch: Path, instruments: Instruments, values:
     images = [hdu for hdu in hdus if hdu.is_image]
     known = instruments.of([hdu.header for hdu in hdus])
     primary = hdus[0].header
-    ccds = tuple(_ccd(index, hdu, plain, primary, known, told, values) for index, hdu in enumerate(images))
     is_stack = values["STACK"] == "Y" or (
         values["STACK"] == "AUTO" and (bool(told and told.kind == "stack") or primary.get("SOFTNAME") == "SWarp")
     )
+    ccds = tuple(_ccd(index, hdu, plain, primary, known, told, values, is_stack) for index, hdu in enumerate(images))
     extensions = primary.get("NEXTEND")
     return Exposure(
         source=source,
@@ -141,6 +142,7 @@ def _ccd(
     known: Instrument,
     told: Told | None,
     values: Mapping[str, Any],
+    is_stack: bool,
 ) -> Ccd:
     cards = tuple(fits.header_cards(plain, hdu))
     headers = (hdu.header, primary)
@@ -157,6 +159,7 @@ def _ccd(
         tangent=_tangent(hdu, cards, _asked(values["PIXEL_SCALE"])),
         gain=_first(headers, known.cards.get("gain", ())) or (told.gain if told else None) or 1.0,
         saturation=saturation or SATURATION_ADU,
+        is_stack=is_stack,
         detsec=_section(hdu.header.get("DETSEC")),
     )
 

@@ -35,6 +35,7 @@ Figures = dict[str, float | None]
 DARK = 0.3  # of the others' background: a CCD, or a part of one, that no light reaches
 LIGHT = 10.0  # noise sigmas of background above which that can be told
 MOST_CELLS = 4  # of a CCD, a side, in which shapes are averaged
+MOST_CELLS_OF_STACK = 12
 FEWEST_IN_CELL = 4
 BIN_MAG = 0.5
 FEWEST_EXPECTED = 30  # galaxies for a ratio that means something
@@ -199,14 +200,15 @@ def _of_ccd(each: Measured, zero_point: float | None, centre: tuple[float, float
     _add_background(each, found)
     if each.table is None:
         return found
-    found["sources"] = float(len(each.table))
+    found |= {"sources": float(len(each.table)), "stars": 0.0, "galaxies": 0.0}
     if each.locus is None or each.star is None or each.bright is None or each.galaxy is None:
         return found
     scale = each.scale
     found["stars"], found["galaxies"] = (float(np.count_nonzero(mask)) for mask in (each.star, each.galaxy))
     bright = each.table[each.bright]
     if len(bright) >= FEWEST_IN_CELL:
-        found["seeing"] = 2 * float(np.median(bright["FLUX_RADIUS"])) * scale if scale else None
+        diameter = 2 * float(np.median(bright["FLUX_RADIUS"]))
+        found["seeing_pixels"], found["seeing"] = diameter, diameter * scale if scale else None
         found["elongation"] = float(np.median(bright["ELONGATION"]))
         e1, e2 = ellipticities(each, bright, centre)
         found |= _ellipticity(float(np.median(e1)), float(np.median(e2)))
@@ -295,7 +297,8 @@ def in_cells(each: Measured) -> list[tuple[float, float, Mask]]:
 def cells_a_side(each: Measured) -> int:
     """As many as have some stars each, MOST_CELLS at most."""
     stars = 0 if each.bright is None else int(np.count_nonzero(each.bright))
-    return max(1, min(MOST_CELLS, int(math.sqrt(stars / (2 * FEWEST_IN_CELL)))))
+    most = MOST_CELLS_OF_STACK if each.ccd.is_stack else MOST_CELLS
+    return max(1, min(most, int(math.sqrt(stars / (1.3 * FEWEST_IN_CELL)))))
 
 
 def _pattern(ccds: Sequence[Measured], centre: tuple[float, float] | None) -> float | None:
@@ -492,7 +495,7 @@ def _is_void(each: Measured) -> bool:
 
 
 MEDIANS = (
-    *("fwhm", "elongation", "background", "background_unevenness", "noise", "saturation", "psf_chi2"),
+    *("fwhm", "seeing_pixels", "elongation", "background", "background_unevenness", "noise", "saturation", "psf_chi2"),
     *("psf_residuals", "psf_asymmetry", "limiting_magnitude", "zero_point", "pixel_scale"),
 )
 SUMS = ("stars", "galaxies", "sources", "psf_stars", "cosmic_rays", "trails")

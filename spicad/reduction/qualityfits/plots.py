@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from spicad.archive.quality import PICTURES
 from spicad.reduction.qualityfits.measure import Measured, Whole, cells_a_side, ellipticities, in_cells
 from spicad.reduction.qualityfits.mosaic import Layout
+from spicad.reduction.qualityfits.stack import Comparison, depth_of
 from spicad.reduction.qualityfits.svg import (
     BLUE,
     GREEN,
@@ -43,7 +44,7 @@ WHISKER_LENGTH = 30.0
 BINS = 30
 
 
-def write_plots(whole: Whole, layout: Layout, folder: Path, name: str) -> None:
+def write_plots(whole: Whole, comparison: Comparison | None, layout: Layout, folder: Path, name: str) -> None:
     """Those that have something to show."""
     layout = layout.scaled(FIELD)
     drawn = {
@@ -55,6 +56,12 @@ def write_plots(whole: Whole, layout: Layout, folder: Path, name: str) -> None:
         "histograms": _histograms(whole),
         "astrometry": _astrometry(whole),
     }
+    if whole.exposure.is_stack:
+        drawn |= {
+            "depth": _depth(whole, layout),
+            "coverage": _coverage(whole, layout),
+            "comparison": _comparison(whole, comparison) if comparison is not None else None,
+        }
     for kind, canvas in drawn.items():
         if canvas is not None:
             canvas.write(folder / f"{name}{PICTURES[kind][0]}")
@@ -160,23 +167,91 @@ def _cell(each: Measured, x: float, y: float) -> Array:
 def _background(whole: Whole, layout: Layout) -> Canvas | None:
     tiles = []
     meshes = [each.result.background for each in whole.ccds if each.result.background is not None]
-    by = max(1, math.ceil(math.sqrt(sum(mesh.size for mesh in meshes) / MOST_TILES))) if meshes else 1
+    by = _coarseness(sum(mesh.size for mesh in meshes))
     for number, each in enumerate(whole.ccds):
         mesh = each.result.background
-        if mesh is None or each.problem.startswith("no light in it"):
-            continue
-        rows, columns = mesh.shape
-        for row in range(0, rows, by):
-            for column in range(0, columns, by):
-                left, right = (edge / columns * each.ccd.width + 0.5 for edge in (column, min(column + by, columns)))
-                low, high = (edge / rows * each.ccd.height + 0.5 for edge in (row, min(row + by, rows)))
-                corners = np.array([[left, low], [right, low], [right, high], [left, high]])
-                tiles.append((number, corners, float(np.median(mesh[row : row + by, column : column + by]))))
+        if mesh is not None and not each.problem.startswith("no light in it"):
+            tiles += _mesh_tiles(number, each, mesh.astype(float), by)
     figures = whole.figures
     below = "SExtractor's background"
     if figures.get("background") is not None and figures.get("noise") is not None:
         below += f"; median {short(figures['background'] or 0.0)} ADU, noise {short(figures['noise'] or 0.0)} ADU"
     return _tiles(whole, layout, "Background over the field", below, "ADU", tiles)
+
+
+def _mesh_tiles(number: int, each: Measured, mesh: Array, by: int) -> list[tuple[int, Array, float]]:
+    """Areas of a mesh over the whole CCD, `by` x `by` of its cells in one; those without a value are left out."""
+    rows, columns = mesh.shape
+    tiles = []
+    for row in range(0, rows, by):
+        for column in range(0, columns, by):
+            part = mesh[row : row + by, column : column + by]
+            part = part[np.isfinite(part)]
+            if not part.size:
+                continue
+            left, right = (edge / columns * each.ccd.width + 0.5 for edge in (column, min(column + by, columns)))
+            low, high = (edge / rows * each.ccd.height + 0.5 for edge in (row, min(row + by, rows)))
+            corners = np.array([[left, low], [right, low], [right, high], [left, high]])
+            tiles.append((number, corners, float(np.median(part))))
+    return tiles
+
+
+def _coarseness(cells: int) -> int:
+    return max(1, math.ceil(math.sqrt(cells / MOST_TILES)))
+
+
+def _depth(whole: Whole, layout: Layout) -> Canvas | None:
+    meshes = [depth_of(whole, each) for each in whole.ccds]
+    by = _coarseness(sum(mesh.size for mesh in meshes))
+    tiles = [
+        tile
+        for number, (each, mesh) in enumerate(zip(whole.ccds, meshes, strict=True))
+        for tile in _mesh_tiles(number, each, mesh, by)
+    ]
+    limit, spread = whole.figures.get("limiting_magnitude"), whole.figures.get("depth_spread")
+    below = "Magnitude of a point source at 5 sigmas, by the noise of the background"
+    if limit is not None and spread is not None:
+        below += f"; median {limit:.2f}, scatter {spread:.2f}"
+    return _tiles(whole, layout, "Depth", below, "mag", tiles)
+
+
+def _coverage(whole: Whole, layout: Layout) -> Canvas | None:
+    weights = [each.result.weight_preview for each in whole.ccds]
+    top = max([1e-30, *(float(weight.max()) for weight in weights if weight is not None)])
+    by = _coarseness(sum(weight.size for weight in weights if weight is not None))
+    tiles = []
+    for number, (each, weight) in enumerate(zip(whole.ccds, weights, strict=True)):
+        if weight is not None:
+            tiles += _mesh_tiles(number, each, np.where(weight > 0, weight / top, np.nan).astype(float), by)
+    covered = whole.figures.get("coverage_fraction")
+    below = "" if covered is None else f"{covered:.1%} of the pixels have any weight"
+    return _tiles(whole, layout, "Coverage", below, "weight", tiles)
+
+
+def _comparison(whole: Whole, comparison: Comparison) -> Canvas | None:
+    """Magnitudes and places less those of the earlier stack."""
+    if not len(comparison.difference):
+        return None
+    figures = whole.figures
+    below = (
+        f"{len(comparison.difference)} sources of both; {figures['comparison_magnitude']:+.3f} mag, offset"
+        f" {figures['comparison_offset']:.3f} arcsec, scatter {figures['comparison_scatter']:.3f} arcsec"
+    )
+    canvas = Canvas(1180, 640, f"Beside an earlier stack: {_said(whole)}", below)
+    step = max(1, len(comparison.difference) // MOST_POINTS)
+    magnitude, difference = comparison.magnitude[::step], comparison.difference[::step]
+    reach = max(0.02, 1.3 * float(np.percentile(np.abs(comparison.difference), 97)))
+    x = axis_of([float(each) for each in np.percentile(magnitude, [0, 100])], "Magnitude")
+    panel = Panel(canvas, 100, 90, 460, 470, x, Axis(-reach, reach, "Magnitude less the earlier one"))
+    panel.line([(x.low, 0), (x.high, 0)], GREY, "", 1)
+    panel.dots(magnitude, difference, BLUE)
+    east, north = comparison.east[::step], comparison.north[::step]
+    side = max(0.01, 1.3 * float(np.percentile(np.abs(np.concatenate([east, north])), 97)))
+    panel = Panel(canvas, 680, 90, 460, 470, Axis(side, -side, "East (arcsec)"), Axis(-side, side, "North (arcsec)"))
+    panel.line([(0, -side), (0, side)], GREY, "", 1)
+    panel.line([(side, 0), (-side, 0)], GREY, "", 1)
+    panel.dots(east, north, BLUE)
+    return canvas
 
 
 def _ellipticity(whole: Whole, layout: Layout) -> Canvas | None:

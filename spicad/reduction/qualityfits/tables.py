@@ -13,7 +13,7 @@ from spicad.archive.quality import FIGURES, Figure, Report
 from spicad.reduction import ldac
 
 OF_CCD = tuple(figure for figure in FIGURES if figure.of_ccd)
-UNITS = {"adu": "adu", "arcsec": "arcsec", "mag": "mag", "deg": "deg", "": ""}
+UNITS = {"adu": "adu", "pix": "pix", "arcsec": "arcsec", "mag": "mag", "deg": "deg", "": ""}
 
 
 def write_tables(report: Report, fits_path: Path, csv_path: Path, votable_path: Path) -> None:

@@ -38,6 +38,16 @@ KERNEL = "CONV NORM\n1 2 1\n2 4 2\n1 2 1\n"
 VIGNET_SIDE = 35
 
 
+def low_columns() -> list[tuple[str, str] | tuple[str, str, tuple[int, ...]]]:
+    """The columns of a catalogue that no tool made: of an exposure with nothing in it."""
+    found: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = []
+    for column in LOW_COLUMNS.split():
+        name, _, size = column.rstrip(")").partition("(")
+        whole = name in ("NUMBER", "EXT_NUMBER", "FLAGS", "FLAGS_WEIGHT", "IMAFLAGS_ISO", "ISOAREA_IMAGE")
+        found.append((name, "i4" if whole else "f8", (int(size),)) if size else (name, "i4" if whole else "f8"))
+    return found
+
+
 class ToolFailed(SpicaError):
     """What a tool said at its end."""
 

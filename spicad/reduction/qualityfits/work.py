@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spicad import __version__
 from spicad.archive.headers import stem_of
 from spicad.archive.instruments import instruments_in, shipped
@@ -20,8 +22,16 @@ from spicad.reduction.qualityfits.ccd import CcdResult, Orders, looked_at
 from spicad.reduction.qualityfits.exposure import Companion, Exposure, check_keywords, open_exposure
 from spicad.reduction.qualityfits.measure import Whole, measured, quiet
 from spicad.reduction.qualityfits.reference import read_reference
+from spicad.reduction.qualityfits.stack import (
+    Comparison,
+    Origin,
+    add_figures,
+    compared,
+    read_origins,
+    write_origins,
+)
 from spicad.reduction.qualityfits.tables import write_tables
-from spicad.reduction.qualityfits.tools import Tools
+from spicad.reduction.qualityfits.tools import Tools, low_columns
 from spicad.words import SpicaError
 
 PROGRAM = f"qualityfits {__version__}"
@@ -65,11 +75,22 @@ def look_at(source: Path, folder: Path, scratch: Path, values: Mapping[str, Any]
         stars = read_reference(Path(values["ASTREFCAT_NAME"]), epoch)
     with quiet():
         whole = measured(exposure, results, stars, thresholds, values)
+        origins, comparison = _stacked(whole, values) if exposure.is_stack else (None, None)
     report = _report(whole, thresholds, tools)
     _write(whole, report, folder, name)
     if values["WRITE_PLOTS"]:
-        _draw(whole, folder, name, values["PREVIEW_SIZE"])
+        _draw(whole, comparison, folder, name, values["PREVIEW_SIZE"])
+    if origins is not None:
+        write_origins(folder / f"{name}{TABLES['origins']}", origins)
     return report
+
+
+def _stacked(whole: Whole, values: Mapping[str, Any]) -> tuple[list[Origin] | None, Comparison | None]:
+    """What is told of a stack besides."""
+    origins = read_origins(Path(values["ORIGINS_NAME"])) if values["ORIGINS_NAME"] else None
+    comparison = compared(whole, Path(values["EARLIER_NAME"])) if values["EARLIER_NAME"] else None
+    add_figures(whole, origins, comparison)
+    return origins, comparison
 
 
 def _is_auto(text: str) -> bool:
@@ -139,9 +160,7 @@ def _report(whole: Whole, thresholds: Thresholds, tools: Tools) -> Report:
 def _write(whole: Whole, report: Report, folder: Path, name: str) -> None:
     paths = {kind: folder / f"{name}{suffix}" for kind, suffix in TABLES.items()}
     results = [each.result for each in whole.ccds]
-    catalogues = _catalogues(results)
-    if catalogues:
-        ldac.write(paths["catalogue"], catalogues)
+    ldac.write(paths["catalogue"], _catalogues(results))
     for kind in ("weight", "flag", "psf"):
         parts = [result.files[kind] for result in results if kind in result.files]
         if len(parts) == len(results) or (parts and kind == "psf"):
@@ -150,7 +169,7 @@ def _write(whole: Whole, report: Report, folder: Path, name: str) -> None:
     write_report(paths["json"], report)
 
 
-def _draw(whole: Whole, folder: Path, name: str, size: int) -> None:
+def _draw(whole: Whole, comparison: Comparison | None, folder: Path, name: str, size: int) -> None:
     from spicad.reduction.qualityfits.mosaic import layout_of
     from spicad.reduction.qualityfits.pictures import write_previews
     from spicad.reduction.qualityfits.plots import write_plots
@@ -158,12 +177,12 @@ def _draw(whole: Whole, folder: Path, name: str, size: int) -> None:
     layout = layout_of([each.ccd for each in whole.ccds], whole.centre)
     preview, weight = (folder / f"{name}{PICTURES[kind][0]}" for kind in ("preview", "weight"))
     write_previews(whole, layout, size, preview, weight)
-    write_plots(whole, layout, folder, name)
+    write_plots(whole, comparison, layout, folder, name)
 
 
 def _catalogues(results: list[CcdResult]) -> list[CcdCatalogue]:
     """One for each CCD; those without sources have an empty table of the same columns."""
     like = next((result.catalogue for result in results if result.catalogue is not None), None)
-    if like is None:
-        return []
-    return [result.catalogue or CcdCatalogue(result.ccd.cards, like.table[:0], like.units) for result in results]
+    table = like.table[:0] if like is not None else np.empty(0, low_columns())
+    units = like.units if like is not None else {}
+    return [result.catalogue or CcdCatalogue(result.ccd.cards, table, units) for result in results]
