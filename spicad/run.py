@@ -151,16 +151,13 @@ class Run:
         return [n for n in step.needs if self.step(n).is_lazy and self.state[n] not in ENDED_STATES]
 
     def files(self, step: PlannedStep) -> dict[str, tuple[PlannedFile, ...]]:
-        """The step's files without those of exposures that were dropped meanwhile, and those that were never made."""
-        kept = {name: tuple(file for file in files if self._is_there(file)) for name, files in step.files.items()}
+        """The step's files without those of exposures that were dropped meanwhile."""
+        kept = {name: tuple(file for file in files if file.stem not in self.lost) for name, files in step.files.items()}
         return {name: files for name, files in kept.items() if files}
 
-    def _is_there(self, file: PlannedFile) -> bool:
-        """Whether the step will find it: an optional output of an earlier step may not have been made."""
-        if file.stem in self.lost:
-            return False
-        is_done = bool(file.source.step) and self.state[file.source.step] in ENDED_STATES
-        return not is_done or self.made_by(file) is not None
+    def was_not_made(self, file: PlannedFile) -> bool:
+        """An optional output that the earlier step, which has ended well, had nothing to put into."""
+        return bool(file.source.step) and file.source.step in self.outcome and self.made_by(file) is None
 
     def stems(self, step: PlannedStep) -> tuple[str, ...]:
         return tuple(stem for stem in step.stems if stem not in self.lost)

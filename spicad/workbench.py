@@ -123,8 +123,7 @@ class Workbench:
         capsule = self.capsules[run.process]
         files = []
         for name, planned in run.files(step).items():
-            for file in planned:
-                files.append(self._step_file(run, capsule, name, file))
+            files += [self._step_file(run, capsule, name, file) for file in planned if not run.was_not_made(file)]
         originals = [str(file.prepared_from or file.path) for file in files if not file.identity]
         known = {path: found for path in originals if (found := self._known_digest(path))}
         return steps.Question(

@@ -37,6 +37,7 @@ Array = NDArray[np.float64]
 FIELD = 660.0  # the longer side of the field in its pictures
 LEFT, TOP = 30.0, 76.0
 SCALE_WIDTH = 150.0
+LEAST_WIDTH = 640.0  # so that the title has room over a narrow field
 MOST_POINTS = 5000
 MOST_TILES = 2500
 WHISKER = 0.05  # ellipticity that is drawn WHISKER_LENGTH long
@@ -77,12 +78,8 @@ def _said(whole: Whole) -> str:
 
 
 def _field(whole: Whole, layout: Layout, title: str, below: str, has_scale: bool) -> Canvas:
-    canvas = Canvas(
-        LEFT * 2 + layout.width + (SCALE_WIDTH if has_scale else 0),
-        TOP + layout.height + 60,
-        f"{title}: {_said(whole)}",
-        below,
-    )
+    width = max(LEAST_WIDTH, LEFT * 2 + layout.width + (SCALE_WIDTH if has_scale else 0))
+    canvas = Canvas(width, TOP + layout.height + 60, f"{title}: {_said(whole)}", below)
     for number, each in enumerate(whole.ccds):
         is_void = each.table is None
         corners = [(LEFT + x, TOP + y) for x, y in layout.corners(number, each.ccd)]

@@ -80,6 +80,7 @@ def add_figures(whole: Whole, origins: Sequence[Origin] | None, comparison: Comp
         figures["exposures"] = float(sum(each.is_used for each in origins))
         figures["exposures_dropped"] = float(sum(not each.is_used for each in origins))
     figures["coverage_fraction"] = 1.0 - (figures.get("bad_pixel_fraction") or 0.0)
+    figures["bad_pixel_fraction"] = None  # what lies outside is no defect
     depths = np.concatenate([depth[np.isfinite(depth)] for each in whole.ccds for depth in [depth_of(whole, each)]])
     if len(depths) > 1:
         figures["limiting_magnitude"] = float(np.median(depths))
