@@ -156,8 +156,8 @@ def problems_of(name: str, text: str) -> list[str]:
 def test_seven_tools_and_our_own_program_are_described():
     assert set(TOOLS) == set(DANGEROUS)
     assert {name for name, each in APPLICATIONS.items() if each.is_our_own} == {
-        "prepare", "prepare-map", "photometrix", "astrometrix", "qualityfits", "qualityfits-stack", "preprocess", "master-bias",
-        "master-dark", "master-flat",
+        "prepare", "prepare-map", "photometrix", "astrometrix", "qualityfits", "qualityfits-stack", "preprocess",
+        "master-bias", "master-dark", "master-flat",
     }  # fmt: skip
 
 
