@@ -283,3 +283,9 @@ def running_spica(tmp_path: Path) -> Iterator[RunningSpica]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-crash-points", action="store_true", help="end the daemon at every system call, no sample")
+    parser.addoption("--downloads", action="store_true", help="also what downloads much: the self-contained packages")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--downloads"):
+        items[:] = [each for each in items if each.get_closest_marker("downloads") is None]

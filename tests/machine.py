@@ -51,7 +51,11 @@ packages=$new/usr/local/lib/$(basename "$(dirname "$site")")/dist-packages
 mkdir -p "$new/mnt/given" "$new/mnt/changes" "$packages"
 mount --bind "$folder/changes/upper" "$new/mnt/changes"
 mount --bind "$given" "$new/mnt/given"
-mount --bind "$site" "$packages"
+if [ -n "$site" ]; then
+    packages=$new/usr/local/lib/$(basename "$(dirname "$site")")/dist-packages
+    mkdir -p "$packages"
+    mount --bind "$site" "$packages"
+fi
 mount -t tmpfs tmpfs "$new$checkout"
 mount -t proc proc "$new/proc"
 mount -t sysfs -o ro sysfs "$new/sys"
@@ -92,10 +96,10 @@ class Machine:
     """`run(...)` runs a command on it, as root or as `user`; `path(...)` is one of its files, seen from here.
 
     The folder `given` is its /mnt/given, and /mnt/changes holds what differs from the machine below. The Python
-    packages that the tests run with are its own too, but not Spica.
+    packages that the tests run with are its own too, unless it is to have none; Spica never is.
     """
 
-    def __init__(self, given: Path) -> None:
+    def __init__(self, given: Path, has_python_packages: bool = True) -> None:
         if os.geteuid() or not Path(SYSTEMD).exists():
             missing("systemd, or root to boot one in namespaces,")
         self.folder = Path(tempfile.mkdtemp(prefix="spica-machine-", dir="/tmp"))
@@ -103,7 +107,7 @@ class Machine:
             (self.folder / name).mkdir()
         self._write_etc()
         self.cgroups: list[Path] = []
-        self.process = self._boot(given)
+        self.process = self._boot(given, sysconfig.get_path("purelib") if has_python_packages else "")
         self.pid = 0
         wait_until(self._is_up, "the machine to be up")
 
@@ -117,14 +121,14 @@ class Machine:
         (self.folder / "etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
         (self.folder / "etc/fstab").write_text("")
 
-    def _boot(self, given: Path) -> subprocess.Popen[bytes]:
+    def _boot(self, given: Path, site: str) -> subprocess.Popen[bytes]:
         is_unified = (CGROUPS / "cgroup.controllers").exists()
         controllers = [] if is_unified else [each for each in CONTROLLERS if (CGROUPS / each).is_dir()]
         homes = [CGROUPS] if is_unified else [CGROUPS / each for each in ("systemd", "unified", *controllers)]
         self.cgroups = [home / self.folder.name for home in homes]
         for each in self.cgroups:
             each.mkdir()
-        values = [self.folder, given, sysconfig.get_path("purelib"), ROOT, " ".join(controllers), SYSTEMD]
+        values = [self.folder, given, site, ROOT, " ".join(controllers), SYSTEMD]
         command = ["bash", "-c", ENTER, "enter", *self.cgroups, "--", "unshare", *NAMESPACES]
         command += ["--propagation", "private", "--fork", "--kill-child=SIGKILL", "bash", "-c", BOOT, "boot", *values]
         with (self.folder / "log").open("wb") as log:
@@ -173,8 +177,8 @@ class Machine:
 class Installed(Machine):
     """With the RPM packages of a folder, and two users: alice may drop jobs, carol may not."""
 
-    def __init__(self, packages: Path) -> None:
-        super().__init__(packages.parent)
+    def __init__(self, packages: Path, has_python_packages: bool = True) -> None:
+        super().__init__(packages.parent, has_python_packages)
         self.path("/var/lib/rpm").mkdir(exist_ok=True)
         self.words = self.rpm("--install", "--nodeps", *self.given(packages))  # what it rests on is no RPM package here
         for user in ("alice", "carol"):
@@ -186,7 +190,9 @@ class Installed(Machine):
         return self.run("rpm", "--dbpath", "/var/lib/rpm", *arguments)
 
     def given(self, packages: Path) -> list[str]:
-        return [f"/mnt/given/{packages.name}/{path.name}" for path in packages.glob("*.noarch.rpm")]
+        return [
+            f"/mnt/given/{packages.name}/{path.name}" for path in packages.glob("*.rpm") if ".src." not in path.name
+        ]
 
 
 def packages_of_this(factory: pytest.TempPathFactory) -> Path:

@@ -29,6 +29,7 @@ NEEDS = {
     "spica": {"python3", "python3-PyMySQL", "python3-peewee", "python3-psutil", "shadow-utils"},
     "spica-daemon": {"spica", "bubblewrap", "systemd", "python3-daemon", "python3-lockfile", "python3-watchdog"},
     "spica-web": {"spica", "spica-daemon", "python3-bottle", "python3-pillow", "python3-waitress"},
+    "spica-slurm": {"spica-daemon", "slurm"},
     "spica-apps": {"spica", "python3-astropy", "python3-astroscrappy", "python3-numpy", "python3-scipy"},
 }
 BY_ITSELF = {"/bin/sh", "/usr/bin/python3"}  # found by rpmbuild
@@ -280,3 +281,31 @@ def _work(machine: Installed) -> None:
     for name in ("idle", "later"):
         machine.path(f"/home/alice/{name}.spica").write_text(JOB.format(name=name))
     machine.run("systemctl", "enable", "--now", "spicad.service")
+
+
+# ---------------------------------------------------------------------- self-contained
+
+
+@pytest.mark.downloads
+def test_self_contained_packages_need_no_python_packages_of_the_machine(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    packages = built(ROOT, tmp_path_factory.mktemp("self-contained") / "now", "--self-contained")
+    machine = Installed(packages, has_python_packages=False)
+    try:
+        assert machine.tried("/usr/bin/python3", "-c", "import peewee").returncode != 0
+        assert machine.rpm("--verify", "--all", "--nodeps") == ""
+        assert machine.tried("grep", "--recursive", "--files-with-matches", "BUILDROOT", "/opt/spica").stdout == ""
+        machine.run("spica", "sky", "/srv/archive/sky", "--exposures", "2", "--size", "400")
+        machine.path("/etc/spica/spica.conf").write_text('[paths]\narchive = ["/srv/archive"]\n')
+        machine.run("systemctl", "start", "spicad.service", "spica-web.socket")
+        machine.path("/home/alice/own.spica").write_text(
+            'name = "own"\nexposures = ["/srv/archive/sky/9*p.fits"]\nreference = "/srv/archive/sky/refcat.cat"\n'
+            'rules = "own-stack"\n[end]\n'
+        )
+        words = machine.run("spica", "submit", "/home/alice/own.spica", "--watch", user="alice")
+        assert "COMPLETED" in words
+        page = machine.run("curl", "-s", "--unix-socket", "/run/spica/web.socket", "http://localhost/")
+        assert "<title>Spica</title>" in page
+    finally:
+        machine.end()
