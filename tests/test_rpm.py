@@ -32,6 +32,28 @@ NEEDS = {
     "spica-slurm": {"spica-daemon", "slurm"},
     "spica-apps": {"spica", "python3-astropy", "python3-astroscrappy", "python3-numpy", "python3-scipy"},
 }
+RECOMMENDED = {"sextractor", "scamp", "swarp", "logrotate"}
+# A file that is in one of the packages alone.
+SIGNS = {
+    "spica": "usr/bin/spica",
+    "spica-daemon": "usr/bin/spicad",
+    "spica-web": "usr/lib/systemd/system/spica-web.service",
+    "spica-slurm": "usr/share/man/man7/spica-slurm.7",
+    "spica-apps": "usr/bin/astrometrix",
+}
+STAND_IN = """\
+Name: stand-ins
+Version: 99
+Release: 1
+Summary: What a Fedora would have
+License: None
+BuildArch: noarch
+Provides: /usr/bin/python3
+Provides: /bin/sh
+%description
+Nothing.
+%files
+"""
 BY_ITSELF = {"/bin/sh", "/usr/bin/python3"}  # found by rpmbuild
 JOB = """\
 name = "{name}"
@@ -145,6 +167,54 @@ def test_rpmlint_is_quiet(packages: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert " 0 errors, 0 warnings" in done.stdout, done.stdout
+
+
+@pytest.fixture(scope="module")
+def repository(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For dnf: the packages of Spica, and beside them an empty one for each that they need."""
+    for program in ("dnf", "createrepo_c"):
+        if not shutil.which(program):
+            missing(program)
+    folder = tmp_path_factory.mktemp("repository")
+    others = sorted({name for needs in NEEDS.values() for name in needs} | RECOMMENDED - NEEDS.keys())
+    spec = STAND_IN + "".join(
+        f"%package -n {name}\nSummary: A stand-in\nVersion: 99\n%description -n {name}\nNothing.\n%files -n {name}\n"
+        for name in others
+        if name not in NEEDS
+    )
+    (folder / "stand-ins.spec").write_text(spec)
+    where = ["--define", f"_topdir {folder}", "--define", f"_dbpath {folder}/db"]
+    subprocess.run(["rpmbuild", "-bb", "--quiet", *where, folder / "stand-ins.spec"], check=True, capture_output=True)
+    for path in packages.glob("*.noarch.rpm"):
+        shutil.copy(path, folder)
+    subprocess.run(["createrepo_c", "--quiet", folder], check=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "comes"),
+    [
+        ("spica", {"spica"}),
+        ("spica-web", {"spica", "spica-daemon", "spica-apps", "spica-web"}),
+        ("spica-slurm", {"spica", "spica-daemon", "spica-apps", "spica-slurm"}),
+    ],
+)
+def test_dnf_brings_what_belongs_together_into_an_empty_root(
+    repository: Path, tmp_path: Path, asked_for: str, comes: set[str]
+) -> None:
+    root = tmp_path / "root"
+    options = {"reposdir": "/none", "cachedir": tmp_path / "cache", "logdir": tmp_path, "persistdir": tmp_path / "p"}
+    options |= {"pluginpath": "/none", "tsflags": "noscripts"}
+    words = [f"--setopt={name}={value}" for name, value in options.items()]
+    where = [f"--installroot={root}", "--releasever=40", f"--repofrompath=t,file://{repository}", "--repo=t"]
+
+    done = subprocess.run(
+        ["dnf", "--quiet", "--assumeyes", "--nogpgcheck", *where, *words, "install", asked_for],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert {name for name, file in SIGNS.items() if (root / file).exists()} == comes
 
 
 # ---------------------------------------------------------------------- installed
