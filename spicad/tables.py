@@ -142,6 +142,8 @@ class Digest(Table):
 
 
 COUNTED = ("kind", "filter", "runid", "grade")  # what is usually counted, read from an index without the rows
+COUNTED_GRADES = ("kind", "runid", "filter", "grade", "graded_by")  # in the order of the table of grades
+COUNTED_BY_GRADES = "exposure_kind_runid_filter_grade_graded_by"
 COUNTED_BY_ID = "exposure_id_kind_filter_runid_grade"  # to be named: without ANALYZE planners look rows up by id
 
 
@@ -193,7 +195,7 @@ class Exposure(Table):
             (("t_min", *COUNTED), False),
             (("id", *COUNTED), False),
             (("target_name",), False),
-            (("graded_by",), False),  # what waits for a grade, in the order of registration
+            (COUNTED_GRADES, False),
         )
 
 
@@ -229,6 +231,10 @@ class Quality(Table):
     ended = peewee.DoubleField()  # of the step
     capsule = peewee.TextField(default="")
     products = LongText(default="[]")  # JSON: paths in the capsule
+    is_graded = peewee.BooleanField(default=False)  # by a person
+
+    class Meta:
+        indexes = ((("is_graded", "exposure"), False),)  # the queue of graders
 
 
 class Grading(Table):
@@ -569,6 +575,7 @@ SITE_WRITES: dict[type[Table] | type[Private], str] = {
     Audit: "INSERT",
     Grading: "INSERT",
     Exposure: "UPDATE (grade, graded_by)",
+    Quality: "UPDATE (is_graded)",
 }
 
 
@@ -606,9 +613,14 @@ def _retention_columns() -> None:
 
 def _counting_indexes() -> None:
     _make_missing_indexes(Exposure)
-    if any(index.name == "exposure_t_min" for index in database.get_indexes("exposure")):
-        where = " ON exposure" if isinstance(database.obj, peewee.MySQLDatabase) else ""
-        database.execute_sql(f"DROP INDEX exposure_t_min{where}")
+    _drop_index(Exposure, "exposure_t_min")
+
+
+def _drop_index(table: type[Table], name: str) -> None:
+    where = table._meta.table_name
+    if any(index.name == name for index in database.get_indexes(where)):
+        on = f" ON {where}" if isinstance(database.obj, peewee.MySQLDatabase) else ""
+        database.execute_sql(f"DROP INDEX {name}{on}")
 
 
 def _parts_of_cells() -> None:
@@ -629,6 +641,15 @@ def _finer_parts_of_cells() -> None:
     database.execute_sql("UPDATE cell SET parts = 0")
 
 
+def _queue_of_graders() -> None:
+    _add_missing_columns(Quality, "is_graded")
+    _make_missing_indexes(Quality)
+    _make_missing_indexes(Exposure)
+    _drop_index(Exposure, "exposure_graded_by")
+    graded = Exposure.select(Exposure.id).where(Exposure.graded_by != "")
+    Quality.update(is_graded=True).where(Quality.exposure.in_(graded)).execute()
+
+
 MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (1, "processes, events, steps, digests", _first_tables),
     (2, "the archive: exposures, CCDs, their places on the sky", _archive_tables),
@@ -645,6 +666,7 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (13, "grades and their history, figures of quality", _quality_tables),
     (14, "finer parts of the cells of the sky", _finer_parts_of_cells),
     (15, "how far new exposures have been begun", lambda: _make(Mark)),
+    (16, "the queue of what waits for a grade", _queue_of_graders),
     (16, "what processes have to do, by application", lambda: _add_missing_columns(Process, "workload")),
     (17, "what master frames are made of", lambda: _make(Ingredient)),
 )

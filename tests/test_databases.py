@@ -81,7 +81,8 @@ def test_an_archive_without_grades_by_persons_and_figures_gets_them(url: str) ->
     tables.upgrade()
     tables.SchemaVersion.delete().execute()
     tables.SchemaVersion.create(number=11)
-    opened.execute_sql("DROP INDEX exposure_graded_by" + ("" if url.startswith("sqlite") else " ON exposure"))
+    name = tables.COUNTED_BY_GRADES
+    opened.execute_sql(f"DROP INDEX {name}" + ("" if url.startswith("sqlite") else " ON exposure"))
     for column in ("graded_by", "elongation", "background", "limiting_magnitude", "stars"):
         opened.execute_sql(f"ALTER TABLE exposure DROP COLUMN {column}")
     opened.drop_tables([tables.Quality, tables.Grading])
@@ -89,7 +90,7 @@ def test_an_archive_without_grades_by_persons_and_figures_gets_them(url: str) ->
     tables.upgrade()
 
     assert tables.schema_version() == tables.NEWEST
-    assert "exposure_graded_by" in {index.name for index in opened.get_indexes("exposure")}
+    assert name in {index.name for index in opened.get_indexes("exposure")}
     assert list(tables.Exposure.select().where(tables.Exposure.graded_by == "")) == []
     assert tables.Quality.select().count() == tables.Grading.select().count() == 0
     opened.close()

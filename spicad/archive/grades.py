@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import peewee
@@ -18,10 +18,11 @@ import peewee
 from spicad import people, rows
 from spicad.archive.entries import all_or_nothing
 from spicad.archive.quality import COMMENTS
+from spicad.archive.search import exposures_by
 from spicad.people import Person, Thing
 from spicad.rules import GRADES
 from spicad.schema import shown
-from spicad.tables import Exposure, Grading, Quality, database
+from spicad.tables import COUNTED_BY_GRADES, Exposure, Grading, Quality, database
 from spicad.words import BadInput, Problem, SpicaError, nearest
 
 ARCHIVE = Thing("archive")
@@ -152,6 +153,7 @@ def settle(exposure: int, known: Sequence[Given] | None = None) -> None:
     given = history(exposure) if known is None else known
     grade, who = standing(given, str(rows.find(Quality, "grade", exposure=exposure) or ""))
     rows.update(Exposure, {"id": exposure}, grade=grade, graded_by=who)
+    rows.update(Quality, {"exposure": exposure}, is_graded=bool(who))
 
 
 # What was said
@@ -188,20 +190,27 @@ class Among:
     state: str = "ungraded"  # or graded, all
     is_judged: bool = True  # only those that QualityFITS, or another application, has judged
 
-    def where(self) -> list[Any]:
-        found: list[Any] = [Exposure.kind == "science"]
-        if self.runid:
-            found.append(Exposure.runid == self.runid)
-        if self.filter:
-            found.append(Exposure.filter == self.filter)
-        if self.state == "ungraded":
-            found.append(Exposure.graded_by == "")
-        elif self.state == "graded":
-            found.append(Exposure.graded_by != "")
+    @property
+    def number(self) -> Any:
+        """The column to order them by: the one that an index has in this order."""
+        return Quality.exposure if self.is_judged else Exposure.id
+
+    def exposures(self, *columns: Any) -> Any:
+        """A query of them, without an order."""
+        query: Any = Exposure.select(*columns)
         if self.is_judged:
-            judged = Quality.select(peewee.SQL("1")).where(Quality.exposure == Exposure.id)
-            found.append(peewee.fn.EXISTS(judged))
-        return found
+            query = query.join(Quality, on=Quality.exposure == Exposure.id)
+        else:
+            query = query.where(Exposure.kind == "science")
+        if self.state != "all":
+            is_graded = self.state == "graded"
+            by = (Exposure.graded_by != "") if is_graded else (Exposure.graded_by == "")
+            query = query.where(Quality.is_graded == is_graded if self.is_judged else by)
+        if self.runid:
+            query = query.where(Exposure.runid == self.runid)
+        if self.filter:
+            query = query.where(Exposure.filter == self.filter)
+        return query
 
 
 STATES = ("ungraded", "graded", "all")
@@ -209,14 +218,14 @@ STATES = ("ungraded", "graded", "all")
 
 def next_of(among: Among, after: int = 0, is_back: bool = False) -> int:
     """The number of the exposure after (before) that one, in the order of registration; 0 when there is none."""
-    beyond = Exposure.id < after if is_back else Exposure.id > after
-    query: Any = Exposure.select(Exposure.id).where(*among.where(), beyond)
-    row = query.order_by(Exposure.id.desc() if is_back else Exposure.id).limit(1).tuples().first()
+    number = among.number
+    query = among.exposures(number).where(number < after if is_back else number > after)
+    row = query.order_by(number.desc() if is_back else number).limit(1).tuples().first()
     return int(row[0]) if row else 0
 
 
 def how_many(among: Among) -> int:
-    return int(Exposure.select().where(*among.where()).count())
+    return int(among.exposures(Exposure.id).count())
 
 
 def graded(runid: str = "", filter_: str = "") -> list[int]:
@@ -249,22 +258,27 @@ class Tally:
 
 def tallies(runid: str = "", filter_: str = "") -> list[Tally]:
     """Of all science exposures, by run and filter."""
-    is_graded = peewee.Case(None, ((Exposure.graded_by != "", 1),), 0)
-    columns = (Exposure.runid, Exposure.filter, Exposure.grade, is_graded)
-    query: Any = Exposure.select(*columns, peewee.fn.COUNT(Exposure.id)).where(Exposure.kind == "science")
-    if runid:
-        query = query.where(Exposure.runid == runid)
-    if filter_:
-        query = query.where(Exposure.filter == filter_)
+    columns = (Exposure.runid, Exposure.filter, Exposure.grade)
+    by_persons = peewee.fn.SUM(Exposure.graded_by != "")
+    query: Any = Exposure.select(*columns, peewee.fn.COUNT(peewee.SQL("*")), by_persons)
+    query = query.from_(exposures_by(COUNTED_BY_GRADES)).where(Exposure.kind == "science")
+    query = query.where(Exposure.runid == runid) if runid else query
+    query = query.where(Exposure.filter == filter_) if filter_ else query
     found: dict[tuple[str, str], Tally] = {}
-    for run, band, grade, graded, count in query.group_by(*columns).tuples():
-        tally = found.setdefault((run, band), Tally(run, band, {}, {}, 0))
+    for run, band, grade, count, graded in query.group_by(*columns).tuples():
+        tally = found.get((run, band), Tally(run, band, {}, {}, 0))
         if not grade:
-            found[(run, band)] = Tally(run, band, tally.graded, tally.proposed, tally.without + count)
-        else:
-            by = tally.graded if graded else tally.proposed
-            by[grade] = by.get(grade, 0) + count
+            found[(run, band)] = replace(tally, without=count)
+            continue
+        given, proposed = {grade: int(graded)}, {grade: count - int(graded)}
+        found[(run, band)] = replace(
+            tally, graded=tally.graded | _some(given), proposed=tally.proposed | _some(proposed)
+        )
     return [found[key] for key in sorted(found)]
+
+
+def _some(counts: dict[str, int]) -> dict[str, int]:
+    return {grade: count for grade, count in counts.items() if count}
 
 
 def graders() -> list[tuple[str, int, float]]:

@@ -316,7 +316,7 @@ class Found:
         columns = [_known("facet", name, FACETS) for name in names]
         query = self._narrowed(Exposure.select(*columns, peewee.fn.COUNT(peewee.SQL("*"))))
         if self.is_by_id and set(names) <= set(USUAL_FACETS):
-            query = query.from_(_exposures_by(COUNTED_BY_ID))
+            query = query.from_(exposures_by(COUNTED_BY_ID))
         found: dict[str, dict[str, int]] = {name: {} for name in names}
         for *values, count in query.group_by(*columns).tuples():
             for name, value in zip(names, values, strict=True):
@@ -324,7 +324,7 @@ class Found:
         return {name: dict(sorted(each.items(), key=lambda item: (-item[1], item[0]))) for name, each in found.items()}
 
 
-def _exposures_by(index: str) -> Any:
+def exposures_by(index: str) -> Any:
     """The table, under the name that peewee gives to the first one of a query, to be read by that index."""
     hint = "FORCE INDEX ({})" if isinstance(database.obj, peewee.MySQLDatabase) else "INDEXED BY {}"
     return peewee.SQL(f"exposure AS t1 {hint.format(index)}")

@@ -135,7 +135,7 @@ def _record(number: int) -> dict[str, Any]:
 
 def _list(arguments: argparse.Namespace) -> int:
     among = Among(arguments.runid, arguments.filter, arguments.state, not arguments.all)
-    query: Any = Exposure.select().where(*among.where()).order_by(Exposure.id)
+    query = among.exposures().order_by(among.number)
     rows = list((query.limit(arguments.limit) if arguments.limit else query).dicts())
     if arguments.json:
         names = ("name", "path", "runid", "filter", "seeing", "grade", "graded_by")

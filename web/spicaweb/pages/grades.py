@@ -80,10 +80,9 @@ def listing(visit: Visit, problems: Sequence[str] = ()) -> Answer:
     total = grades.how_many(among)
     pages = max(1, -(-total // PER_PAGE))
     this = min(max(_count(visit, "page") or 1, 1), pages)
-    column = SORTS[sort.removeprefix("-")]
-    order = (column.desc(), Exposure.id.desc()) if sort.startswith("-") else (column, Exposure.id)
-    query: Any = Exposure.select().where(*among.where()).order_by(*order).paginate(this, PER_PAGE)
-    rows = list(query)
+    first = [] if sort == "registered" else [SORTS[sort.removeprefix("-")]]
+    order = [column.desc() if sort.startswith("-") else column for column in (*first, among.number)]
+    rows = list(among.exposures().order_by(*order).paginate(this, PER_PAGE))
     said = grades.histories([row.id for row in rows])
     return draw(
         visit, "grades_list", "Exposures to grade", status=422 if problems else 200, problems=problems, rows=rows,
