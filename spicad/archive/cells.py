@@ -406,10 +406,13 @@ def _add_parts_on_one_face(polygon: Polygon, found: dict[int, int]) -> bool:
     for ix, (low, high) in _columns(ends, bend).items():
         column, from_cell = COLUMNS[ix & 7], start + SPREAD[ix >> 3]
         first, last = int(low), int(high)
-        for iy in range(first >> 3, (last >> 3) + 1):
+        part = first & 7
+        for iy in range(first >> 3, last >> 3):
             cell = from_cell + 2 * SPREAD[iy]
-            bits = column[max(first - 8 * iy, 0)][min(last - 8 * iy, 7)]
-            found[cell] = found.get(cell, 0) | bits
+            found[cell] = found.get(cell, 0) | column[part][7]
+            part = 0
+        cell = from_cell + 2 * SPREAD[last >> 3]
+        found[cell] = found.get(cell, 0) | column[part][last & 7]
     return True
 
 
