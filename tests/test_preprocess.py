@@ -10,6 +10,8 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +23,7 @@ from conftest import ROOT
 from spicad.reduction.cosmics import grown
 from spicad.reduction.preprocess.__main__ import main
 from spicad.reduction.preprocess.masters import clipped_mean
+from spicad.reduction.preprocess.science import take_fringes_off
 from spicad.reduction.preprocess.settings import PREPROCESS
 from spicad.reduction.sky import make_sky
 from spicad.reduction.sky_options import SkyOptions
@@ -179,6 +182,7 @@ def test_masters_carry_their_ingredients_by_name_and_digest(world):
     assert len(head["BIASSHA"]) == 64
 
 
+@pytest.mark.slow
 def test_the_same_frames_give_the_same_bytes(world, tmp_path):
     again = made_masters(world.sky, tmp_path)
 
@@ -220,6 +224,7 @@ def test_a_master_of_another_kind_or_camera_is_refused_by_name(world, tmp_path, 
     assert [path for path in out.iterdir() if path.suffix == ".fits"] == []
 
 
+@pytest.mark.slow
 def test_flats_that_are_too_faint_are_left_out_and_said(world, tmp_path, capsys):
     flats = [path for path in world.sky.raw if path.stem.endswith("f")]
     faint = tmp_path / "faint.fits"
@@ -249,6 +254,7 @@ def test_an_exposure_is_never_overwritten(world, tmp_path, capsys):
     assert mine.read_bytes() == world.exposures[0].read_bytes()
 
 
+@pytest.mark.slow
 def test_packed_raw_frames_are_read_as_they_are(tmp_path):
     options = dataclasses.replace(RAW, exposures=1, ccds=1, size=200)
     plain, packed = (
@@ -264,6 +270,141 @@ def test_packed_raw_frames_are_read_as_they_are(tmp_path):
         outs.append(fits.getdata(out / "900001o.fits", 1))
 
     assert np.array_equal(*outs)
+
+
+def test_what_elixir_has_processed_is_left_alone_and_its_zero_point_read(world, tmp_path, capsys):
+    elixir = Path(shutil.copy(world.sky.exposures[0], tmp_path / "1616681p.fits"))
+    with fits.open(elixir, mode="update") as file:
+        for hdu in file:
+            hdu.header["CRUNID"] = "13AQ05"
+            hdu.header["DATASEC"] = "[33:2080,1:4612]"  # that of the raw frame, as Elixir leaves it
+    out = tmp_path / "out"
+    out.mkdir()
+
+    status = preprocess(elixir, "-OUTPUT_DIR", out)
+
+    assert status == 0
+    assert "left alone, CRUNID says that it is pre-processed, zero point 26" in capsys.readouterr().out
+    assert (out / elixir.name).read_bytes() == elixir.read_bytes()
+    assert json.loads((out / "1616681p.json").read_text())["zero_point"] == 26.0
+    assert fits.getdata(out / "1616681p.weight.fits", 3).shape == (RAW.size, RAW.size)
+
+
+def test_a_processed_exposure_is_no_ingredient_of_a_master(world, tmp_path, capsys):
+    status = preprocess(world.out / "900001o.fits", "-MAKE", "BIAS", "-OUTPUT_DIR", tmp_path)
+
+    assert status == 2
+    assert "PREPROC says that it is no raw frame." in capsys.readouterr().err
+
+
+def test_a_mask_marks_bad_pixels_where_there_is_no_dark(world, tmp_path):
+    words = ["-OUTPUT_DIR", tmp_path, "-MASK_NAME", world.sky.bad_pixels, "-COSMICS", "N"]
+
+    assert preprocess(world.exposures[0], *words, "-NEEDED", "NONE") == 0
+
+    for ccd in range(RAW.ccds):
+        bad = fits.getdata(tmp_path / "900001o.flag.fits", ccd + 1) & BAD
+        assert np.array_equal(bad > 0, fits.getdata(world.sky.bad_pixels, ccd + 1) == 0)
+
+
+def raw_file(path: Path, pixels: np.ndarray, **cards: object) -> Path:
+    hdu = fits.PrimaryHDU(pixels.astype(np.uint16))
+    hdu.header.update(cards | {"EXPTIME": 10.0, "SATURATE": 60000})
+    hdu.writeto(path)
+    return path
+
+
+def test_two_amplifiers_lose_their_own_overscan_and_get_one_gain(tmp_path):
+    pixels = np.zeros((40, 56))
+    pixels[:, :28], pixels[:, 28:] = 1000, 1100
+    pixels[:, 8:28] += 600  # 600 e- at 1 e-/ADU
+    pixels[:, 28:48] += 300  # at 2
+    sections = {"BSECA": "[1:8,1:40]", "DSECA": "[9:28,1:40]", "DSECB": "[48:29,1:40]", "BSECB": "[49:56,1:40]"}
+    path = raw_file(tmp_path / "two.fits", pixels, GAINA=1.0, GAINB=2.0, **sections)
+    keys = ["-OVERSCAN_KEYS", "BSECA,BSECB", "-DATA_KEYS", "DSECA,DSECB", "-GAIN_KEYS", "GAINA,GAINB"]
+    (tmp_path / "out").mkdir()
+
+    assert preprocess(path, *keys, "-NEEDED", "NONE", "-OUTPUT_DIR", tmp_path / "out") == 0
+
+    ours = fits.getdata(tmp_path / "out/two.fits")
+    assert ours.shape == (40, 40)
+    assert np.allclose(ours, 400)
+    assert fits.getval(tmp_path / "out/two.fits", "GAIN") == 1.5
+
+
+def test_an_overscan_below_is_taken_off_column_by_column(tmp_path):
+    columns = 1000 + 10 * np.arange(30)
+    pixels = np.tile(columns, (44, 1))
+    pixels[4:] += 250
+    path = raw_file(tmp_path / "below.fits", pixels, BIASSEC="[1:30,1:4]", DATASEC="[1:30,5:44]", CRPIX2=24.0)
+    (tmp_path / "out").mkdir()
+
+    words = ["-NEEDED", "NONE", "-OVERSCAN_SMOOTH", "1", "-OUTPUT_DIR", tmp_path / "out"]
+    assert preprocess(path, *words) == 0
+
+    assert np.allclose(fits.getdata(tmp_path / "out/below.fits"), 250)
+    assert fits.getval(tmp_path / "out/below.fits", "CRPIX2") == 20.0
+
+
+def test_a_section_outside_the_ccd_is_named(tmp_path, capsys):
+    path = raw_file(tmp_path / "odd.fits", np.ones((40, 40)), BIASSEC="[1:8,1:40]", DATASEC="[9:48,1:40]")
+
+    assert preprocess(path, "-NEEDED", "NONE", "-OUTPUT_DIR", tmp_path) == 2
+
+    assert "DATASEC is '[9:48,1:40]', which is no part of its 40 x 40 pixels." in capsys.readouterr().err
+
+
+def test_fringes_are_taken_off_at_the_strength_that_they_have():
+    rng = np.random.default_rng(4)
+    fringe = np.sin(np.arange(300) / 7)[None, :] * np.cos(np.arange(300) / 11)[:, None]
+    light = (800 + 12 * fringe + rng.normal(0, 5, (300, 300))).astype(np.float32)
+    light[100:110, 100:110] += 5000  # a star
+
+    amplitude = take_fringes_off(light, fringe.astype(np.float32), np.zeros(light.shape, np.uint8), 800.0, 8.0)
+
+    assert amplitude == pytest.approx(12, rel=0.03)
+    assert scatter(light) == pytest.approx(5, rel=0.05)
+
+
+def test_a_table_of_crosstalk_that_is_none_is_named_with_its_line(world, tmp_path, capsys):
+    table = tmp_path / "bad.crosstalk"
+    table.write_text("# source victim share\nccd00 ccd01 0.0003\nccd01 ccd00\n")
+
+    assert preprocess(world.exposures[0], "-OUTPUT_DIR", tmp_path, *world.given, "-CROSSTALK_NAME", table) == 2
+
+    assert "line 3: 'ccd01 ccd00' is no line of source, victim and coefficient." in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_more_ccds_need_no_more_memory(tmp_path):
+    """The peak of the address space is what a step is limited by."""
+
+    def mosaic(path: Path, ccds: int) -> Path:
+        pixels = np.random.default_rng(1).normal(1000, 10, (1200, 1032)).astype(np.uint16)
+        cards = {"BIASSEC": "[1:32,1:1200]", "DATASEC": "[33:1032,1:1200]", "GAIN": 1.6, "RDNOISE": 5.0}
+        header = fits.Header(cards)
+        images = [fits.ImageHDU(pixels, header, name=f"ccd{n:02d}") for n in range(ccds)]
+        fits.HDUList([fits.PrimaryHDU(header=fits.Header({"EXPTIME": 10.0})), *images]).writeto(path)
+        return path
+
+    peaks = []
+    for ccds in (2, 24):
+        folder = tmp_path / str(ccds)
+        folder.mkdir()
+        exposure = mosaic(folder / "raw.fits", ccds)
+        assert preprocess(exposure, exposure, "-MAKE", "BIAS", "-MASTER_NAME", "bias.fits", "-OUTPUT_DIR", folder) == 0
+        (folder / "out").mkdir()
+        words = [exposure, "-BIAS_NAME", folder / "bias.fits", "-NEEDED", "BIAS", "-COSMICS", "N"]
+        program = (
+            "import sys; from spicad.reduction.preprocess.__main__ import main; status = main(sys.argv[1:]);"
+            "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmPeak')));"
+            "sys.exit(status)"
+        )
+        command = [sys.executable, "-c", program, *map(str, words), "-OUTPUT_DIR", str(folder / "out")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.split()[-1]) // 1024)
+
+    assert peaks[1] < peaks[0] + 25  # MiB; 22 more CCDs have 110 MiB of pixels
 
 
 def test_the_manual_tells_every_keyword_with_its_default():

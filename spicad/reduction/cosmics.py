@@ -5,6 +5,7 @@ A strip of rows at a time, so that memory stays bounded whatever the CCD's size.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,7 @@ def cosmic_rays(
 def _in_strip(
     pixels: NDArray[Any], bad: NDArray[np.bool_], gain: float, read_noise_e: float, saturation: float, how: Sharpness
 ) -> NDArray[np.bool_]:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # a step has the threads that it was given; more only wait
     import astroscrappy
 
     mask, _ = astroscrappy.detect_cosmics(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spicad.fits import Hdu, Value
-from spicad.reduction.packed import Packed, number, unpacked
+from spicad.reduction.packed import Packed, flat_shape, number, unpacked
 from spicad.words import BadInput, Problem
 
 Floats = NDArray[np.float32]
@@ -56,14 +56,22 @@ class Amplifier:
 class RawCcd:
     """One CCD of a frame. `rows` gives it in ADU, trimmed, without its overscan."""
 
-    source: Path
+    file: Packed
     hdu: Hdu
     name: str
     header: Mapping[str, Value]  # with the primary's cards where it has none of its own
-    stored: Any
     amplifiers: tuple[Amplifier, ...]
     smooth: int
     _levels: list[NDArray[np.float64]] = field(default_factory=list)
+
+    @property
+    def source(self) -> Path:
+        return self.file.source
+
+    @property
+    def stored(self) -> Any:
+        """Mapped anew each time: mosaics that stay mapped would fill the address space that a step may use."""
+        return self.file.pixels(self.hdu)
 
     @property
     def bands(self) -> list[list[int]]:
@@ -126,11 +134,12 @@ class RawCcd:
         """Of the trimmed CCD, in ADU, without the overscan."""
         last = self.shape[0] if last is None else last
         found = np.empty((last - first, self.shape[1]), np.float32)
+        whole = self.stored
         for band, start, stop, out in self._parts(first, last):
             left = 0
             for n in band:
                 data, level = self._data(n), self.levels[n]
-                pixels = self._true(self.stored[data.bottom + start : data.bottom + stop, data.left : data.right])
+                pixels = self._true(whole[data.bottom + start : data.bottom + stop, data.left : data.right])
                 pixels -= (level[start:stop] if level.shape[0] > 1 else level).astype(np.float32)
                 found[out : out + stop - start, left : left + data.width] = pixels
                 left += data.width
@@ -139,11 +148,12 @@ class RawCcd:
     def reaching(self, level: float) -> NDArray[np.bool_]:
         """Pixels of the trimmed CCD that are stored with at least this value."""
         found = np.zeros(self.shape, bool)
+        whole = self.stored
         for band, start, stop, out in self._parts(0, self.shape[0]):
             left = 0
             for n in band:
                 data = self._data(n)
-                stored = self.stored[data.bottom + start : data.bottom + stop, data.left : data.right]
+                stored = whole[data.bottom + start : data.bottom + stop, data.left : data.right]
                 found[out : out + stop - start, left : left + data.width] = self._true(stored) >= level
                 left += data.width
         return found
@@ -200,25 +210,32 @@ class Frame:
 
     def done_by(self, cards: Sequence[str]) -> str:
         """The card that says that it is pre-processed already; '' for a raw one."""
-        said = ((card, self.ccds[0].header.get(card)) for card in cards)
-        return next((card for card, value in said if value not in (None, "", False)), "")
+        return _card_of_done(self.ccds[0].header, cards)
+
+
+def _card_of_done(header: Mapping[str, Value], cards: Sequence[str]) -> str:
+    return next((card for card in cards if header.get(card) not in (None, "", False)), "")
 
 
 @contextmanager
 def opened_frame(path: Path, values: Mapping[str, Any], folder: Path, is_raw: bool = True) -> Iterator[Frame]:
-    """Raises BadInput where a section is none. Without `is_raw` sections and overscan are not looked for."""
+    """Raises BadInput where a section is none.
+
+    Without `is_raw`, and in what is pre-processed already, sections are not looked for: Elixir leaves the raw ones.
+    """
     with unpacked(path, folder) as file:
         primary = file.hdus[0].header
+        is_raw = is_raw and not _card_of_done(dict(primary) | dict(file.images[0].header), values["DONE_KEYS"])
         ccds = tuple(_ccd(file, hdu, dict(primary) | dict(hdu.header), values, is_raw) for hdu in file.images)
         yield Frame(path, file, ccds)
 
 
 def _ccd(file: Packed, hdu: Hdu, header: dict[str, Value], values: Mapping[str, Any], is_raw: bool) -> RawCcd:
-    stored = file.pixels(hdu)
-    amplifiers = _amplifiers(file.source, hdu, header, values, stored.shape) if is_raw else ()
-    whole = Amplifier(Section(0, stored.shape[1], 0, stored.shape[0]), None, *_noise(header, values, 0))
+    width, height = flat_shape(file.source, hdu)
+    amplifiers = _amplifiers(file.source, hdu, header, values, (height, width)) if is_raw else ()
+    whole = Amplifier(Section(0, width, 0, height), None, *_noise(header, values, 0))
     name = hdu.extname or f"HDU {hdu.index}"
-    return RawCcd(file.source, hdu, name, header, stored, amplifiers or (whole,), values["OVERSCAN_SMOOTH"])
+    return RawCcd(file, hdu, name, header, amplifiers or (whole,), values["OVERSCAN_SMOOTH"])
 
 
 def _amplifiers(

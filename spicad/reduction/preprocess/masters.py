@@ -41,6 +41,7 @@ def make_master(files: Sequence[Path], values: Mapping[str, Any]) -> list[str]:
     with ExitStack() as stack:
         given = stack.enter_context(opened_calibrations(values, folder, TAKEN_OFF[kind]))
         frames = [stack.enter_context(opened_frame(each, values, folder)) for each in files]
+        _require_raw(frames, values["DONE_KEYS"])
         _require_alike(frames)
         found = _ingredients(kind, frames, given, values)
         cards = _cards(kind, found, given)
@@ -67,6 +68,12 @@ def make_master(files: Sequence[Path], values: Mapping[str, Any]) -> list[str]:
     said = [f"warning: {name} is left out: {why}" for name, why in found.left_out.items()]
     said += [f"{frame.path.name}: ingredient {frame.name}" for frame in found.frames]
     return [*said, f"{path}: master {kind.lower()} of {len(found.frames)} frames"]
+
+
+def _require_raw(frames: Sequence[Frame], cards: Sequence[str]) -> None:
+    for frame in frames:
+        if card := frame.done_by(cards):
+            raise BadInput(Problem(str(frame.path), f"{card} says that it is no raw frame.", "Combine raw frames."))
 
 
 def _require_alike(frames: Sequence[Frame]) -> None:

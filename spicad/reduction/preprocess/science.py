@@ -65,7 +65,6 @@ def make_science(path: Path, values: Mapping[str, Any]) -> list[str]:
 def _left_alone(path: Path, card: str, values: Mapping[str, Any]) -> list[str]:
     """An exposure that somebody has pre-processed already: its pixels stay, its zero points are read."""
     folder, stem = Path(values["OUTPUT_DIR"]), stem_of(path)
-    values = dict(values) | {"DONE_KEYS": ()}
     with ExitStack() as stack:
         frame = stack.enter_context(opened_frame(path, values, folder, is_raw=False))
         given = stack.enter_context(opened_calibrations(values, folder, ("MASK",)))
