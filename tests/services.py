@@ -41,7 +41,7 @@ class MariaDB:
         os.chown(self.folder, account.pw_uid, account.pw_gid)
         self.common = [f"--datadir={self.folder / 'data'}", f"--user={account.pw_name}", "--innodb-log-file-size=8M"]
         with (self.folder / "install.log").open("wb") as log:
-            command = ["mariadb-install-db", "--no-defaults", *self.common, "--skip-test-db", "--skip-name-resolve"]
+            command = ["mariadb-install-db", "--no-defaults", *self.common, "--skip-test-db", "--skip-name-resolve", "--force"]
             command.append("--auth-root-authentication-method=normal")
             subprocess.run(command, check=True, stdout=log, stderr=log)
 
