@@ -41,8 +41,8 @@ class MariaDB:
         os.chown(self.folder, account.pw_uid, account.pw_gid)
         self.common = [f"--datadir={self.folder / 'data'}", f"--user={account.pw_name}", "--innodb-log-file-size=8M"]
         with (self.folder / "install.log").open("wb") as log:
-            command = ["mariadb-install-db", "--no-defaults", *self.common, "--skip-test-db", "--skip-name-resolve", "--force"]
-            command.append("--auth-root-authentication-method=normal")
+            command = ["mariadb-install-db", "--no-defaults", *self.common, "--skip-test-db", "--skip-name-resolve"]
+            command += ["--auth-root-authentication-method=normal", "--force"]  # also where no host can be looked up
             subprocess.run(command, check=True, stdout=log, stderr=log)
 
     def start(self) -> None:
