@@ -738,7 +738,7 @@ def _mysql(parts: Any, password_file: str) -> peewee.Database:
         "write_timeout": 30,
     }
     if password_file:
-        connection["password"] = _secret(Path(password_file))
+        connection["password"] = secret(Path(password_file))
     elif parts.password:
         connection["password"] = unquote(parts.password)
     if "socket" in options:
@@ -757,7 +757,7 @@ class _MySQL(peewee.MySQLDatabase):
         connection.cursor().execute(f"SET SESSION group_concat_max_len = {LONGEST_TEXT}")
 
 
-def _secret(path: Path) -> str:
+def secret(path: Path) -> str:
     try:
         if stat.S_IMODE(path.stat().st_mode) & 0o007:
             raise SpicaError(f"{path}: others may read this password. Run: chmod o-rwx {path}")

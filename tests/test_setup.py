@@ -349,8 +349,8 @@ class Terminal:
 def test_questions_are_asked_again_until_the_answer_can_be_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from spicad.commands import setup
 
-    to_the_site = [""] * 7
-    about_the_site = ["spica.org", "https://spica.org", "", "", "d", "d@x.org", "dan", ""]
+    to_the_site = [""] * 6
+    about_the_site = ["spica.org", "https://spica.org", "", "", "d", "d@x.org", "dan"]
     said = iter(["Reducer!", "", "", "alice bob", *to_the_site, *about_the_site])
     monkeypatch.setattr("builtins.input", lambda question: next(said))
     monkeypatch.setattr(sys, "stdin", Terminal())
@@ -383,8 +383,12 @@ def answered(place: Path, mariadb: MariaDB, **more: object) -> subprocess.Comple
     }
     answers = place.parent / "answers.toml"
     answers.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items()))
-    command = [sys.executable, str(ROOT / "bin/spica"), "--config", str(place), "setup", "--answers", str(answers)]
-    return subprocess.run([*command, "--no-mail"], capture_output=True, text=True, check=False)
+    return spica(place, "setup", "--answers", str(answers), "--no-mail")
+
+
+def spica(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "bin/spica"), "--config", str(place), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
@@ -396,6 +400,11 @@ def test_mariadb_gets_two_accounts_that_may_no_more_than_they_need(place: Path, 
     second = answered(place, mariadb, address="http://127.0.0.1:1")
 
     assert (first.returncode, second.returncode) == (0, 0), first.stdout + first.stderr + second.stderr
+    before = place.read_text()
+    again = spica(place, "setup", "--yes", "--no-mail")
+    assert place.read_text() == before, again.stderr
+    assert "database mysql://spica_setup@localhost/spica_setup" in again.stdout
+    assert "its password is in" not in again.stdout  # what works is left alone
     assert [(place.parent / name).read_text() for name in ("database.password", "site.password")] == passwords
     settings = config.load(place)
     assert settings.database.url == f"mysql://spica_setup@localhost/spica_setup?socket={mariadb.socket}"
@@ -480,6 +489,29 @@ def test_the_site_works_with_its_own_account(place: Path, mariadb: MariaDB):  # 
     grants = [line for (line,) in tables.database.execute_sql("SHOW GRANTS").fetchall()]
     assert checks._site_lacks(grants) == []
     assert "account" in checks._site_lacks([line for line in grants if "account" not in line])
+
+
+@pytest.mark.slow
+def test_accounts_that_were_made_by_hand_keep_their_names_and_passwords(place: Path, mariadb: MariaDB):  # noqa: F811
+    url = mariadb.url("by_hand")  # of an account called spica, with its password in the address
+    mariadb.execute(
+        "CREATE USER IF NOT EXISTS 'clerk'@'%' IDENTIFIED BY 'of the site'", "GRANT SELECT ON by_hand.* TO 'clerk'@'%'"
+    )
+    (place.parent / "clerk").write_text("of the site\n")
+    (place.parent / "clerk").chmod(0o600)
+    site = f"mysql://clerk@localhost/by_hand?socket={mariadb.socket}"
+    more = {("database", "url"): url, ("web", "database"): site, ("web", "password_file"): "clerk"}
+    for (section, name), value in more.items():
+        place.write_text(with_option(place.read_text(), section, name, value))
+
+    config.load(place).paths.spool.mkdir(parents=True)  # of whoever runs this: no user is made for a test
+
+    done = spica(place, "setup", "--yes", "--no-mail")
+
+    assert done.returncode == 0, done.stderr
+    assert "account clerk@%: reads all tables" in done.stdout
+    assert config.load(place).database.url == url
+    assert not (place.parent / "database.password").exists()
 
 
 @pytest.mark.slow

@@ -18,10 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from spicad import config, tables
-from spicad.commands import units
+from spicad.commands import mariadb, units
 from spicad.commands.doctor import as_user
 from spicad.commands.snippets import CGI, PROXY, SERVERS, SOCKET, snippet
 from spicad.config import Settings
@@ -32,12 +31,10 @@ from spicad.words import BadInput, Problem, SpicaError
 
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 DATABASE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
-WEB_ACCOUNT_MORE = "_web"
 SITE_USERS = {"httpd": ("apache", "www-data"), "lighttpd": ("lighttpd", "www-data"), "nginx": ("nginx", "www-data")}
 NO_SHELLS = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false")
 CGI_PLACES = ("share/spica/spica.cgi", "libexec/spica/spica.cgi")
 # Of all tables; the site's account writes the private ones and what people say of exposures, and reads the others.
-DAEMON_GRANTS = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX"
 SITE_GRANTS = "SELECT, INSERT, UPDATE, DELETE"
 
 ANSWERS = (
@@ -60,7 +57,7 @@ ANSWERS = (
     Key("site_user", "text", "", "The Unix user that the site runs as; empty: the daemon's, behind spica serve"),
     Key("administrator_mail", "text", "", "Mail address of the first Administrator of the site"),
     Key("administrator", "text", "", "The Administrator's user name; empty: none is made"),
-    Key("administrator_password_file", "text", "", "File that holds the first password; empty: see spica(1)"),
+    Key("administrator_password_file", "text", "", "File that holds the first password; empty: a new one is shown"),
 )
 
 
@@ -87,12 +84,13 @@ class Plan:
 def current(settings: Settings) -> dict[str, Any]:
     """The answers that would leave everything as it is; where nothing is set up yet, the usual ones."""
     spool, url = settings.paths.spool, settings.database.url
+    is_new = not spool.exists() and os.geteuid() == 0  # whose spool it is has been decided otherwise
     me = pwd.getpwuid(os.geteuid()).pw_name
-    user = spool.owner() if spool.exists() else "spica" if os.geteuid() == 0 else me
+    user = spool.owner() if spool.exists() else "spica" if is_new else me
     usual = {key.name: key.default for key in ANSWERS}
     found = {
         "user": user,
-        "group": settings.daemon.group or ("spica" if os.geteuid() == 0 else ""),
+        "group": settings.daemon.group or ("spica" if is_new else ""),
         "archive": [str(each) for each in settings.paths.archive],
         "database": "sqlite" if url.startswith("sqlite:") else "mariadb",
         "relay": settings.mail.relay,
@@ -100,7 +98,7 @@ def current(settings: Settings) -> dict[str, Any]:
         "address": settings.web.address,
         "site_user": settings.web.user,
     }
-    return usual | found
+    return usual | found | ({} if url.startswith("sqlite:") else mariadb.answers_of(url))
 
 
 def answers_from(given: Path | Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,8 +164,9 @@ def carried_out(plan: Plan) -> Iterator[str]:
         if settings.database.url.startswith("sqlite:"):
             return
     yield from _tables(plan, settings)
-    if plan.answers["database"] == "mariadb":
-        yield from _grants_of_the_site(plan)
+    if plan.answers["database"] == "mariadb" and settings.web.database:
+        want = mariadb.wanted(plan.answers, settings, plan.site_user)
+        yield from mariadb.granted(want, settings.web.database, settings.web.password_file)
     if plan.is_root and units.are_installed(settings):
         yield from _units(plan, settings)
     if settings.web.address:
@@ -319,109 +318,39 @@ def _give(path: Path, user: int, group: int) -> None:
 
 
 def _mariadb(plan: Plan, settings: Settings) -> Iterator[str]:
-    """The database, the two accounts with passwords of their own, and what the daemon's may; then spica.conf."""
-    name, server = plan.answers["database_name"], plan.answers["database_server"]
-    folder = plan.settings.source.parent if plan.settings.source else Path("/etc/spica")
-    accounts = {
-        name: (folder / "database.password", plan.answers["user"], DAEMON_GRANTS),
-        name + WEB_ACCOUNT_MORE: (folder / "site.password", plan.site_user or plan.answers["user"], ""),
-    }
-    with _as_root(plan) as (cursor, host):
-        cursor.execute(f"CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4")
-        yield f"database {name} on {server}: is there"
-        for account, (file, reader, grants) in accounts.items():
-            password = _kept_password(file, reader, plan.is_root)
-            cursor.execute("CREATE USER IF NOT EXISTS %s@%s", (account, host))
-            cursor.execute("ALTER USER %s@%s IDENTIFIED BY %s", (account, host, password))
-            if grants:
-                pattern = name.replace("_", r"\_")
-                cursor.execute(f"GRANT {grants} ON `{pattern}`.* TO %s@%s", (account, host))
-            yield f"account {account}@{host}: its password is in {file}"
-    where = "/" + name + (f"?socket={quote(server)}" if server.startswith("/") else "")
-    place = "localhost" if server.startswith("/") else server
-    daemon, web = accounts
-    if _holds_something(settings.database.url):
-        yield f"{settings.database.url}: it is in use. Stop spicad, copy it over, then run spica setup again:"
-        yield f"    spica database copy 'mysql://{daemon}@{place}{where}' --password-file {accounts[daemon][0]}"
+    """Accounts that spica.conf names and that work are left alone; so is an SQLite database that is in use."""
+    url, want = settings.database.url, mariadb.wanted(plan.answers, settings, plan.site_user)
+    if url.startswith("mysql:") and _opens(url, settings.database.password_file):
+        yield f"database {tables.shown_url(url)}: is there"
+        return
+    yield from mariadb.made(want)
+    if url.startswith("sqlite:") and tables.sqlite_file(url).exists():
+        yield f"{url}: it is in use. Stop spicad, copy it over, then run spica setup again:"
+        yield f"    spica database copy '{want.url(want.daemon)}' --password-file {want.daemon.file}"
         return
     yield from _written(
         plan,
         {
-            ("database", "url"): f"mysql://{daemon}@{place}{where}",
-            ("database", "password_file"): accounts[daemon][0].name,
-            ("web", "database"): f"mysql://{web}@{place}{where}",
-            ("web", "password_file"): accounts[web][0].name,
+            ("database", "url"): want.url(want.daemon),
+            ("database", "password_file"): _near(want.daemon.file, plan),
+            ("web", "database"): want.url(want.site),
+            ("web", "password_file"): _near(want.site.file, plan),
         },
     )
 
 
-def _holds_something(url: str) -> bool:
-    """An SQLite file with tables is not left behind without a word."""
-    return url.startswith("sqlite:") and tables.sqlite_file(url).exists()
+def _near(file: Path, plan: Plan) -> str:
+    """As spica.conf says it: a path that starts at its own folder."""
+    folder = plan.settings.source.parent if plan.settings.source else None
+    return file.name if file.parent == folder else str(file)
 
 
-class _as_root:
-    """A cursor of the account that may make others, and the host that the server sees us come from."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-
-    def __enter__(self) -> tuple[Any, str]:
-        import pymysql
-
-        answers, server = self.plan.answers, self.plan.answers["database_server"]
-        file = answers["database_root_password_file"]
-        options: dict[str, Any] = {"user": answers["database_root"], "autocommit": True, "charset": "utf8mb4"}
-        if file:
-            options["password"] = tables._secret(Path(file))
-        if server.startswith("/"):
-            options["unix_socket"] = server
-        else:
-            host, _, port = server.partition(":")
-            options |= {"host": host, "port": int(port or 3306)}
-        if socket := (_usual_socket() if server == "localhost" else ""):
-            options["unix_socket"] = socket
-        try:
-            self.connection = pymysql.connect(connect_timeout=10, read_timeout=60, **options)
-        except pymysql.Error as error:
-            raise SpicaError(f"MariaDB on {server}, as {answers['database_root']}: {error}") from None
-        cursor = self.connection.cursor()
-        cursor.execute("SELECT SUBSTRING_INDEX(USER(), '@', -1)")
-        row = cursor.fetchone()
-        assert row is not None
-        return cursor, str(row[0])
-
-    def __exit__(self, *error: object) -> None:
-        self.connection.close()
-
-
-def _usual_socket() -> str:
-    places = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/run/mariadb/mariadb.sock")
-    return next((each for each in places if os.path.exists(each)), "")
-
-
-def _kept_password(file: Path, reader: str, is_root: bool) -> str:
-    """The one of the file, else a new one written there, for its reader alone."""
-    if not file.exists():
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(handle, "w", encoding="ascii") as opened:
-            opened.write(secrets.token_urlsafe(24) + "\n")
-    if is_root:
-        os.chown(file, 0, pwd.getpwnam(reader).pw_gid)
-        os.chmod(file, 0o640)
-    return file.read_text(encoding="ascii").strip()
-
-
-def _grants_of_the_site(plan: Plan) -> Iterator[str]:
-    """When the tables are there: the site writes its own and reads the others."""
-    name = plan.answers["database_name"]
-    account = name + WEB_ACCOUNT_MORE
-    with _as_root(plan) as (cursor, host):
-        pattern = name.replace("_", r"\_")
-        cursor.execute(f"GRANT SELECT ON `{pattern}`.* TO %s@%s", (account, host))
-        for table, rights in tables.SITE_WRITES.items():
-            cursor.execute(f"GRANT {rights} ON `{name}`.`{table._meta.table_name}` TO %s@%s", (account, host))
-    yield f"account {account}@{host}: reads all tables, writes those of the site"
+def _opens(url: str, password_file: str) -> bool:
+    try:
+        tables.connect(url, password_file).close()
+    except SpicaError:
+        return False
+    return True
 
 
 def _tables(plan: Plan, settings: Settings) -> Iterator[str]:
@@ -432,7 +361,7 @@ def _tables(plan: Plan, settings: Settings) -> Iterator[str]:
     done = _spica(plan, settings, ["database", "upgrade"])
     if done.returncode:
         raise SpicaError(done.stderr.strip().removeprefix("spica: "))
-    yield f"tables: {done.stdout.strip().splitlines()[-1]}"
+    yield "tables: " + next(line for line in done.stdout.splitlines()[::-1] if ": schema " in line)
 
 
 def _spica(plan: Plan, settings: Settings, words: list[str], given: str = "") -> subprocess.CompletedProcess[str]:

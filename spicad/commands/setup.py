@@ -66,15 +66,22 @@ def _asked(usual: Mapping[str, Any]) -> dict[str, Any]:
         raise SpicaError(
             "there is no terminal to ask on. Give the answers with --answers FILE, or take the usual: --yes"
         )
-    print("Enter takes what stands in brackets. Lists are separated by spaces.\n")
+    print("Enter takes what stands in brackets, - empties it. Lists are separated by spaces.\n")
     answers = dict(usual)
     for key in ANSWERS:
-        if key.name in MARIADB_ONLY and answers["database"] != "mariadb":
-            continue
-        if key.name in SITE_ONLY and not answers["address"]:
+        if not _is_asked(key.name, answers):
             continue
         answers[key.name] = _answer(key.name, key.help, key.choices, answers)
     return answers
+
+
+def _is_asked(name: str, answers: Mapping[str, Any]) -> bool:
+    """What other answers have made idle is not, nor for a file with a password that can be typed."""
+    if name in MARIADB_ONLY:
+        return bool(answers["database"] == "mariadb")
+    if name in SITE_ONLY:
+        return bool(answers["address"]) and name != "administrator_password_file"
+    return bool(answers["relay"]) if name == "relay_security" else True
 
 
 def _answer(name: str, question: str, choices: tuple[Any, ...], answers: Mapping[str, Any]) -> Any:
