@@ -71,8 +71,9 @@ def judge(number: int, told: Report, capsule: Path, process: int = 7, ended: flo
     assert judgements.register(file, record_of(told), source)
 
 
-def judge_stack(capsule: Path, name: str) -> None:
-    """A report on a stack, with its pictures and its exposures, among the products of a run that has ended."""
+def judge_stack(capsule: Path, name: str) -> int:
+    """A report on a stack, with its pictures and its exposures, among the products of a run that has ended; its number
+    among them."""
     told = replace(report(f"{name}.fits", "B", ccds=1), kind="stack", object="D1")
     products = capsule / "products"
     write_report(products / f"{name}.quality.json", told)
@@ -83,6 +84,7 @@ def judge_stack(capsule: Path, name: str) -> None:
     listed = sorted(path for path in products.iterdir() if ".quality" in path.name)
     manifest |= {path.name: [path.stat().st_size, "8" * 64] for path in listed}
     (capsule / "manifest.json").write_text(json.dumps(manifest))
+    return list(manifest).index(f"{name}.quality.json") + 1
 
 
 def picture(side: int = 400) -> bytes:

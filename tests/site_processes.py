@@ -43,7 +43,7 @@ def with_processes(site: Site) -> dict[str, Any]:
     site.settings.paths.results.mkdir()
     done = process("m101", phase="COMPLETED")
     capsule = made_capsules.capsule(site.settings.paths.results, done, ALICE)
-    made_judgements.judge_stack(capsule, "m101")
+    stack = made_judgements.judge_stack(capsule, "m101")
     rows.update(Process, {"id": done}, capsule=str(capsule), started=2000.0, ended=2060.0, steps_done=1, steps_total=1)
     step = {"process": done, "run": 1, "number": 1, "application": "swarp", "label": "m101", "state": "done"}
     rows.insert(Step, owner=ALICE, started=2000.0, ended=2060.0, metrics='{"width_pixels": 928.0}', **step)
@@ -54,6 +54,7 @@ def with_processes(site: Site) -> dict[str, Any]:
     return {
         "process": done,
         "exposure": judged,
+        "stack": stack,
         "queued": process("m31", phase="QUEUED"),
         "draft": drafts.begun(account("alice").id, recipe, time.time()),
         "own": configuration("deep", ALICE, ""),

@@ -215,9 +215,10 @@ def test_a_grade_that_is_none_is_refused_in_words(world: World, alice: Browser) 
 
 def test_a_stack_is_shown_with_its_exposures_on_the_page_of_its_run(world: World) -> None:
     furnish(world.site)
-    process = with_processes(world.site)["process"]
+    places = with_processes(world.site)
+    process = places["process"]
     alice = world.site.logged_in("alice")
-    here = f"/process/{process}/run/1/quality/8"
+    here = f"/process/{process}/run/1/quality/{places['stack']}"
 
     listed = alice.get(f"/process/{process}")
     page = alice.get(here)

