@@ -113,9 +113,9 @@ class Cluster:
     def start_controller(self, is_first: bool = False) -> None:
         self._start("slurmctld", "slurmctld", "-D", "-i", *(["-c"] if is_first else []))
         wait_until(lambda: self.run("scontrol", "ping").returncode == 0, "slurmctld")
-        if not is_first:
-            states = ("idle", "mixed", "allocated", "completing")
-            wait_until(lambda: set(self.states().values()) <= set(states), "all nodes to be known")
+        alive = [] if is_first else [node for node in self.nodes if node in self.children]
+        known = ("idle", "mixed", "allocated", "completing")
+        wait_until(lambda: all(self.states()[node] in known for node in alive), "its nodes to be known")
 
     def kill_controller(self) -> None:
         self._kill("slurmctld")

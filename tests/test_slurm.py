@@ -321,6 +321,25 @@ def test_a_job_that_slurm_starts_anew_by_itself_is_begun_anew_by_spica(
     assert "the step is at" in (first / "slurm.log").read_text() + (steps(spica)[1] / "slurm.log").read_text()
 
 
+def test_a_job_of_a_lost_node_that_slurm_would_start_anew_is_withdrawn_and_begun_anew_by_spica(
+    spica: RunningSpica, alive: Life, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm, "GRACE_S", 0.3)
+    (lost,) = running(alive, spica, "linger")
+    (job,) = ours(cluster, alive)
+    cluster.run("scontrol", "update", f"JobId={job[0]}", "Requeue=1")
+    cluster.lose(lost)
+    cluster.give_up(lost)
+    try:
+        alive.until(lambda: len(steps(spica)) == 2 and taken(steps(spica)[0]), "the second attempt")
+        assert taken(steps(spica)[0])["node"] != lost
+        assert [each[2] for each in cluster.jobs() if each[1] == job[1]] == ["CANCELLED"]
+        let_go(spica)
+        assert alive.until_over(1) == "COMPLETED"
+    finally:
+        cluster.bring_back(lost)
+
+
 def test_a_job_that_waits_in_slurm_is_adopted_and_cancelled(spica: RunningSpica, live: Lives, cluster: Cluster) -> None:
     cluster.run("scontrol", "update", "PartitionName=main", "State=DOWN")
     try:

@@ -1,4 +1,4 @@
-"""The stack of a made sky on three nodes, with a node lost and the daemon killed in the middle: the same as here."""
+"""The stack of a made sky on three nodes: a node lost, daemon and controller killed in the middle, the same as here."""
 
 from __future__ import annotations
 
@@ -59,16 +59,21 @@ def digests(spica: SpicaWithTools, process: int) -> dict[str, str]:
     return {name: digest for name, (_, digest) in manifest.items()}
 
 
-def test_a_lost_node_and_a_killed_daemon_change_nothing_of_the_stack(
+def taken_up(spica: SpicaWithTools) -> list[str]:
+    """The nodes of all attempts that have begun."""
+    found = spica.results.glob(f"*/*/run-1/steps/*/{on_node.TAKEN}")
+    return [json.loads(text)["node"] for text in (each.read_text() for each in found) if text]
+
+
+def test_a_lost_node_a_killed_daemon_and_a_killed_controller_change_nothing_of_the_stack(
     here: SpicaWithTools, there: SpicaWithTools, cluster: Cluster
 ) -> None:
     sky = make_sky(here.archive / "sky", OPTIONS)
     shutil.copytree(sky.folder, there.archive / "sky")
     on_this_machine = here.drop(job(sky, sky.folder), "stack")
     process = there.drop(job(sky, there.archive / "sky"), "stack")
-    wait_until(lambda: list(there.results.glob(f"*/*/run-1/steps/*/{on_node.TAKEN}")), "a step to be taken up")
-    step = next(there.results.glob(f"*/*/run-1/steps/*/{on_node.TAKEN}")).parent
-    lost = json.loads((step / on_node.TAKEN).read_text())["node"]
+    wait_until(lambda: taken_up(there), "a step to be taken up")
+    lost = taken_up(there)[0]
 
     cluster.lose(lost)
     assert there.daemon is not None
@@ -77,12 +82,15 @@ def test_a_lost_node_and_a_killed_daemon_change_nothing_of_the_stack(
     cluster.give_up(lost)
     try:
         there.start()
+        wait_until(lambda: len(taken_up(there)) > 3, "a step to go on elsewhere")
+        cluster.kill_controller()
+        cluster.start_controller()
 
-        assert there.wait_for(process) == "COMPLETED", there.report(process)
+        wait_until(lambda: there.phase(process) in ("COMPLETED", "ERROR"), "the stack", patience_s=90)
+        assert there.phase(process) == "COMPLETED", there.report(process)
         assert here.wait_for(on_this_machine) == "COMPLETED", here.report(on_this_machine)
         assert digests(there, process) == digests(here, on_this_machine)
         assert len(digests(there, process)) > 5
-        nodes = {json.loads(each.read_text())["node"] for each in there.run_folder(process).glob("steps/*/taken.json")}
-        assert nodes >= set(cluster.nodes) - {lost}
+        assert set(taken_up(there)) >= set(cluster.nodes) - {lost}
     finally:
         cluster.bring_back(lost)

@@ -35,37 +35,7 @@ class Cancelled(Exception):
 
 def main(folder: str, name: str) -> None:
     signal.signal(signal.SIGTERM, _cancel)
-    try:
-        task = _take_up(folder, name)
-    except Refused as refusal:
-        sys.exit(f"spica: {name} is not begun: {refusal}")
-    begun = time.monotonic()
-    try:
-        record = _run(task)
-    except Cancelled:
-        record = {"why": "it was cancelled in Slurm, or ran into a limit there"}
-    except Exception as error:
-        record = {"why": f"it cannot be started on {_node()}: {error}", "elsewhere": True}
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    local.kill(Path.cwd())
-    record |= {"name": name, "took_s": time.monotonic() - begun}
-    replace_file(f"./{ENDED}", json.dumps(record).encode())
-
-
-def _cancel(number: int, frame: Any) -> None:
-    raise Cancelled
-
-
-def _take_up(folder: str, name: str) -> dict[str, Any]:
-    """The task, which from now on is this node's alone."""
-    try:
-        os.chdir(folder)
-        task = json.loads((HERE / TASK).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise Refused(f"{error}. Is the results folder mounted on {_node()}?") from None
-    if task["name"] != name:
-        raise Refused(f"the step is at {task['name']} by now")
-    record = {
+    who = {
         "name": name,
         "node": _node(),
         "job": int(os.environ.get("SLURM_JOB_ID") or 0),
@@ -73,12 +43,47 @@ def _take_up(folder: str, name: str) -> dict[str, Any]:
         "time": time.time(),
     }
     try:
-        handle = os.open(HERE / TAKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
-    except FileExistsError:
-        raise Refused(f"it was taken up before: {(HERE / TAKEN).read_text(errors='replace')}") from None
-    with open(handle, "w", encoding="utf-8") as file:
-        file.write(json.dumps(record))
+        task = _take_up(folder, who)
+    except Refused as refusal:
+        sys.exit(f"spica: {name} is not begun: {refusal}")
+    try:
+        end = _run(task)
+    except Cancelled:
+        end = {"why": "it was cancelled in Slurm, or ran into a limit there"}
+    except Exception as error:
+        end = {"why": f"it cannot be started on {_node()}: {error}", "elsewhere": True}
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    local.kill(Path.cwd())
+    replace_file(f"./{ENDED}", json.dumps(who | end).encode())
+
+
+def _cancel(number: int, frame: Any) -> None:
+    raise Cancelled
+
+
+def _take_up(folder: str, who: dict[str, Any]) -> dict[str, Any]:
+    """The task, which from now on is this node's alone."""
+    try:
+        os.chdir(folder)
+        task = json.loads((HERE / TASK).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refused(f"{error}. Is the results folder mounted on {_node()}?") from None
+    if task["name"] != who["name"]:
+        raise Refused(f"the step is at {task['name']} by now")
+    if not take(HERE, who):
+        raise Refused(f"it was taken up before: {(HERE / TAKEN).read_text(errors='replace')}")
     return dict(task)
+
+
+def take(folder: Path, who: dict[str, Any]) -> bool:
+    """Of all who try, one takes an attempt up, on whatever machine; everybody else gets False."""
+    try:
+        handle = os.open(folder / TAKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    except FileExistsError:
+        return False
+    with open(handle, "w", encoding="utf-8") as file:
+        file.write(json.dumps(who))
+    return True
 
 
 def _node() -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import secrets
 import sys
 import time
@@ -22,7 +21,7 @@ from typing import Any
 
 from spicad.backends import local
 from spicad.backends.backend import End, News, Task
-from spicad.backends.on_node import ENDED, TAKEN, TASK
+from spicad.backends.on_node import ENDED, TASK, take
 from spicad.backends.slurm_commands import (
     OVER,
     OVERHEAD_MB,
@@ -245,7 +244,8 @@ class Slurm:
     def _follow(self, job: Job, report: Report, now: float) -> None:
         if job.name not in self._jobs:
             return
-        taken, ended = report.taken.get(job.name), report.ended.get(job.name)
+        ended = report.ended.get(job.name)
+        taken = report.taken.get(job.name) or ended
         if taken and not job.started:
             job.started, job.node = float(taken["time"]), str(taken["node"])
             self._told.append(News(job.folder, job.node, job.started, who=f"Slurm job {taken['job']}"))
@@ -266,16 +266,23 @@ class Slurm:
         job.submitted = job.submitted or now
         if job.state == "RUNNING" and node:
             job.node = node
-        if job.state not in OVER:
+        if job.state == "PENDING" and job.started:
+            self._is_to_begin_anew(job, now)
+        elif job.state not in OVER:
             job.odd_since = 0.0
             self._tell_of_waiting(job)
         elif job.state in LOST or self._has_been_odd(job, now):
             self._end(job, _end_in_slurm(job, node or job.node))
 
+    def _is_to_begin_anew(self, job: Job, now: float) -> None:
+        """Slurm would: an administrator wants it, or a slurmctld that died has forgotten that it had begun."""
+        if self._has_been_odd(job, now):
+            job.is_killed = True  # no node takes it up again; Spica begins the step anew
+
     def _is_unknown(self, job: Job, now: float) -> None:
         """Slurm has answered, and this job is not among what it told; what asked for it may still be on its way."""
         if job.is_killed and not job.started:
-            if _is_ours(job):
+            if take(job.folder, {"name": "", "why": "stopped before it had begun"}):  # a late job begins nothing
                 self._end(job, End(job.folder, interrupted="it was stopped before it had begun"))
         elif not job.started and job.is_unsure:
             job.is_submitted = job.is_unsure = False  # it never came there: the next round submits it
@@ -303,17 +310,6 @@ class Slurm:
         if job.state == "RUNNING":
             self._freed[job.node] = self._freed.get(job.node, 0) + job.slots
         self._told.append(end)
-
-
-def _is_ours(job: Job) -> bool:
-    """Takes an attempt up as a node would: a job of it that comes later begins nothing. False when a node was first."""
-    try:
-        handle = os.open(job.folder / TAKEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-    except FileExistsError:
-        return False
-    with open(handle, "w", encoding="utf-8") as file:
-        file.write(json.dumps({"name": "", "why": "it was stopped before it had begun"}))
-    return True
 
 
 def _is_to_be_submitted(job: Job) -> bool:
@@ -354,12 +350,15 @@ def _end_in_slurm(job: Job, node: str) -> End:
         return End(job.folder, timed_out=True, node=node, started=job.started)
     if job.state in LOST:
         why = f"the node {node} was lost"
+    elif job.state == "CANCELLED" and job.started and job.is_killed:
+        why = f"Slurm was about to begin it anew, and {node} has not written how it ended"
     elif not job.started:
         said = _last_words(job.folder / "slurm.log")
         why = f"Slurm says {job.state}, and {node or 'its node'} has not taken it up" + (f": {said}" if said else "")
     else:
         why = f"Slurm says {job.state}, and {node} has not written how it ended"
-    return End(job.folder, interrupted=why, node=node, started=job.started, elsewhere=job.state != "CANCELLED")
+    is_elsewhere = job.state != "CANCELLED" or job.is_killed
+    return End(job.folder, interrupted=why, node=node, started=job.started, elsewhere=is_elsewhere)
 
 
 def _last_words(path: Path) -> str:
