@@ -239,7 +239,7 @@ def _adopt(workshop: Workshop, process: int, now: float) -> None:
     run.cancelled_by = who if order == "cancel" else ""
     run.held_why = f"held by {who}" if order == "hold" else ""
     if workshop.floor.settings.daemon.backend != "slurm":
-        for folder in (capsule.folder / "steps").iterdir():
+        for folder in (capsule.folder / "steps").glob("*"):
             slurm.withdraw(folder, workshop.floor.settings)
     workshop.adopt(run, capsule, now)
     if run.cancelled_by and process in workshop.runs:
