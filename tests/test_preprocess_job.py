@@ -77,6 +77,8 @@ def test_masters_are_made_and_registered_with_their_ingredients_and_used_by_late
         ingredients = dict(rows)
         frames = dict(Exposure.select(Exposure.obs_id, Exposure.sha256).where(Exposure.kind == "flat").tuples())
     assert {name.removesuffix("f"): digest for name, digest in ingredients.items()} == frames
+    told = json.loads(spica.spica("find", "--made-of", "900013f.fits", "--json").stdout)
+    assert [(each["kind"], len(each["ingredients"])) for each in told] == [("master-flat", 5)]
 
     text = f'rules = "raw-stack"\nreference = "{sky.reference}"\n[select]\nkind = "science"\n[end]\n'
     using = spica.drop(f'name = "deep"\n{text}', "deep")

@@ -26,7 +26,7 @@ COLUMNS: tuple[tuple[str, str, str, str, str], ...] = (
     ("filter", "char", "", "meta.id;instr.filter", "Filter"),
     ("runid", "char", "", "meta.id;obs.proposal", "Observing run"),
     ("target_name", "char", "", "meta.id;src", "Object"),
-    ("kind", "char", "", "meta.code.class", "science, bias, dark, flat, weight, flag, mask or stack"),
+    ("kind", "char", "", "meta.code.class", "science, bias, dark, flat, weight, flag, mask, stack, or a master frame"),
     ("s_ra", "double", "deg", "pos.eq.ra", "Right ascension (ICRS) of the middle"),
     ("s_dec", "double", "deg", "pos.eq.dec", "Declination (ICRS) of the middle"),
     ("s_fov", "double", "deg", "phys.angSize;instr.fov", "Diameter of the circle round all CCDs"),

@@ -24,7 +24,7 @@ from spicad.archive.cells import Cover
 from spicad.archive.instruments import MASTERS, TYPES
 from spicad.archive.overlaps import Box, Cone, Footprint, footprint_of, spot
 from spicad.schema import shown
-from spicad.tables import COUNTED_BY_ID, Exposure, Selected, Tagged, database
+from spicad.tables import COUNTED_BY_ID, Exposure, Ingredient, Selected, Tagged, database
 from spicad.words import BadInput, Problem, nearest
 
 KINDS = (*(kind for kind in TYPES if kind != "other"), *MASTERS)
@@ -94,6 +94,7 @@ class Wanted:
     grade: str = ""  # the worst that is taken; what has none passes only with is_ungraded_taken
     is_ungraded_taken: bool = False
     condition: str = ""
+    made_of: str = ""  # master frames that hold the frame of this name: of its file, or its own
 
 
 # What touches a place
@@ -170,6 +171,16 @@ def _regions(numbers: Collection[int]) -> Iterator[list[tuple[int, str, float | 
         yield database.execute_sql(statement, some).fetchall()
 
 
+def ingredients_of(numbers: Sequence[int]) -> dict[int, list[str]]:
+    """The names of the frames that each of these master frames is made of."""
+    found: dict[int, list[str]] = {}
+    for some in _portions(numbers, MOST_BOUND):
+        query: Any = Ingredient.select().where(Ingredient.exposure.in_(list(some))).order_by(Ingredient.name)
+        for each in query:
+            found.setdefault(each.exposure, []).append(each.name)
+    return found
+
+
 def _portions(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
     return (values[start : start + most] for start in range(0, len(values), most))
 
@@ -232,6 +243,10 @@ def matching(wanted: Wanted) -> list[Any]:
     if wanted.grade:
         graded = (Exposure.grade != "") & (Exposure.grade <= wanted.grade)
         found.append(graded | (Exposure.grade == "") if wanted.is_ungraded_taken else graded)
+    if wanted.made_of:
+        frames = Exposure.select(Exposure.sha256).where(Exposure.name.in_(_spellings(wanted.made_of)))
+        holds = (Ingredient.name == wanted.made_of) | Ingredient.sha256.in_(frames)
+        found.append(Exposure.id.in_(Ingredient.select(Ingredient.exposure).where(holds)))
     if wanted.condition:
         try:
             found.append(conditions.where(wanted.condition))

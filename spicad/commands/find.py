@@ -15,7 +15,19 @@ from typing import Any
 
 from spicad import config, people
 from spicad.archive import coordinates, formats, moc, search, selections
-from spicad.archive.search import FACETS, KINDS, SORTS, USUAL_FACETS, Found, OfObject, Place, Range, Wanted
+from spicad.archive.instruments import MASTERS
+from spicad.archive.search import (
+    FACETS,
+    KINDS,
+    SORTS,
+    USUAL_FACETS,
+    Found,
+    OfObject,
+    Place,
+    Range,
+    Wanted,
+    ingredients_of,
+)
 from spicad.archive.skymap import skymap
 from spicad.commands import DONE, NOTHING
 from spicad.commands.printing import complain, how_many, print_json, print_table
@@ -88,6 +100,7 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
             help=f"only this {what}; * stands for any letters",
         )
     add("--kind", metavar="KIND", action="append", default=[], help=f"any, {', '.join(KINDS)} (science)")
+    add("--made-of", metavar="NAME", default="", help="only the master frames that hold this frame")
     add("--tag", metavar="TAG", action="append", default=[], help="only what has this tag")
     add("--selection", metavar="NAME", action="append", default=[], help="only what is in this selection")
     add(
@@ -126,7 +139,7 @@ def _writes(arguments: argparse.Namespace) -> bool:
 
 
 def _wanted(arguments: argparse.Namespace, actor: Person) -> Wanted:
-    kinds = tuple(arguments.kind) or ("science",)
+    kinds = tuple(arguments.kind) or (MASTERS if arguments.made_of else ("science",))
     for kind in kinds:
         if kind not in (*KINDS, "any"):
             raise BadInput(Problem("--kind", f"there is no kind {kind!r}.", f"Known: any, {', '.join(KINDS)}."))
@@ -148,6 +161,7 @@ def _wanted(arguments: argparse.Namespace, actor: Person) -> Wanted:
         grade=arguments.grade or "",
         is_ungraded_taken=arguments.ungraded,
         condition=arguments.where,
+        made_of=arguments.made_of,
     )
 
 
@@ -250,8 +264,12 @@ def _print(arguments: argparse.Namespace, found: Found) -> int:
             sys.stdout.writelines(lines())
             return DONE if rows else NOTHING
     if arguments.json:
-        tags = selections.tags_of([row["id"] for row in rows])
-        print_json([{**formats.as_record(row), "tags": tags.get(row["id"], [])} for row in rows])
+        numbers = [row["id"] for row in rows]
+        tags, made_of = selections.tags_of(numbers), ingredients_of(numbers)
+        told = [{**formats.as_record(row), "tags": tags.get(row["id"], [])} for row in rows]
+        for row, record in zip(rows, told, strict=True):
+            record |= {"ingredients": made_of[row["id"]]} if row["id"] in made_of else {}
+        print_json(told)
     elif rows:
         _print_rows(rows)
         if len(rows) == limit and found.count() > limit + arguments.offset:
