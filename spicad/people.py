@@ -88,10 +88,10 @@ MAY["rules"] = MAY["configuration"]
 
 def person(uid: int, settings: Settings) -> Person:
     user, group = _names(uid)
-    return Person(uid, user, group, _rank(user, settings), runs_spica=uid == _spica_uid(settings))
+    return Person(uid, user, group, _rank(user, settings), runs_spica=uid == spica_uid(settings))
 
 
-def _spica_uid(settings: Settings) -> int:
+def spica_uid(settings: Settings) -> int:
     """Commands run as whoever typed them: the spool shows whose it is."""
     try:
         return settings.paths.spool.stat().st_uid  # type: ignore[no-any-return]

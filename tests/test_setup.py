@@ -316,6 +316,21 @@ def test_doctor_names_what_was_spoilt_with_the_mend(set_up: Machine):
     assert "/mnt/data cannot be read" in mended  # an archive is not Spica's to open
 
 
+@pytest.mark.slow
+def test_doctor_says_so_when_the_daemons_user_cannot_even_read_the_configuration(set_up: Machine):
+    set_up.run("chmod", "600", set_up.conf)
+    try:
+        found = json.loads(set_up.spica("doctor", "--json", status=1).stdout)
+        own = set_up.spica("doctor", "--part", "daemon", user="spica", status=1)
+    finally:
+        set_up.run("chmod", "644", set_up.conf)
+
+    wrong = {each["check"]: each for each in found if each["state"] == "wrong"}
+    assert "Spica cannot be run by spica" in wrong["daemon"]["words"] + wrong["site"]["words"]
+    assert f"spica must be able to read {set_up.conf}" in wrong["site"]["mend"]
+    assert "the configuration cannot be read" in own.stderr
+
+
 def test_setup_for_another_user_needs_root(tmp_path: Path):
     if os.geteuid() != 0:
         pytest.skip("this is seen from root")

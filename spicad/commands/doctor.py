@@ -73,22 +73,30 @@ def examined(settings: Settings, parts: list[str], mail: str = "", is_alone: boo
 def part_user(settings: Settings, part: str) -> int:
     """Whose rights count for it. Raises SpicaError when spica.conf names nobody who exists."""
     from spicad.handover import site_uid
-    from spicad.people import _spica_uid
+    from spicad.people import spica_uid
 
     if part == SITE and settings.web.user:
         return site_uid(settings)
-    return _spica_uid(settings)
+    return spica_uid(settings)
 
 
 def _by(user: int, settings: Settings, part: str, mail: str) -> Iterator[Finding]:
+    """The findings of a process of that user; that there is none is a finding too."""
     words = ["--config", str(settings.source), "doctor", "--json", "--part", part]
     try:
         done = as_user(user, [*words, *(["--mail", mail] if mail and part == DAEMON else [])])
+    except (OSError, subprocess.TimeoutExpired) as error:
+        yield _not_run(user, settings, part, str(error))
+        return
+    try:
         yield from (Finding(**each) for each in json.loads(done.stdout))
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        said = done.stderr.strip().splitlines()[-1] if "done" in locals() and done.stderr.strip() else str(error)
-        mend = f"{_name(user)} must be able to read {settings.source} and {Path(__file__).parents[1]}"
-        yield Finding(part, WRONG, f"Spica cannot be run by {_name(user)}: {said}", mend)
+    except ValueError:
+        yield _not_run(user, settings, part, (done.stderr.strip().splitlines() or ["it says nothing"])[-1])
+
+
+def _not_run(user: int, settings: Settings, part: str, said: str) -> Finding:
+    mend = f"{_name(user)} must be able to read {settings.source} and {Path(__file__).parents[1]}"
+    return Finding(part, WRONG, f"Spica cannot be run by {_name(user)}: {said}", mend)
 
 
 def as_user(user: int, words: list[str], given: str = "") -> subprocess.CompletedProcess[str]:
