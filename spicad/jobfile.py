@@ -6,7 +6,7 @@ spica-job(5) is checked against JOB_KEYS. Taking a file from the spool is spool.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -51,16 +51,20 @@ JOB_KEYS = (
 ORDERS = ("hold", "release", "cancel", "rerun", "keep", "rebuild", "delete")  # about a process
 NODE_ORDERS = ("drain", "undrain", "sweep")  # about the node, and about all that is to be deleted
 SELECTION_ORDERS = ("save-selection", "share-selection", "unshare-selection", "delete-selection")
+GRADE_ORDERS = ("grade", "take-grade-back", "take-grades")
 ORDER_KEYS = (
-    Key("order", "text", REQUIRED, "What to do", choices=ORDERS + NODE_ORDERS + SELECTION_ORDERS),
+    Key("order", "text", REQUIRED, "What to do", choices=ORDERS + NODE_ORDERS + SELECTION_ORDERS + GRADE_ORDERS),
     Key("process", "integer", 0, "The processid; for drain, undrain and sweep none", minimum=1, maximum=LARGEST),
     Key("fresh", "yes or no", False, "For rerun: from the recipe of the last run, reusing no finished step"),
     Key("days", "number", 0, "For keep: days from now; 0: as long as may be", minimum=0, maximum=36525),
     Key("selection", "text", "", "For orders about one of the archive: its name"),
-    Key("exposures", "text", "", "For save-selection: numbers of exposures, such as 12,40-55"),
+    Key("exposures", "text", "", "For save-selection and grade: numbers of exposures, such as 12,40-55"),
     Key("share", "yes or no", False, "For save-selection: the group may use it"),
     Key("replace", "yes or no", False, "For save-selection: instead of the one of that name"),
-    Key("why", "text", "", "The reason, kept with the event or the selection"),
+    Key("grade", "text", "", "For grade: A, B, C or D"),
+    Key("comments", "list of texts", [], "For grade: some of the usual ones"),
+    Key("list", "text", "", "For take-grades: lines as spica grade export writes them"),
+    Key("why", "text", "", "The reason, kept with the event or the selection; for grade: the grader's own words"),
     Key("web", "table of texts", {}, "Written by the site alone: whose drop this is"),
     Key("end", "table", REQUIRED, "The last line of a whole file is [end]"),
 )
@@ -104,6 +108,9 @@ class Order:
     exposures: str = ""
     share: bool = False
     replace: bool = False
+    grade: str = ""
+    comments: Sequence[str] = ()
+    list: str = ""
     web: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -129,6 +136,8 @@ def parse(text: str, source: str) -> Job | Order:
             raise BadInput(document.problem(("order",), 'the key "process" is missing.', "Add: process = PROCESSID"))
         if values["order"] in SELECTION_ORDERS and not values["selection"]:
             raise BadInput(document.problem(("order",), 'the key "selection" is missing.', 'Add: selection = "NAME"'))
+        if values["order"] == "grade" and not values["grade"]:
+            raise BadInput(document.problem(("order",), 'the key "grade" is missing.', 'Add: grade = "B"'))
         return Order(source, **{key.name: values[key.name] for key in ORDER_KEYS if key.name != "end"})
     return _job(document)
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from spicad import quota, rows, sweeping
-from spicad.archive import selections
+from spicad.archive import grade_lists, grades, selections
 from spicad.capsule import Capsule
 from spicad.durable import sync_folder
-from spicad.jobfile import NODE_ORDERS, SELECTION_ORDERS, Order, parse
+from spicad.jobfile import GRADE_ORDERS, NODE_ORDERS, SELECTION_ORDERS, Order, parse
 from spicad.ledger import AWAY
 from spicad.node import DRAINED
 from spicad.people import MAY, OF_A_MEMBER, Person, Thing, may
@@ -36,6 +36,8 @@ def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
         return _drain(order, actor, workshop)
     if order.order in SELECTION_ORDERS:
         return _about_selection(order, actor)
+    if order.order in GRADE_ORDERS:
+        return _about_grades(order, actor, now)
     if order.order == "keep":
         return _keep(order, actor, workshop, now)
     if order.order == "delete":
@@ -84,6 +86,23 @@ def _about_selection(order: Order, actor: Person) -> str:
             selections.delete(actor, order.selection)
         else:
             selections.share(actor, order.selection, verb == "share")
+    except SpicaError as error:
+        return str(error)
+    except AWAY:
+        return "the database does not answer. Try again later."
+    return ""
+
+
+def _about_grades(order: Order, actor: Person, now: float) -> str:
+    """Those who may not write to the database grade through the daemon; said twice, it is said once."""
+    try:
+        if order.order == "take-grades":
+            grade_lists.take(actor, order.list, "the list", now)
+            return ""
+        numbers = selections.from_ranges(order.exposures)
+        if len(numbers) > grades.MOST_IN_AN_ORDER:
+            return f"at most {grades.MOST_IN_AN_ORDER} exposures are graded by one order."
+        grades.give(actor, numbers, order.grade, order.comments, order.why, now)
     except SpicaError as error:
         return str(error)
     except AWAY:

@@ -13,16 +13,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import RunningSpica
 from hypothesis import given
 from hypothesis import strategies as some
 from services import mariadb
 from test_archive_search import ROWS, fill
 
-from spicad import commands, tables
+from spicad import commands, config, tables
 from spicad.archive import grade_lists, grades, judgements
 from spicad.archive.grades import Among, Given, is_disputed, standing
 from spicad.archive.judgements import File, Source
 from spicad.archive.quality import Reason, Report, record_of
+from spicad.commands import grade
 from spicad.people import Person
 from spicad.tables import Exposure, Grading, Quality
 from spicad.words import BadInput, Rank, SpicaError
@@ -347,3 +349,34 @@ def test_what_is_graded_on_the_command_line_is_shown_listed_counted_and_found(
 def test_an_exposure_that_is_not_there_is_said_and_nothing_is_graded(spica: Callable[..., str]) -> None:
     assert "nowhere.fits" in spica("grade", "give", "A", SCIENCE[2]["name"], "nowhere.fits", status=3)
     assert json.loads(spica("grade", "show", SCIENCE[2]["name"], "--json"))["history"] == []
+
+
+def test_who_may_not_write_to_the_database_grades_by_the_daemon(
+    running_spica: RunningSpica, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SPICA_CONF", str(running_spica.conf))
+    monkeypatch.setattr(grade, "may_change", lambda settings: False)  # root, who may run the tests, may
+    opened = tables.connect(config.load().database.url)
+    Exposure.insert_many([{**row, "grade": "", "graded_by": ""} for row in SCIENCE[:3]]).execute()
+    opened.close()
+    names = [row["name"] for row in SCIENCE[:3]]
+    list_file = tmp_path / "list.csv"
+    list_file.write_text(f"exposure,grade,comments\n{names[2]},C,poor seeing\n")
+
+    def spica(*words: str) -> tuple[int, str]:
+        status = commands.main(words)
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    assert spica("grade", "give", "B", *names[:2], "--comment", "defo", "--words", "wind, 'north'")[0] == 0
+    assert spica("grade", "take-back", names[1])[0] == 0
+    assert spica("grade", "import", str(list_file))[0] == spica("grade", "import", str(list_file))[0] == 0
+    assert "no comment" in spica("grade", "give", "B", names[0], "--comment", "wrong")[1]
+    list_file.write_text("exposure,grade\nnowhere,C\n")
+    assert "line 2" in spica("grade", "import", str(list_file))[1]
+
+    listed = json.loads(spica("grade", "list", "--state", "graded", "--all", "--json")[1])
+    assert [(row["name"], row["grade"]) for row in listed] == [(names[0], "B"), (names[2], "C")]
+    said = json.loads(spica("grade", "show", names[0], "--json")[1])["history"]
+    assert [(each["comments"], each["words"]) for each in said] == [(["defocus"], "wind, 'north'")]
+    assert len(json.loads(spica("grade", "show", names[2], "--json")[1])["history"]) == 1

@@ -61,6 +61,7 @@ class _Line:
     number: int
     word: str  # name or digest of the exposure
     given: Given
+    is_timed: bool
 
 
 def take(actor: Person, text: str, source: str, now: float) -> Taken:
@@ -82,11 +83,18 @@ def take(actor: Person, text: str, source: str, now: float) -> Taken:
     if problems:
         raise BadInput(problems[:MOST_PROBLEMS])
     with all_or_nothing():
-        written = [(known[line.word][0], grades.record(known[line.word][0], line.given)) for line in lines]
+        written = [(known[line.word][0], _record(known[line.word][0], line)) for line in lines]
         for exposure in dict.fromkeys(number for number, is_new in written if is_new):
             grades.settle(exposure)
     new = sum(is_new for _, is_new in written)
     return Taken(new, len(written) - new)
+
+
+def _record(exposure: int, line: _Line) -> bool:
+    """Without a time, what somebody has said last already is not said again."""
+    if not line.is_timed and grades.is_said(exposure, line.given):
+        return False
+    return grades.record(exposure, line.given)
 
 
 def _lines(actor: Person, text: str, source: str, now: float, problems: list[Problem]) -> Iterator[_Line]:
@@ -109,7 +117,7 @@ def _lines(actor: Person, text: str, source: str, now: float, problems: list[Pro
             values = {name: _plain(cell) for name, cell in zip(head, cells, strict=True)}
             try:
                 word = values.get("sha256") or values.get("exposure") or ""
-                yield _Line(at, word, _given(actor, values, now))
+                yield _Line(at, word, _given(actor, values, now), bool(values.get("time")))
             except BadInput as error:
                 problems += [_problem(source, at, each.what, each.mend) for each in error.problems]
             if len(problems) > MOST_PROBLEMS:

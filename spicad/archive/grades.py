@@ -27,6 +27,7 @@ from spicad.words import BadInput, Problem, SpicaError, nearest
 
 ARCHIVE = Thing("archive")
 MOST_WORDS = 2000
+MOST_IN_AN_ORDER = 500  # the daemon grades them between two looks
 MOST_OF_ONE_TIME = 10_000  # exposures that are graded together
 
 
@@ -119,14 +120,17 @@ def _usual(comment: str) -> str:
 def _add(exposure: int, given: Given) -> bool:
     """In a transaction. Whether it says something new: the same once more, by a form sent twice, is said once."""
     _lock(exposure)
-    known = history(exposure)
-    own = next((each for each in known if each.who == given.who), None)
-    what = (given.grade, given.comments, given.words)
-    if what == ((own.grade, own.comments, own.words) if own else ("", (), "")):
+    if is_said(exposure, given):
         return False
     record(exposure, given)
-    settle(exposure, [given, *known])
+    settle(exposure)
     return True
+
+
+def is_said(exposure: int, given: Given) -> bool:
+    """Whether it is what this person has said of it last; who has said nothing has given no grade."""
+    own = next((each for each in history(exposure) if each.who == given.who), Given(given.who, 0.0, ""))
+    return (own.grade, own.comments, own.words) == (given.grade, given.comments, given.words)
 
 
 def record(exposure: int, given: Given) -> bool:
@@ -147,11 +151,10 @@ def _lock(exposure: int) -> None:
         Exposure.update(graded_by=Exposure.graded_by).where(Exposure.id == exposure).execute()
 
 
-def settle(exposure: int, known: Sequence[Given] | None = None) -> None:
+def settle(exposure: int) -> None:
     """Brings the exposure's grade into line with what was said of it; in a transaction."""
     _lock(exposure)
-    given = history(exposure) if known is None else known
-    grade, who = standing(given, str(rows.find(Quality, "grade", exposure=exposure) or ""))
+    grade, who = standing(history(exposure), str(rows.find(Quality, "grade", exposure=exposure) or ""))
     rows.update(Exposure, {"id": exposure}, grade=grade, graded_by=who)
     rows.update(Quality, {"exposure": exposure}, is_graded=bool(who))
 
