@@ -6,7 +6,7 @@ spica-job(5) is checked against JOB_KEYS. Taking a file from the spool is spool.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -109,7 +109,7 @@ class Order:
     share: bool = False
     replace: bool = False
     grade: str = ""
-    comments: Sequence[str] = ()
+    comments: tuple[str, ...] = ()
     list: str = ""
     web: Mapping[str, str] = field(default_factory=dict)
 
@@ -138,7 +138,8 @@ def parse(text: str, source: str) -> Job | Order:
             raise BadInput(document.problem(("order",), 'the key "selection" is missing.', 'Add: selection = "NAME"'))
         if values["order"] == "grade" and not values["grade"]:
             raise BadInput(document.problem(("order",), 'the key "grade" is missing.', 'Add: grade = "B"'))
-        return Order(source, **{key.name: values[key.name] for key in ORDER_KEYS if key.name != "end"})
+        given = {key.name: values[key.name] for key in ORDER_KEYS if key.name != "end"}
+        return Order(source, **given | {"comments": tuple(values["comments"])})
     return _job(document)
 
 

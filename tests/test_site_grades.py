@@ -224,7 +224,7 @@ def test_a_stack_is_shown_with_its_exposures_on_the_page_of_its_run(world: World
     page = alice.get(here)
 
     assert f'href="{here}"' in listed.text
-    assert "m101.fits , a stack B 0.72 1.06 24.37 1210" in listed.words
+    assert "m101 , a stack B 0.72 1.06 24.37 1210" in listed.words
     assert "&lt;b&gt;seeing&lt;/b&gt;" in page.text
     assert f'src="{here}/picture/preview"' in page.text
     assert alice.get(f"{here}/picture/depth").headers["Content-Type"] == "image/svg+xml"

@@ -9,7 +9,7 @@ import csv
 import io
 from itertools import islice
 
-from spicad.archive.quality import TABLES, Report
+from spicad.archive.quality import TABLES
 from spicad.tables import Process
 from spicaweb import pictures, results
 from spicaweb.answers import Answer, NotThere
@@ -23,12 +23,12 @@ MOST_ORIGINS = 2000
 
 
 def page(visit: Visit, number: str, run: str, product: str) -> Answer:
-    row, capsule, report, shown = _shown(visit, number, run, product)
+    row, capsule, stem, shown = _shown(visit, number, run, product)
     run_path = f"/process/{row.id}/run/{capsule.number}"
     fetched = {each.name: f"{run_path}/product/{each.number}/file" for each in results.products_of(capsule)}
     return draw(
-        visit, "quality", f"Quality of {report.exposure}", row=row, capsule=capsule, run_path=run_path,
-        shown=shown, report=report, here=f"{run_path}/quality/{as_number(product)}",
+        visit, "quality", f"Quality of {stem}", row=row, capsule=capsule, run_path=run_path,
+        shown=shown, report=shown.report, stem=stem, here=f"{run_path}/quality/{as_number(product)}",
         files=[(words, fetched[shown.files[key]]) for key, words in shown.file_words.items() if key in shown.files],
         origins=_origins(capsule, shown.files.get("origins")),
     )  # fmt: skip
@@ -39,7 +39,8 @@ def picture(visit: Visit, number: str, run: str, product: str, which: str) -> An
     return pictures.picture(capsule, shown.pictures.get(which))
 
 
-def _shown(visit: Visit, number: str, run: str, product: str) -> tuple[Process, Capsule, Report, Shown]:
+def _shown(visit: Visit, number: str, run: str, product: str) -> tuple[Process, Capsule, str, Shown]:
+    """With what the products call it: in its step an exposure was called img0001."""
     row, capsule = found_run(visit, number, run)
     products = results.products_of(capsule)
     chosen = next((each for each in products if each.number == as_number(product)), None)
@@ -50,7 +51,7 @@ def _shown(visit: Visit, number: str, run: str, product: str) -> tuple[Process, 
         raise NotThere
     stem = chosen.name.removesuffix(TABLES["json"])
     names = (each.name for each in products if each.name.startswith(f"{stem}."))
-    return row, capsule, report, of_products(report, names)
+    return row, capsule, stem, of_products(report, names)
 
 
 def _origins(capsule: Capsule, name: str | None) -> list[list[str]]:

@@ -88,7 +88,7 @@
 <div class="scroll" tabindex="0" role="region" aria-label="Quality">
 <table class="dense"><thead><tr><th>Of</th><th>Grade proposed</th><th class="number">Seeing <span class="unit">arcsec</span></th><th class="number">Elongation</th><th class="number">Limiting magnitude</th><th class="number">Stars</th><th>Why not better</th></tr></thead><tbody>
 % for each, report in judged:
-<tr><td><a href="{{visit.link('%s/quality/%d' % (run_path, each.number))}}">{{report.exposure}}</a>{{', a stack' if report.kind == 'stack' else ''}}</td>
+<tr><td><a href="{{visit.link('%s/quality/%d' % (run_path, each.number))}}">{{each.name.removesuffix('.quality.json')}}</a>{{', a stack' if report.kind == 'stack' else ''}}</td>
 <td><span class="grade grade-{{report.grade.lower()}} proposed">{{report.grade}}</span></td>
 % for name, form in (('seeing', '%.2f'), ('elongation', '%.2f'), ('limiting_magnitude', '%.2f'), ('stars', '%.0f')):
 <td class="number">{{form % report.figures[name] if report.figures.get(name) is not None else ''}}</td>

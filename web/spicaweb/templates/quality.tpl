@@ -1,6 +1,6 @@
 % rebase('layout.tpl')
 <p class="trail"><a href="{{visit.link('/processes')}}">Processes</a> › <a href="{{visit.link(run_path)}}">{{row.id}} {{row.name}}</a> › quality of {{'a stack' if report.kind == 'stack' else 'an exposure'}}</p>
-<div class="head"><h1>{{report.exposure}}</h1>
+<div class="head"><h1>{{stem}} <span class="grade grade-{{report.grade.lower()}} proposed">{{report.grade}}</span></h1>
 <p class="soft">{{' '.join(filter(None, [report.object, report.instrument, report.filter]))}}</p></div>
 % if report.problem:
 <p class="note">{{report.problem}}</p>
