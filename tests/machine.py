@@ -189,6 +189,10 @@ class Installed(Machine):
         """What it prints."""
         return self.run("rpm", "--dbpath", "/var/lib/rpm", *arguments)
 
+    def unit(self, unit: str, name: str) -> str:
+        """A property of a unit, as `systemctl show` has it."""
+        return self.run("systemctl", "show", f"--property={name}", "--value", unit).strip()
+
     def given(self, packages: Path) -> list[str]:
         return [
             f"/mnt/given/{packages.name}/{path.name}" for path in packages.glob("*.rpm") if ".src." not in path.name

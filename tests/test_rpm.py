@@ -311,14 +311,16 @@ def test_an_upgrade_keeps_what_was_edited_and_the_work_that_runs_and_an_erasure_
         waiting = machine.run("spica", "submit", "/home/alice/later.spica", user="alice").split()[-1]
         spool = machine.path("/var/spool/spica")
         wait_until(lambda: list(machine.path("/var/lib/spica/results").rglob("launch.json")), "a step to run")
-        step = machine.run("pgrep", "--full", "^/usr/bin/sleep 3600|^sleep 3600").split()
+        step = machine.run("pgrep", "--full", "^(/usr/bin/)?sleep 3600").split()
+        daemon = machine.unit("spicad.service", "MainPID")
 
         words = machine.rpm("--upgrade", "--nodeps", *machine.given(next_packages))
 
         assert "spica setup" not in words
         assert machine.run("spica", "--version") == f"spica {NEXT}\n"
-        wait_until(lambda: "spicad is ready" in machine.journal("spicad").partition("spicad stops")[2], "the next one")
-        assert machine.run("pgrep", "--full", "^/usr/bin/sleep 3600|^sleep 3600").split() == step
+        wait_until(lambda: machine.unit("spicad.service", "MainPID") not in ("0", daemon), "the next daemon")
+        wait_until(lambda: "1 steps run" in machine.unit("spicad.service", "StatusText"), "it to follow the step")
+        assert machine.run("pgrep", "--full", "^(/usr/bin/)?sleep 3600").split() == step
         assert (spool / f"executing/{int(number):06d}.spica").exists()
         assert len(list(spool.glob(f"*/{int(waiting):06d}.spica"))) == 1
         assert "keep me" in machine.path("/etc/spica/spica.conf").read_text()
@@ -337,6 +339,9 @@ def test_an_upgrade_keeps_what_was_edited_and_the_work_that_runs_and_an_erasure_
         assert list(machine.path("/var/lib/spica/results").rglob("launch.json"))
         assert "keep me" in machine.path("/etc/spica/spica.conf.rpmsave").read_text()
         assert not machine.path("/usr/bin/spica").exists()
+    except AssertionError:
+        print(machine.tried("journalctl", "--no-pager", "--lines=60").stdout)
+        raise
     finally:
         machine.end()
 

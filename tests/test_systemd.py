@@ -75,9 +75,6 @@ class Running(Installed):
     def phase(self, process: int) -> str:
         return next((path.parent.name for path in self.path("/var/spool/spica").glob(f"*/{process:06d}.spica")), "")
 
-    def unit(self, unit: str, name: str) -> str:
-        return self.run("systemctl", "show", f"--property={name}", "--value", unit).strip()
-
     def sleepers(self) -> list[str]:
         """The pids of tools that sleep."""
         return self.tried("pgrep", "--full", "^(/usr/bin/)?sleep 3600").stdout.split()
