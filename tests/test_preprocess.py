@@ -139,6 +139,8 @@ def test_bad_pixels_are_found_by_the_masters_and_weigh_nothing(world):
         bad = (each.flags & BAD) > 0
         assert np.array_equal(bad, ~each.good)
         assert not each.weight[bad | ((each.flags & COSMIC) > 0)].any()
+        dead = bad & (each.true == 0)
+        assert np.abs(each.ours[dead]).max() < 60  # the flat's zeros blow nothing up
 
 
 def test_weights_are_the_inverse_variance_of_the_sky(world):

@@ -151,8 +151,8 @@ def _preprocessed(
     response = float(np.median(flat)) if flat is not None else 1.0
     flags[_bad(light, flat, response, given, ccd, index, values)] |= BAD
     if flat is not None:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            light /= flat
+        low, high = values["FLAT_RANGE"]
+        light /= np.where((flat >= low * response) & (flat <= high * response), flat, response or 1.0)
     light[~np.isfinite(light)] = 0
     full = _full(ccd, flat, flags, saturation) if is_raw else saturation
     sky, noise = sky_of(light, flags)
