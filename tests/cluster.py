@@ -115,7 +115,7 @@ class Cluster:
         wait_until(lambda: self.run("scontrol", "ping").returncode == 0, "slurmctld")
         alive = [] if is_first else [node for node in self.nodes if node in self.children]
         known = ("idle", "mixed", "allocated", "completing")
-        wait_until(lambda: all(self.states()[node] in known for node in alive), "its nodes to be known")
+        wait_until(lambda: all(self.states().get(node) in known for node in alive), "its nodes to be known")
 
     def kill_controller(self) -> None:
         self._kill("slurmctld")
