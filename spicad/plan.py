@@ -79,7 +79,7 @@ class Plan:
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...]
     forecast_bytes: int
-    calibration: tuple[str, ...] = ()  # stems that only widen tasks; the others are the stacking set
+    calibration: tuple[str, ...] = ()  # stems that widen tasks or become masters; the others are the stacking set
 
     def input_bytes(self, step: PlannedStep) -> int:
         """Of the exposures that it works on."""
@@ -150,7 +150,11 @@ def plan(ingredients: Ingredients, applications: Mapping[str, Application]) -> P
         tuple(draft.dropped),
         tuple(draft.notes),
         int(draft.forecast),
-        tuple(stem for stem in exposures if stem in used and stem not in draft.chosen),
+        tuple(
+            stem
+            for stem, each in exposures.items()
+            if stem in used and (stem not in draft.chosen or is_calibration(each))
+        ),
     )
 
 

@@ -100,6 +100,7 @@ def test_all_frames_of_a_night_in_one_job_make_masters_and_then_the_stack():
         (4, "preprocessed"), (5, "preprocessed"),
     ]  # fmt: skip
     assert [file.source.output for file in stack.files["weight"]] == ["weight", "weight"]
+    assert [made.labels[stem] for stem in made.calibration] == ["11b", "12b", "21f", "22f", "23f"]
     assert made.dropped == ()
 
 
