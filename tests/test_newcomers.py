@@ -18,13 +18,15 @@ from crashing import PATIENCE_S, ShortLife, fork, traced_work
 from judging import grades, judge_with, open_tables, register
 from life import Life, drop, job_text, users
 from peewee import fn
-from services import missing
+from services import MariaDB, mariadb, missing
 
 from spicad.archive import grades as archive_grades
 from spicad.archive import judgements
 from spicad.people import Person
 from spicad.tables import Exposure, Mark, Process, Quality
 from spicad.words import Rank
+
+__all__ = ["mariadb"]
 
 JUDGED = ("C", "", 1.31)
 NEWCOMERS = '\n[newcomers]\nrules = "judge"\n'
@@ -325,6 +327,24 @@ def trial(spica: RunningSpica, tmp_path: Path) -> Trial:
     assert os.waitpid(pid, 0)[1] == 0, (spica.folder / "prepare.log").read_text()
     shutil.copytree(spica.folder, tmp_path / "template")
     return Trial(spica, tmp_path / "template")
+
+
+@pytest.mark.slow
+def test_on_mariadb_a_new_exposure_is_judged_and_graded_the_same(spica: RunningSpica, mariadb: MariaDB) -> None:
+    spica.conf.write_text(f'{spica.conf.read_text()}{NEWCOMERS}[database]\nurl = "{mariadb.url()}"\n')
+    life = Life(spica)
+    life.passes(1)
+    one, two = register(spica.exposures[:2])
+
+    life.until(lambda: Quality.select().count() == 2, "two judgements")
+    life.until_over(2)
+    archive_grades.give(Person(-1, "alice@web", "lensing", Rank.USER), [one], "A")
+    life.passes(2)
+
+    assert grades() == {"900001p.fits": ("A", "alice@web", 1.31), "900002p.fits": JUDGED}
+    assert archive_grades.next_of(archive_grades.Among()) == two
+    assert Mark.get().number == two
+    life.stop()
 
 
 @pytest.mark.slow
