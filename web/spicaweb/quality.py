@@ -25,6 +25,14 @@ FILES = {
 SUFFIXES = {key: suffix for key, (suffix, _) in PICTURES.items()}
 
 
+def in_words(value: Any) -> str:
+    """To four digits, or as a count."""
+    if value is None:
+        return ""
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
 @dataclass(frozen=True)
 class Shown:
     """All that the templates of quality ask for."""
@@ -37,13 +45,13 @@ class Shown:
     def first(self) -> list[tuple[Figure, str]]:
         """Figures that are looked at first, in words."""
         told = self.report.figures
-        return [(BY_NAME[name], words(told[name])) for name in FIRST if told.get(name) is not None]
+        return [(BY_NAME[name], in_words(told[name])) for name in FIRST if told.get(name) is not None]
 
     @property
     def rest(self) -> list[tuple[Figure, str]]:
         told = self.report.figures
         others = [each for each in FIGURES if each.name not in FIRST and told.get(each.name) is not None]
-        return [(each, words(told[each.name])) for each in others]
+        return [(each, in_words(told[each.name])) for each in others]
 
     @property
     def columns(self) -> list[Figure]:
@@ -54,7 +62,7 @@ class Shown:
     def title(self, picture: str) -> str:
         return PICTURES[picture][1]
 
-    words = staticmethod(lambda value: words(value))
+    in_words = staticmethod(in_words)
     file_words = FILES
 
 
@@ -74,11 +82,3 @@ def report_of(capsule: Capsule, name: str) -> Report | None:
 
 def _by_suffix(names: list[str], suffixes: Mapping[str, str]) -> dict[str, str]:
     return {key: name for key, suffix in suffixes.items() for name in names if name.endswith(suffix)}
-
-
-def words(value: Any) -> str:
-    """To four digits, or as a count."""
-    if value is None:
-        return ""
-    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return text.replace("-", "\N{MINUS SIGN}")

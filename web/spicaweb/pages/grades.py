@@ -22,7 +22,7 @@ from spicaweb import downloads
 from spicaweb.answers import Answer
 from spicaweb.drawing import draw
 from spicaweb.pies import pie
-from spicaweb.quality import words
+from spicaweb.quality import in_words
 from spicaweb.queue import among_of, fields_of
 from spicaweb.visit import Visit
 
@@ -87,7 +87,7 @@ def listing(visit: Visit, problems: Sequence[str] = ()) -> Answer:
     return draw(
         visit, "grades_list", "Exposures to grade", status=422 if problems else 200, problems=problems, rows=rows,
         among=among, fields=fields_of(among), sort=sort, total=total, this=this, pages=pages, columns=LISTED,
-        words=words, said={row.id: _counting(row, said.get(row.id, [])) for row in rows}, grades=GRADES,
+        in_words=in_words, said={row.id: _counting(row, said.get(row.id, [])) for row in rows}, grades=GRADES,
         comments=COMMENTS, may_grade=visit.may("grade", ARCHIVE),
     )  # fmt: skip
 

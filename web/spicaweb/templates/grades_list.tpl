@@ -21,7 +21,7 @@
 <td><input type="checkbox" name="exposure" value="{{row.id}}" aria-label="Choose {{row.name}}"></td>
 <td><a href="{{visit.link('/exposure/%d' % row.id, queue='1', **fields)}}">{{row.name}}</a></td><td>{{row.runid}}</td><td>{{row.filter}}</td>
 % for column, _ in columns[3:]:
-<td class="number">{{words(getattr(row, column))}}</td>
+<td class="number">{{in_words(getattr(row, column))}}</td>
 % end
 <td>{{!'<span class="grade grade-%s%s">%s</span>' % (row.grade.lower(), '' if row.graded_by else ' proposed', row.grade) if row.grade else ''}}</td>
 <td>{{row.graded_by or ('proposed' if row.grade else '')}}</td><td class="why">{{said[row.id][:120]}}</td>

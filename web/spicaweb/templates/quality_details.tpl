@@ -18,7 +18,7 @@
 % for ccd in ccds:
 <tr><td>{{ccd.name or ccd.hdu}}</td>
 % for figure in shown.columns:
-<td class="number">{{shown.words(ccd.figures.get(figure.name))}}</td>
+<td class="number">{{shown.in_words(ccd.figures.get(figure.name))}}</td>
 % end
 % if any(ccd.problem for ccd in ccds):
 <td class="why">{{ccd.problem}}</td>
