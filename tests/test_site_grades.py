@@ -265,6 +265,30 @@ def test_a_list_that_was_fetched_can_be_brought_back(world: World, alice: Browse
     assert "0 grades taken, 2 were known" in alice.follow(post(alice, "/grades/list", text=text)).words
 
 
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (f"exposure,grade\r\n{NAMES[0]},D\r\n".encode(), "1 grades taken"),
+        (b"\xef\xbb\xbfexposure,grade\n900001p,D\n", "1 grades taken"),
+        (b"exposure,grade\n\xff,D\n", "no UTF-8 text"),
+        (b"exposure,grade\n" + b"900001p,D\n" * 8000, "64 kB here"),
+    ],
+)
+def test_a_list_comes_as_a_file_too(alice: Browser, data: bytes, said: str) -> None:
+    mark = "----a-mark"
+    head = 'Content-Disposition: form-data; name="file"; filename="<b>my list.csv"\r\nContent-Type: text/csv'
+    parts = [f'Content-Disposition: form-data; name="csrf"\r\n\r\n{alice.csrf}\r\n'.encode(), head.encode()]
+    body = b"".join(b"--" + mark.encode() + b"\r\n" + part for part in parts)
+    body += b"\r\n\r\n" + data + f"\r\n--{mark}--\r\n".encode()
+    alice.kind = f"multipart/form-data; boundary={mark}"
+
+    page = alice.ask("POST", "/grades/list", body, {"Origin": alice.address})
+
+    page = alice.follow(page) if page.status == 303 else page
+    assert said in page.words
+    assert "<b>" not in page.text
+
+
 def test_a_wrong_list_is_refused_line_by_line(world: World, alice: Browser) -> None:
     page = post(alice, "/grades/list", text=f"exposure,grade\n{NAMES[0]},A\nnowhere,B\n{NAMES[1]},F\n")
 

@@ -1,7 +1,7 @@
 % rebase('layout.tpl')
 % from spicad.report import size
 <h1>Archive</h1>
-<p class="lead">What has landed, and what became of it. Exposures are searched while <a href="{{visit.link('/new')}}">a process is made</a>.</p>
+<p class="lead">What has landed, and what became of it. Exposures are searched while <a href="{{visit.link('/new')}}">a process is made</a>; here is <a href="{{visit.link('/grades/exposures', state='all', unjudged='1')}}">the list of all, with their grades</a>.</p>
 <div id="progress"{{!' data-seconds="8" data-refresh="%s"' % visit.link('/archive', state=state, search=search, page=this) if moving else ''}}>
 <p class="sum"><strong>{{'{:,}'.format(seen)}}</strong> seen = <strong>{{'{:,}'.format(counts['registered'])}}</strong> registered + <strong>{{'{:,}'.format(counts['refused'])}}</strong> refused + <strong>{{'{:,}'.format(counts['waiting'])}}</strong> waiting</p>
 % if moving:
