@@ -19,7 +19,16 @@ from pathlib import Path
 
 from spicad import fits
 from spicad.archive import wcs
-from spicad.archive.instruments import FIELDS, MASTERS, Filter, Instrument, Instruments, ahead_text, shipped
+from spicad.archive.instruments import (
+    FIELDS,
+    MASTERS,
+    RAW_CALIBRATIONS,
+    Filter,
+    Instrument,
+    Instruments,
+    ahead_text,
+    shipped,
+)
 from spicad.archive.wcs import Vector, circle_round, place_of, separation_deg, vector_of
 from spicad.fits import FitsFile, FitsProblem, Hdu, Noted, Value
 from spicad.words import BadInput, Problem
@@ -41,6 +50,8 @@ PACKED_NAMES = {".fz": "fits.fz", ".gz": "fits.gz", ".bz2": "fits.bz2"}
 PLAIN_EXTNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 _.+\[\]:-]*$")
 COMPANION = re.compile(r"[._-](weight|flag|mask)$", re.IGNORECASE)
 HOSTILE = re.compile(r"[<>`$;|\\{}]|\.\./")
+NO_PLACE = "no sky coordinates (CTYPE1, CTYPE2): SCAMP cannot use it."
+NO_POINTING = "where it points is unknown: no usable WCS, no RA and DEC."
 MJD_EPOCH = datetime(1858, 11, 17)
 
 
@@ -126,6 +137,8 @@ def read_exposure(
     if found.refused:
         raise BadInput(Problem(_shown(path), what, mend) for what, mend in found.problems())
     exposure = _placed(exposure, vectors, said)
+    if exposure.kind in (*RAW_CALIBRATIONS, *MASTERS):  # they are of no place on the sky
+        found.noted[:] = [noted for noted in found.noted if noted[1] not in (NO_PLACE, NO_POINTING)]
     texts = [*file.warnings, *fits.merged(found.noted), *_odd_name(path, file.packing), *_odd_layout(file, ccds)]
     if check_sums:
         texts += fits.disagreeing_sums(path)
@@ -295,7 +308,7 @@ def _on_the_sky(
     """Projection, reference point, corners and whether it is mirrored: as much of it as the header says."""
     projection = projection_of(header)
     if not projection:
-        found.warn(where, "no sky coordinates (CTYPE1, CTYPE2): SCAMP cannot use it.")
+        found.warn(where, NO_PLACE)
         return "", None, (), None
     if other := _other_system(str(header["CTYPE1"])):
         what = f"its WCS is in {other} coordinates ({header['CTYPE1']}); right ascension and declination were expected."
@@ -577,7 +590,7 @@ def _placed(exposure: Exposure, vectors: Sequence[Vector], said: _Said) -> Expos
     if not vectors:
         pointing = _pointing(said)
         if pointing is None:
-            said.found.warn("", "where it points is unknown: no usable WCS, no RA and DEC.")
+            said.found.warn("", NO_POINTING)
             return exposure
         return replace(exposure, s_ra=pointing[0], s_dec=pointing[1], radius_deg=0.0)
     centre, radius = circle_round(vectors)
