@@ -246,3 +246,12 @@ def test_spica_headers_shows_values_cards_what_lacks_and_what_the_archive_thinks
     assert done.stdout.count("the archive refuses it: does not say where it is on the sky") == 1
     assert as_json[0]["archive"] == ""
     assert {"what": "runid", "value": "20AS01", "card": "QRUNID", "raw": "20AS01"} in as_json[0]["known"]
+
+
+def test_a_night_is_called_by_the_date_of_its_evening_where_the_telescope_stands(tmp_path: Path) -> None:
+    """09:45 UTC on 9 April is before midnight in Hawaii; Elixir's exposures are known to be processed."""
+    cards = (card("DETECTOR", "MegaCam"), card("CRUNID", "13AQ05"), card("MJD-OBS", 56391.40625))
+
+    seen = read(tmp_path, shipped(), *cards)
+
+    assert (seen.known_as, seen.night, seen.is_processed) == ("megacam", "2013-04-08", True)

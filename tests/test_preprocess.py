@@ -20,6 +20,7 @@ import pytest
 from astropy.io import fits
 from conftest import ROOT
 
+from spicad.archive.headers import read_exposure
 from spicad.reduction.cosmics import grown
 from spicad.reduction.preprocess.__main__ import main
 from spicad.reduction.preprocess.masters import clipped_mean
@@ -182,6 +183,23 @@ def test_masters_carry_their_ingredients_by_name_and_digest(world):
     assert [head[f"INGR{n:04d}"] for n in (1, 5)] == ["900011f", "900015f"]
     assert len(head["ISHA0001"]) == 64
     assert len(head["BIASSHA"]) == 64
+
+
+def test_the_archive_knows_raw_frames_masters_and_what_is_processed(world):
+    raw, bias = (read_exposure(path) for path in (world.exposures[0], world.sky.raw[2]))
+    true, ours, flat = map(read_exposure, (world.sky.exposures[0], world.out / "900001o.fits", world.masters["FLAT"]))
+
+    assert [each.kind for each in (raw, bias, true, ours, flat)] == [
+        "science",
+        "bias",
+        "science",
+        "science",
+        "master-flat",
+    ]
+    assert [each.is_processed for each in (raw, true, ours)] == [False, True, True]
+    assert (flat.instrument, flat.filter, flat.runid) == (raw.instrument, raw.filter, raw.runid)
+    assert not any("sky coordinates" in words for words in bias.warnings)
+    assert raw.night == bias.night == "2003-10-12"
 
 
 @pytest.mark.slow
