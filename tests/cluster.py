@@ -56,6 +56,7 @@ SlurmdTimeout=5
 SlurmctldTimeout=10
 KillWait=2
 MinJobAge=300
+UnkillableStepTimeout=3600
 MessageTimeout=3
 TCPTimeout=2
 SlurmdParameters=config_overrides
@@ -115,7 +116,10 @@ class Cluster:
         wait_until(lambda: self.run("scontrol", "ping").returncode == 0, "slurmctld")
         alive = [] if is_first else [node for node in self.nodes if node in self.children]
         known = ("idle", "mixed", "allocated", "completing")
-        wait_until(lambda: all(self.states().get(node) in known for node in alive), "its nodes to be known")
+        try:
+            wait_until(lambda: all(self.states().get(node) in known for node in alive), "its nodes to be known")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.run('scontrol', 'show', 'nodes').stdout}") from None
 
     def kill_controller(self) -> None:
         self._kill("slurmctld")

@@ -416,12 +416,11 @@ def test_a_step_begun_on_the_cluster_is_withdrawn_where_steps_run_here_again(
     spica.conf.write_text(spica.conf.read_text().replace('backend = "slurm"', 'backend = "local"'))
 
     alive = live()
-    wait_until(lambda: not any(cluster.processes(node) for node in cluster.nodes), "the job to be gone")
+    wait_until(lambda: [each[2] for each in cluster.jobs() if each[1] == job[1]] == ["CANCELLED"], "the job to be gone")
     alive.until(lambda: len(steps(spica)) == 2 and (steps(spica)[0] / "launch.json").exists(), "it to begin here")
     let_go(spica)
 
     assert alive.until_over(1) == "COMPLETED"
-    assert [each[2] for each in cluster.jobs() if each[0] == job[0]] == ["CANCELLED"]
 
 
 def test_a_step_begun_here_is_ended_where_steps_run_on_the_cluster_by_now(spica: RunningSpica, live: Lives) -> None:
