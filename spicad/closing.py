@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,28 @@ def address_of(mail: str, owner: Person, settings: Settings) -> str:
     """Where reports on a process go; '' for nowhere."""
     domain = settings.mail.domain
     return mail or (f"{owner.user}@{domain}" if domain and not owner.user.endswith(OF_THE_SITE) else "")
+
+
+@dataclass(frozen=True)
+class End:
+    """A run that is over, whose end is to be written."""
+
+    run: Run
+    capsule: Capsule
+    phase: Phase
+    node: str
+    at: float
+
+
+def close_all(settings: Settings, spool: Spool, ends: Sequence[End]) -> list[str | Exception]:
+    """Of each the reason of its phase, or what kept its end from being written."""
+    answers: list[str | Exception] = []
+    for end in ends:
+        try:
+            answers.append(close(settings, spool, end.run, end.capsule, end.phase, end.node, end.at))
+        except Exception as error:  # one must not keep the others
+            answers.append(error)
+    return answers
 
 
 def close(settings: Settings, spool: Spool, run: Run, capsule: Capsule, phase: Phase, node: str, now: float) -> str:

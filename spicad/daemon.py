@@ -47,7 +47,7 @@ log = logging.getLogger("spicad")
 THREADS = 4
 HOUR_S = 3600.0
 CANNOT_CHANGE = (("paths", "spool"), ("paths", "results"), ("database", "url"), ("daemon", "backend"))
-ROWS_S = 0.05  # rows wait no longer while there is more to do
+ROWS_S = 0.02  # rows wait so long for others
 LOCK_PATIENCE_S = 0.2
 REPORT_KEY = re.compile(r"(?P<process>\d+)-run\d+-(?P<phase>completed|error|aborted|held)")
 
@@ -92,7 +92,7 @@ class Daemon:
         self.is_stopping = False
         self.is_mailing = False
         self.has_hint = True
-        self.next_look = self.next_mail = self.next_tidy = self.rows_written = 0.0
+        self.next_look = self.next_mail = self.next_tidy = self.rows_due = 0.0
         self.seen_change: tuple[int, ...] = ()
         self.notify = Notify()
         self.snooppix = Keeper(settings)
@@ -144,7 +144,10 @@ class Daemon:
         if is_look or self.has_hint:
             self.has_hint = False
             self._look(now, is_look)
+            self.background.hand_back()  # what was looked over at once
+            self.intake.accept(now)
         self.workshop.dispatch(now)
+        self.workshop.end_runs()
         self.intake.settle()
         self._write_rows(now)
         self._mail(now)
@@ -155,9 +158,11 @@ class Daemon:
             self._tidy(now)
 
     def _write_rows(self, now: float) -> None:
-        """When nothing else is to be done, else now and then: each time costs a sync."""
-        if not 0 <= now - self.rows_written < ROWS_S or not self.poll.poll(0):
-            self.rows_written = now
+        """Not at once, but those of a moment together: each time costs a sync."""
+        if self.ledger.has_rows and not self.rows_due and self.ledger.away_since is None:
+            self.rows_due = now + ROWS_S
+        if not self.rows_due - ROWS_S <= now < self.rows_due:
+            self.rows_due = 0.0
             self.ledger.flush(now)
 
     def _look(self, now: float, is_thorough: bool) -> None:
@@ -179,6 +184,7 @@ class Daemon:
         """Until something happens or is due."""
         now = self.clock()
         due = [self.next_look, self.floor.backend.next_time, self.workshop.queue.next_time, self.measuring.next_time]
+        due.append(self.rows_due)
         if not self.is_mailing:
             due.append(self.next_mail)
         timeout = min((max(0.0, moment - now) for moment in due if moment), default=1.0)

@@ -180,9 +180,9 @@ class Desk:
         name = job.rules.removesuffix(".toml")
         folders = [folder for _, folder in self._levels(self.settings.paths.rules, owner, is_open)]
         for folder in folders:
-            path = folder / f"{name}.toml"
-            if configurations.NAME.fullmatch(name) and path.is_file():
-                return _rules_in(path)
+            path = f"{folder}/{name}.toml"
+            if configurations.NAME.fullmatch(name) and os.path.isfile(path):
+                return _rules_in(Path(path))
         known = {each.stem for folder in folders for each in folder.glob("*.toml")}
         mend = nearest(job.rules, known) or f"Known: {', '.join(sorted(known))}."
         raise BadInput(Problem(job.source, f"there are no rules {shown(job.rules)}.", mend))

@@ -52,6 +52,8 @@ class Intake:
         self.at_the_desk: set[str] = set()
         self.passed: list[Passed] = []
         self.unsettled: dict[int, Passed] = {}  # by processid: taken, with its drop still there
+        self.taken: dict[str, Drop] = {}  # their drops, by name
+        self.is_settling = False  # some of them
         self.unfinished: dict[str, float] = {}  # drops without [end]: since when
         self.immovable: set[str] = set()  # refused drops that the daemon may not move away
         self.backlog: list[str] = []  # seen in incoming/, not looked at yet
@@ -70,10 +72,15 @@ class Intake:
             if not self.backlog or len(self.at_the_desk) >= MOST_AT_THE_DESK:
                 break
             name = self.backlog.pop()
-            if name not in self.at_the_desk and name not in self.immovable:
+            if name not in self.at_the_desk and name not in self.immovable and not self._is_taken(name):
                 self.has_moved |= self._look_at(name, now)
         self.is_stale = self.has_moved and not is_new and not self.backlog
         self.accept(now)
+
+    def _is_taken(self, name: str) -> bool:
+        """The very same drop, which is still there because its copy is being synced."""
+        drop = self.taken.get(name)
+        return drop is not None and self.floor.spool.is_still(drop)
 
     @property
     def has_more(self) -> bool:
@@ -240,6 +247,7 @@ class Intake:
         for number, each, new in placed:
             self._queue(number, each, new, now)
             self.unsettled[number] = each
+            self.taken[each.drop.name] = each.drop
 
     def _locality(self, each: Passed) -> float:
         """On the node that stores most of its input."""
@@ -264,14 +272,24 @@ class Intake:
         return True
 
     def settle(self) -> None:
-        """The copies are made to outlive a power cut, and only then the drops go; steps may have begun meanwhile."""
-        if not self.unsettled:
+        """The copies are made to outlive a power cut, and only then the drops go; steps may have begun meanwhile.
+
+        In a thread, since each sync takes its time: what is taken meanwhile is synced together.
+        """
+        if not self.unsettled or self.is_settling:
             return
-        taken, self.unsettled = self.unsettled, {}
-        try:
-            self.floor.spool.secure(taken)
-        except OSError as error:
-            log.error("The spool cannot be synced: %s. What was taken stays in incoming/ too.", error)
+        self.is_settling, taken = True, dict(self.unsettled)
+        self.floor.background.do(
+            self.floor.spool.secure, tuple(taken), then=lambda answer: self._settled(taken, answer)
+        )
+
+    def _settled(self, taken: dict[int, Passed], answer: Any) -> None:
+        self.is_settling = False
+        for number, each in taken.items():
+            self.unsettled.pop(number, None)
+            self.taken.pop(each.drop.name, None)
+        if isinstance(answer, BaseException):
+            log.error("The spool cannot be synced: %s. What was taken stays in incoming/ too.", answer)
             return
         for each in taken.values():
             self._let_go(each.drop, each.beside)

@@ -138,6 +138,11 @@ class Ledger:
 
         self._waiting.append(write)
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether any wait to be written."""
+        return bool(self._waiting)
+
     def flush(self, now: float) -> bool:
         """Writes what waits, in one transaction. False while the database is away."""
         if not self._waiting:

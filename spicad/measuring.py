@@ -29,6 +29,7 @@ log = logging.getLogger("spicad")
 WATCH_S = 1.0  # of the five seconds within which a step is stopped
 MOST_MEASURED_S = 2.0  # a folder that takes longer is not measured once more before a step is stopped
 ALL_S = 86400.0
+LEAST_REST_S = 1.0
 REST = 10  # times as long as a measurement took, nothing of the same user is measured
 
 
@@ -89,7 +90,7 @@ class Measuring:
         def then(found: Any) -> None:
             self.measured = ""
             self.took[owner] = time.monotonic() - begun
-            self.not_before[owner] = time.monotonic() + REST * self.took[owner]
+            self.not_before[owner] = time.monotonic() + max(REST * self.took[owner], LEAST_REST_S)
             if isinstance(found, BaseException):
                 log.error("the results of %s cannot be measured: %s", owner, found)
                 return

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from spicad import sandbox
@@ -149,7 +150,12 @@ def weights_of(settings: Settings) -> Weights:
 
 def idle_share() -> float:
     """How much of the node is idle, 0 to 1, by its load average."""
-    return max(0.0, 1.0 - os.getloadavg()[0] / (os.cpu_count() or 1))
+    return max(0.0, 1.0 - os.getloadavg()[0] / _cores())
+
+
+@cache
+def _cores() -> int:
+    return os.cpu_count() or 1
 
 
 def _existing(path: Path) -> Path:

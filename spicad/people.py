@@ -103,11 +103,16 @@ def person_named(user: str, group: str, rank: int) -> Person:
     """From a durable copy, in the daemon: what was found at acceptance stands."""
     if user.endswith(OF_THE_SITE):
         return Person(-1, user, group, Rank(rank))
-    try:
-        uid = pwd.getpwnam(user).pw_uid
-    except KeyError:
-        uid = int(user.removeprefix("uid")) if user.removeprefix("uid").isdecimal() else -1
+    uid = _uid_of(user)
     return Person(uid, user, group, Rank(rank), runs_spica=uid == os.geteuid())
+
+
+@lru_cache(maxsize=4096)
+def _uid_of(user: str) -> int:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return int(user.removeprefix("uid")) if user.removeprefix("uid").isdecimal() else -1
 
 
 @lru_cache(maxsize=4096)
@@ -198,17 +203,21 @@ def permitted(path: str, owner: Person, settings: Settings) -> Path:
     if not roots:
         return _own_file(path, owner)
     try:
-        real = Path(path).resolve()
-        if not any(real.is_relative_to(root.resolve()) for root in roots):
+        real = os.path.realpath(path)
+        if not any(_is_below(real, os.path.realpath(root)) for root in roots):
             where = ", ".join(map(str, roots))
             raise SpicaError(f"{path}: outside the archive ({where}; paths.archive in spica.conf).")
-        status = real.stat()
+        status = os.stat(real)
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SpicaError(f"{path}: {reason}.") from None
     if not stat.S_ISREG(status.st_mode):
         raise SpicaError(f"{path}: this is not a regular file.")
-    return real
+    return Path(real)
+
+
+def _is_below(real: str, root: str) -> bool:
+    return real == root or real.startswith(root.rstrip("/") + "/")
 
 
 def _own_file(path: str, owner: Person) -> Path:

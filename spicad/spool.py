@@ -250,12 +250,19 @@ class Spool:
 
     def secure(self, processes: Iterable[int]) -> None:
         """The copies of these processes outlive a power cut, wherever they have got to."""
-        phases = set()
+        phases = {Phase.QUEUED, Phase.EXECUTING}  # it may move from the one to the other meanwhile
         for process in processes:
-            if phase := self.phase_of(process):
-                phases.add(phase)
-                sync_file(self._name(process, phase))
+            phases |= self._secured(process)
         self.sync(*phases)
+
+    def _secured(self, process: int) -> set[Phase]:
+        """The phase in which the copy was synced: one that moves meanwhile is looked for again."""
+        for _ in IN_SPOOL:
+            with suppress(FileNotFoundError):
+                if phase := self.phase_of(process):
+                    sync_file(self._name(process, phase))
+                    return {phase}
+        return set()
 
     def move(self, process: int, before: Phase, after: Phase) -> bool:
         """One rename; False when the file is not where `before` says."""

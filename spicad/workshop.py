@@ -20,6 +20,7 @@ from spicad.archive.judgements import File, Source
 from spicad.archive.locality import shares_of
 from spicad.archive.picks import picks_from
 from spicad.capsule import Capsule, folder_of
+from spicad.closing import End
 from spicad.desk import Vetted
 from spicad.jobfile import Job, parse
 from spicad.ledger import AWAY, Ledger
@@ -49,6 +50,7 @@ from spicad.workbench import Floor, Running, Workbench
 
 log = logging.getLogger("spicad")
 
+FEW_STEPS = 8  # of a run whose end is written together with others
 MOST_VETTED = 2000  # plans remembered between acceptance and start,
 MOST_VETTED_PARTS = 20_000  # with so many steps and exposures in all
 TRY_AGAIN_S = 5.0
@@ -94,7 +96,9 @@ class Workshop:
         self.starting: dict[int, Waiting] = {}  # queued processes whose plan is being made
         self.known: dict[int, Known] = {}
         self.known_parts = 0
-        self.ending: set[int] = set()  # runs whose end is being written
+        self.ending: set[int] = set()  # runs whose end is being written, or is to be
+        self.ends: list[End] = []  # small ones that wait to be written together
+        self.is_closing = False  # some are being written
         self.cleared: set[str] = set()  # owners of whom products were deleted
         self.is_draining = False
         floor.background.failed = self.set_aside
@@ -433,26 +437,52 @@ class Workshop:
         if self.runs.get(run.process) is not run or run.process in self.ending:
             return
         self.ending.add(run.process)
-        phase, who, now = run.phase(), run.cancelled_by or "spicad", self.floor.clock()
-        self.floor.background.do(
-            closing.close, self.floor.settings, self.floor.spool, run, self.capsules[run.process], phase,
-            self.floor.node, now, then=lambda why: self._finished(run, phase, who, why, now), process=run.process,
-        )  # fmt: skip
+        end = End(run, self.capsules[run.process], run.phase(), self.floor.node, self.floor.clock())
+        if len(run.plan.steps) <= FEW_STEPS:
+            self.ends.append(end)
+        else:
+            self._write_ends([end])
 
-    def _finished(self, run: Run, phase: Phase, who: str, why: Any, now: float) -> None:
+    def end_runs(self) -> None:
+        """Small ends that have come meanwhile are written together, so that they share what syncs cost."""
+        if self.ends and not self.is_closing:
+            self.is_closing, ends, self.ends = True, self.ends, []
+            self._write_ends(ends, is_small=True)
+
+    def _write_ends(self, ends: list[End], is_small: bool = False) -> None:
+        settings, spool = self.floor.settings, self.floor.spool
+
+        def then(answers: Any) -> None:
+            if is_small:
+                self.is_closing = False
+            self._finished_all(ends, [answers] * len(ends) if isinstance(answers, BaseException) else answers)
+
+        self.floor.background.do(closing.close_all, settings, spool, ends, then=then)
+
+    def _finished_all(self, ends: list[End], answers: list[Any]) -> None:
+        is_over = {id(end): not isinstance(why, BaseException) for end, why in zip(ends, answers, strict=True)}
+        for end in (each for each in ends if is_over[id(each)]):
+            if not self.floor.spool.move(end.run.process, Phase.EXECUTING, end.phase):
+                log.error("%s: its job file is not in executing/", about(end.run))
+        self.floor.spool.sync(*{end.phase for end in ends if is_over[id(end)]})
+        for end, why in zip(ends, answers, strict=True):
+            try:
+                self._finished(end, why)
+            except Exception as error:
+                self.set_aside(end.run.process, error)
+
+    def _finished(self, end: End, why: Any) -> None:
+        run, phase, now = end.run, end.phase, end.at
         self.ending.discard(run.process)
         if isinstance(why, OSError):
             log.error("%s: its end cannot be written: %s. Tried again at the next look.", about(run), why)
             return
         if isinstance(why, BaseException):
             raise why
-        if not self.floor.spool.move(run.process, Phase.EXECUTING, phase):
-            log.error("%s: its job file is not in executing/", about(run))
-        self.floor.spool.sync(phase)
         del self.runs[run.process], self.capsules[run.process]
         log.info("%s %s: %s %s", about(run), run.name, phase.value, why)
         self.floor.ledger.phase(
-            run.process, Phase.EXECUTING, phase, who, why, now,
+            run.process, Phase.EXECUTING, phase, run.cancelled_by or "spicad", why, now,
             ended=None if phase is Phase.HELD else now, expires=closing.expiry(self.floor.settings, run, phase, now),
             steps_total=run.total,
             steps_done=run.count((StepState.DONE, StepState.REUSED)),

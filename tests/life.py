@@ -86,10 +86,10 @@ class Life:
             self.daemon.poll.poll(0.002)
             with suppress(BlockingIOError):
                 os.read(self.daemon.wake_in, 65536)
+        self.daemon.ledger.flush(self.clock())
 
     def until_over(self, process: int) -> str:
         self.until(lambda: self.spica.phase(process) in ("COMPLETED", "ERROR", "ABORTED"), f"process {process} to end")
-        self.daemon.ledger.flush(self.clock())
         return self.spica.phase(process)
 
     def until_quiet(self) -> None:
@@ -106,6 +106,7 @@ class Life:
         for _ in range(number):
             self.daemon.next_look = 0.0
             self.daemon.once()
+        self.daemon.ledger.flush(self.clock())
 
     def stop(self) -> None:
         self.daemon._stop()
