@@ -43,7 +43,8 @@ class MariaDB:
         with (self.folder / "install.log").open("wb") as log:
             command = ["mariadb-install-db", "--no-defaults", *self.common, "--skip-test-db", "--skip-name-resolve"]
             command += ["--auth-root-authentication-method=normal", "--force"]  # also where no host can be looked up
-            subprocess.run(command, check=True, stdout=log, stderr=log)
+            own = {**os.environ, "TMPDIR": str(self.folder)}  # in /tmp its tables are called by pid alone
+            subprocess.run(command, check=True, stdout=log, stderr=log, env=own)
 
     def start(self) -> None:
         """Returns when it answers."""
