@@ -202,10 +202,13 @@ def _grown(mask: Mask, by: int) -> Mask:
 
 
 def _lumps(mask: Mask) -> int:
-    """Connected groups of pixels."""
-    from scipy.ndimage import label
-
-    return int(label(mask, np.ones((3, 3)))[1])
+    """Groups of pixels that touch, as lines have them: pixels with none of their group before them, row by row."""
+    before = np.zeros(mask.shape, bool)
+    before[:, 1:] = mask[:, :-1]
+    before[1:] |= mask[:-1]
+    before[1:, 1:] |= mask[:-1, :-1]
+    before[1:, :-1] |= mask[:-1, 1:]
+    return int(np.count_nonzero(mask & ~before))
 
 
 def _draw(lines: list[Line], flags: NDArray[np.uint8]) -> None:
@@ -220,7 +223,8 @@ def _shrunk(image: Pixels, by: int) -> NDArray[np.float32]:
     part = image[:height, :width]
     if part.shape[0] < by or part.shape[1] < by:
         return np.asarray(part.mean(keepdims=True), np.float32)
-    return np.asarray(part.reshape(height // by, by, width // by, by).mean(axis=(1, 3), dtype=np.float32))
+    rows = np.add.reduce(part.reshape(height // by, by, width), axis=1)  # whole rows first: far quicker than blocks
+    return np.asarray(rows.reshape(height // by, width // by, by).sum(axis=2) / np.float32(by * by))
 
 
 # Tools

@@ -47,9 +47,8 @@ def cosmic_rays(image: Pixels, noise: Pixels, gain: float, usable: Mask, limits:
             if not len(seeds):
                 break
             field.found[seeds] = True
-            spots = np.union1d(spots, field.grow(seeds, sky, limits))
-            field.fill()
-            spots = spots[~field.found[spots]]
+            spots = field.grow(seeds, sky, limits)  # only there has anything changed
+            field.fill(spots)
     return field.inner(field.found)
 
 
@@ -139,9 +138,10 @@ class _Field:
                 break
         return self._beside(np.concatenate(touched))
 
-    def fill(self) -> None:
-        """Puts what lies around in the place of what is found, for the next round."""
-        spots = np.flatnonzero(self.found)
+    def fill(self, beside: Places) -> None:
+        """Puts what lies around in the place of what is found near these, for the next round."""
+        spots = np.unique((beside[:, None] + self.beside).ravel())
+        spots = spots[self.found[spots]]
         levels = np.nanmedian(self._around(spots)[:, self.within_2], axis=1)
         self.pixels[spots] = np.nan_to_num(levels)
 
