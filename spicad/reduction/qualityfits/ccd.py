@@ -259,12 +259,20 @@ def _weigh(orders: Orders, result: CcdResult, folder: Path) -> None:
     orders.tools.run("fpack", folder, ["-r", "-qz", "8", "-O", "weight.fits.fz", "weight.fits"])
     orders.tools.run("fpack", folder, ["-r", "-O", "flag.fits.fz", "flag.fits"])
     result.files |= {kind: folder / f"{kind}.fits.fz" for kind in ("weight", "flag")}
-    hdu = maps.first_image(folder / "weight.fits")
-    weight = scaled_pixels(folder / "weight.fits", hdu)
+    weight = _weights(folder, has_values=bool({"flat", "weight"} & orders.companions.keys()))
     result.fractions["bad"] = 1.0 - float(np.count_nonzero(weight)) / weight.size
     result.weight_preview = _shrunk(weight, orders.shrink)
     if not result.problem and result.fractions["bad"] > 0.999:
         result.problem = "nothing in it has any weight"
+
+
+def _weights(folder: Path, has_values: bool) -> Pixels:
+    """WeightWatcher's map; where it can only be 0 and 1, by the flags, which are a quarter of the bytes."""
+    if has_values:
+        return scaled_pixels(folder / "weight.fits", maps.first_image(folder / "weight.fits"))
+    hdu = maps.first_image(folder / "flag.fits")
+    flags = np.memmap(folder / "flag.fits", np.uint8, "r", hdu.data_offset, hdu.shape[1::-1])
+    return np.asarray((flags & ~np.uint8(SATURATED)) == 0, np.float32)
 
 
 def _catalogue(ccd: Ccd, orders: Orders, result: CcdResult, folder: Path) -> None:

@@ -82,6 +82,14 @@ def _laplacian(centre: Pixels, left: Pixels, right: Pixels, up: Pixels, down: Pi
     return np.asarray(total)
 
 
+def _medians(rows: Pixels) -> Pixels:
+    """Of the numbers of each row; NaN of none. Many times quicker than numpy's nanmedian."""
+    ordered = np.sort(rows, axis=1)  # NaN come last
+    counts = np.count_nonzero(np.isfinite(ordered), axis=1)
+    here = np.arange(len(rows))
+    return np.asarray((ordered[here, np.maximum(counts - 1, 0) // 2] + ordered[here, counts // 2]) / 2)
+
+
 class _Field:
     """A CCD with a rim of REACH pixels, as one row of pixels, so that neighbours are at fixed distances."""
 
@@ -126,8 +134,8 @@ class _Field:
         for _ in range(2):
             beside = self._beside(seeds)
             around = self._around(beside)
-            level = np.nanmedian(around[:, self.within_2], axis=1)
-            structure = np.nanmedian(around[:, self.within_1], axis=1) - np.nanmedian(around, axis=1)
+            level = _medians(around[:, self.within_2])
+            structure = _medians(around[:, self.within_1]) - _medians(around)
             excess = self.pixels[beside] - level
             noise = self._noise(sky[beside], level)
             stands_out = excess > GROWN * limits.sigmas * noise
@@ -142,7 +150,7 @@ class _Field:
         """Puts what lies around in the place of what is found near these, for the next round."""
         spots = np.unique((beside[:, None] + self.beside).ravel())
         spots = spots[self.found[spots]]
-        levels = np.nanmedian(self._around(spots)[:, self.within_2], axis=1)
+        levels = _medians(self._around(spots)[:, self.within_2])
         self.pixels[spots] = np.nan_to_num(levels)
 
     def _beside(self, spots: Places) -> Places:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spicad import fits
 from spicad.archive.headers import Exposure as Told
@@ -255,8 +256,12 @@ class Companion:
         self.images = [hdu for hdu in hdus if hdu.is_image]
         self.by_name = {hdu.extname: hdu for hdu in self.images if hdu.extname}
 
-    def pixels_of(self, ccd: Ccd, count: int) -> Pixels:
-        return scaled_pixels(self.path, self.hdu_of(ccd, count))
+    def pixels_of(self, ccd: Ccd, count: int) -> NDArray[Any]:
+        """Bytes stay bytes, all else becomes floats."""
+        hdu = self.hdu_of(ccd, count)
+        if hdu.bitpix == 8 and not {"BSCALE", "BZERO", "BLANK"} & hdu.header.keys():
+            return np.asarray(np.memmap(self.path, STORED[8], "r", hdu.data_offset, hdu.shape[1::-1]))
+        return scaled_pixels(self.path, hdu)
 
     def hdu_of(self, ccd: Ccd, count: int) -> Hdu:
         """That of `ccd`, of `count`. Raises BadInput when it has none, or one of another size."""

@@ -68,7 +68,7 @@ def _write(
         corners = layout.corners(number, each.ccd)
         draw.polygon(corners, outline=LINES)
         _name(draw, corners, each.ccd.name)
-    picture.save(path, optimize=False)
+    picture.save(path, compress_level=3)  # noise hardly packs better with more
 
 
 def _paste(picture: Image.Image, layout: Layout, number: int, result: CcdResult, shares: NDArray[Any]) -> None:

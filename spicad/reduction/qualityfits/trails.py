@@ -16,7 +16,7 @@ Array = NDArray[np.float32]
 
 BIN = 8  # pixels
 SIGMAS = 3.0  # of a bin that counts
-ANGLES = 540  # over half a turn
+ANGLES = 400  # over half a turn
 LEAST_SHARE = 0.55  # of the line across the CCD that must be lit
 LEAST_LENGTH = 0.3  # of the CCD's shorter side
 AXIS_DEG = 1.5  # as close to rows or columns it is the detector's
