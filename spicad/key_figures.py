@@ -37,7 +37,8 @@ def _value(run: Run, step: PlannedStep, metric: Metric) -> float | None:
 
 
 def _told(metric: Metric, title: str, values: Sequence[tuple[PlannedStep, float | None]]) -> list[Figure]:
-    label = f"{title}: {metric.help[:1].lower()}{metric.help[1:]}"
+    first = metric.help[:1] if metric.help[1:2].isupper() else metric.help[:1].lower()  # CCDs, SNR
+    label = f"{title}: {first}{metric.help[1:]}"
     known = [(step, value) for step, value in values if value is not None]
     if len(values) == 1 or metric.report == "each":
         several = len(values) > 1
