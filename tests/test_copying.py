@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ from spicad.words import SpicaError
 
 ODD = ("", "a b", "é ☃ 🔭", "'\"`\\%s?", "line\nend\ttab", "\x00 nul", "trailing  ", "NULL", "{}")
 FLOATS = (0.0, -0.0, 1 / 3, 2.2250738585072014e-308, 1.7976931348623157e308, 1e15 + 0.5, -210.802267)
+
+
+@pytest.fixture(autouse=True)
+def tables_closed_afterwards() -> Iterator[None]:
+    """Other tests of this process must not find them open."""
+    yield
+    for proxy in (tables.database, tables.private):
+        if proxy.obj is not None and not proxy.obj.is_closed():
+            proxy.obj.close()
+        proxy.initialize(None)
 
 
 def value(field: peewee.Field, number: int, dice: random.Random) -> Any:

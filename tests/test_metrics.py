@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,23 @@ from conftest import RunningSpica, running_spica  # noqa: F401
 from services import mariadb  # noqa: F401
 from site_world import Site, settings_of
 
-from spicad import metrics
+from spicad import metrics, tables
 from spicad.metrics import DAY_S, Happened, day_of, reason
 from spicad.tables import Event, Process
 from spicad.words import BadInput, Phase, Rank
 
 MIDNIGHT = 20_000 * DAY_S
 SAMPLE = re.compile(r'spica_[a-z0-9_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? -?[0-9.e+-]+')
+
+
+@pytest.fixture(autouse=True)
+def tables_closed_afterwards() -> Iterator[None]:
+    """Other tests of this process must not find them open."""
+    yield
+    for proxy in (tables.database, tables.private):
+        if proxy.obj is not None and not proxy.obj.is_closed():
+            proxy.obj.close()
+        proxy.initialize(None)
 
 
 def moved(process: int, at: float, before: str, phase: str, why: str = "") -> Happened:

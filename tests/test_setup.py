@@ -46,6 +46,16 @@ administrator_password_file = "/mnt/keep/password"
 PASSWORD = "nine blue kettles sing"
 
 
+@pytest.fixture(autouse=True)
+def tables_closed_afterwards() -> Iterator[None]:
+    """Other tests of this process must not find them open."""
+    yield
+    for proxy in (tables.database, tables.private):
+        if proxy.obj is not None and not proxy.obj.is_closed():
+            proxy.obj.close()
+        proxy.initialize(None)
+
+
 def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
