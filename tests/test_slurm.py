@@ -40,6 +40,8 @@ def spica(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> 
     ready = made_ready(tmp_path)
     ready.application("linger", LINGER)
     on_cluster(ready, cluster, monkeypatch)
+    monkeypatch.setattr(life, "PATIENCE_S", 80.0)  # Slurm takes its time after a fault: to lose a job, to find a node
+    monkeypatch.setattr(slurm, "PINNED_S", 5.0)
     yield ready
     ready.end()
 
