@@ -228,6 +228,21 @@ def test_every_verb_of_the_daemon_is_told():
     assert [verb for verb in service.VERBS if f".It Cm {verb}\n" not in page("spicad.8")] == []
 
 
+def test_no_page_has_the_daemon_told_a_verb_that_it_lacks():
+    typed = {
+        verb for path in PAGES for verb in re.findall(r"\bspicad ([a-z]+)\b", "\n".join(displays(page(path.name))))
+    }
+
+    assert {"start", "stop"} <= typed <= set(service.VERBS) | {"spicad"}
+
+
+def test_the_readme_lists_every_page_that_is_no_program_or_file_of_another():
+    readme = (ROOT / "README.md").read_text()
+
+    listed = set(re.findall(r"([a-z.-]+)\([1-8]\)", readme))
+    assert {path.name[:-2] for path in PAGES} <= listed
+
+
 def test_every_folder_of_the_spool_is_told_in_the_manual_and_in_the_readme_beside_it():
     manual, readme = page("spica-spool.7"), (ROOT / "spool/README").read_text()
 

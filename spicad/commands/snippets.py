@@ -74,6 +74,7 @@ location {path}/ {{
 location {path}/ {{
     proxy_pass http://{listen};
     proxy_set_header X-Forwarded-For $remote_addr;
+    proxy_buffering off;  # a tar of many GB is not kept on this machine's disk first
     client_max_body_size 512k;
 }}
 """,
