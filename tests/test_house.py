@@ -253,3 +253,15 @@ def test_the_machine_is_set_up_with_the_packages_that_the_applications_name():
 
     assert len(named) >= 7
     assert named - packages == set()
+
+
+def test_no_template_writes_over_what_its_frame_shows() -> None:
+    """Bottle draws the frame with all names that the page has left: a loop over `title` names the window too."""
+    names = "visit|title|done|problems|refresh|static|when|bar"
+    found = []
+    for path in sorted((ROOT / "web/spicaweb/templates").glob("*.tpl")):
+        for line in path.read_text().splitlines():
+            if re.match(rf"\s*%\s*(for\b[^:]*\b({names})\b[^:]*\bin\b|(\w+, *)*({names})\b[\w, ]*=[^=])", line):
+                found.append((path.name, line.strip()))
+
+    assert found == []

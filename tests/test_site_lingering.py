@@ -5,11 +5,14 @@ What it answers like is told by test_site_servers.py, which runs all its tests o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,11 +50,15 @@ class Cgi:
         self.conf.write_text(CONF.format(linger_s=linger_s, path=path))
 
     def get(self, path: str = "/login", cookie: str = "") -> str:
+        answer = self.ask(path, cookie)
+        assert answer.startswith("Status: 200 OK"), answer[:400]
+        return answer
+
+    def ask(self, path: str, cookie: str = "") -> str:
         request = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "HTTP_COOKIE": cookie, "SERVER_NAME": "localhost"}
         request |= {"SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "192.0.2.7"}
         command = [sys.executable, str(ROOT / "web/spica.cgi")]
         done = subprocess.run(command, env={**self.environment, **request}, capture_output=True, text=True, check=True)
-        assert done.stdout.startswith("Status: 200 OK"), done.stdout[:400] + done.stderr
         return done.stdout
 
     def lingering(self) -> list[int]:
@@ -151,6 +158,44 @@ def test_with_linger_s_0_nothing_is_left_behind(cgi: Cgi) -> None:
 
     assert cgi.lingering() == []
     assert not cgi.socket.exists()
+
+
+def test_a_path_of_any_letters_is_answered_as_without_it(cgi: Cgi) -> None:
+    cold = cgi.ask("/help/\u0101")
+    wait_until(cgi.socket.exists, "a site to be left behind")
+
+    assert cold.startswith("Status: 404 Not Found")
+    assert cgi.ask("/help/\u0101") == cold
+
+
+def test_half_a_form_and_half_a_head_are_not_acted_on(cgi: Cgi, monkeypatch: pytest.MonkeyPatch) -> None:
+    cgi.warmed()
+    monkeypatch.setattr(os, "environ", {"SPICA_CONF": str(cgi.conf), "CONTENT_LENGTH": "100", "PATH_INFO": "/login"})
+    head = warm._netstring(str(ROOT))
+
+    assert [_said(cgi.socket, sent) for sent in (head + b"name=alice", head[:-20], b"9" * 40)] == [b"+", b"", b""]
+    assert "Log in" in cgi.get()
+
+
+def _said(path: Path, sent: bytes) -> bytes:
+    """What the far end says to it when nothing more comes."""
+    with socket.socket(socket.AF_UNIX) as near:
+        near.connect(str(path))
+        near.sendall(sent)
+        near.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            return b"".join(iter(lambda: near.recv(4096), b""))
+        return b""
+
+
+def test_one_that_says_nothing_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, socket.socket(socket.AF_UNIX) as stopped:
+        monkeypatch.setattr(warm, "folder", lambda: folder)
+        monkeypatch.setattr(warm, "READY_S", 0.05)
+        stopped.bind(warm.socket_path(str(ROOT)))
+        stopped.listen()
+
+        assert not warm.is_answered(str(ROOT))
 
 
 def test_a_folder_that_others_can_write_to_is_not_trusted(tmp_path: Path) -> None:

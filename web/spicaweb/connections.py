@@ -51,6 +51,12 @@ def end(opened: peewee.Database) -> None:
             _files().setdefault(each.database, _file(each))
 
 
+def leave() -> None:
+    """This thread ends. A server told nothing of that logs each of its connections as aborted."""
+    for each in _both(tables.database.obj):
+        _close(each)
+
+
 def _is_good(each: peewee.Database) -> bool:
     if isinstance(each, peewee.SqliteDatabase):
         return _files().get(each.database) == _file(each)

@@ -27,6 +27,7 @@ def answer_cgi(root: str) -> None:
     os.environ.setdefault("PATH_INFO", "/")
     os.environ.setdefault("PATH", USUAL_PATH)  # lighttpd gives none, and the check of a process looks for its tools
     try:
+        from spicaweb import connections
         from spicaweb.app import make_app
 
         settings = config.load()
@@ -36,6 +37,7 @@ def answer_cgi(root: str) -> None:
         _no_site()
         return
     CGIHandler().run(app)
+    connections.leave()
     if settings.web.linger_s > 0:
         warm.leave_behind(root)
 

@@ -24,13 +24,14 @@ from bottle import Bottle
 from spicad import config
 from spicad.config import Settings
 from spicad.words import SpicaError
-from spicaweb import warm
+from spicaweb import connections, warm
 from spicaweb.app import make_app
 from spicaweb.drawing import TEMPLATES
 from spicaweb.gateway import NOT_OURS
 
 LOOK_S = 5.0
 MOST_HEAD = 1 << 17
+MOST_DIGITS = 7
 PATIENCE_S = 60.0  # for the near end
 
 log = logging.getLogger("spicaweb")
@@ -83,31 +84,38 @@ class Request(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         self.server.last = time.monotonic()
         environment = _head(self.rfile)
-        meant = environment.pop("SPICA_SITE", "").encode()
+        meant = environment.pop("SPICA_SITE", "").encode("latin-1")
         if meant != self.server.identity or self.server.watched.has_changed():
             return
         self.wfile.write(warm.READY)
         for name in NOT_OURS:
             environment.pop(name, None)
         environment.setdefault("PATH_INFO", "/")
-        body = io.BytesIO(self.rfile.read(int(environment["CONTENT_LENGTH"])))
-        with self.connection.makefile("wb") as output:
-            BaseCGIHandler(body, output, sys.stderr, environment, multithread=True, multiprocess=True).run(
-                self.server.app
-            )
+        body = self.rfile.read(int(environment["CONTENT_LENGTH"]))
+        if len(body) < int(environment["CONTENT_LENGTH"]):
+            return  # the near end was killed: half a form is none
+        try:
+            with self.connection.makefile("wb") as output:
+                BaseCGIHandler(
+                    io.BytesIO(body), output, sys.stderr, environment, multithread=True, multiprocess=True
+                ).run(self.server.app)
+        finally:
+            connections.leave()  # this thread ends
 
 
 def _head(file: io.BufferedIOBase) -> dict[str, str]:
-    """Of an SCGI request: LENGTH:NAME\\0VALUE\\0...,"""
+    """Of an SCGI request: LENGTH:NAME\\0VALUE\\0..., as WSGI wants it (PEP 3333): each byte a character."""
     digits = b""
-    while (one := file.read(1)).isdigit():
+    while (one := file.read(1)).isdigit() and len(digits) < MOST_DIGITS:
         digits += one
     length = int(digits or b"0")
     if one != b":" or length > MOST_HEAD:
         raise ValueError("this is no SCGI request")
-    words = file.read(length).split(b"\0")
-    file.read(1)
-    return {os.fsdecode(name): os.fsdecode(value) for name, value in zip(words[::2], words[1::2], strict=False)}
+    whole = file.read(length + 1)
+    if len(whole) <= length or not whole.endswith(b"\0,"):
+        raise ValueError("the head of this SCGI request ends too early")
+    words = whole[:-2].decode("latin-1").split("\0")
+    return dict(zip(words[::2], words[1::2], strict=False))
 
 
 def main() -> int:
@@ -116,8 +124,7 @@ def main() -> int:
     try:
         settings = config.load()
         if settings.web.linger_s > 0 and (lock := _alone(warm.socket_path(root))) is not None:
-            with os.fdopen(lock):
-                _linger(settings, root)
+            _linger(settings, root, lock)
     except (SpicaError, OSError) as error:
         log.error("the warm site ends: %s", error)
         return 1
@@ -142,7 +149,7 @@ def _alone(path: str) -> int | None:
     return lock
 
 
-def _linger(settings: Settings, root: str) -> None:
+def _linger(settings: Settings, root: str, lock: int) -> None:
     path = warm.socket_path(root)
     app, watched = make_app(settings), Watched(settings)
     if os.path.lexists(path):
@@ -152,6 +159,7 @@ def _linger(settings: Settings, root: str) -> None:
         while time.monotonic() - server.last < settings.web.linger_s and not watched.has_changed():
             server.handle_request()
         os.unlink(path)
+        os.close(lock)  # a long download may go on here; the next request may leave another one behind already
 
 
 if __name__ == "__main__":

@@ -9,8 +9,13 @@ import os
 import stat
 import sys
 
+TYPE_CHECKING = False  # typing takes longer to load than all this
+if TYPE_CHECKING:
+    import _socket
+
 MOST_BYTES = 1 << 20
 PIECE = 1 << 16
+READY_S = 5.0  # one that is stopped or overrun must not hold up the visitor
 READY = b"+"  # what the far end says first, unless it answers for another site or for code that was changed since
 ENDED = b"Status: 503 Service Unavailable\r\nContent-Type: text/plain\r\n\r\nThe site ended meanwhile. Try again.\n"
 
@@ -48,6 +53,7 @@ def is_answered(root: str) -> bool:
     import _socket  # the module over it takes 5 ms
 
     with_far_end = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    with_far_end.settimeout(READY_S)
     try:
         with_far_end.connect(socket_path(root))
         with_far_end.sendall(_netstring(root))
@@ -55,13 +61,24 @@ def is_answered(root: str) -> bool:
             return False
     except OSError:
         return False
-    if int(length):
-        with_far_end.sendall(sys.stdin.buffer.read(int(length)))
-    piece = with_far_end.recv(PIECE) or ENDED
+    with_far_end.settimeout(None)
+    _pass_on(with_far_end, int(length))
+    return True
+
+
+def _pass_on(with_far_end: "_socket.socket", length: int) -> None:
+    """The form there, the answer back."""
+    piece = b""
+    try:
+        if length:
+            with_far_end.sendall(sys.stdin.buffer.read(length))
+        piece = with_far_end.recv(PIECE)
+    except OSError:
+        pass  # killed meanwhile, as when it says nothing
+    piece = piece or ENDED
     while piece:
         sys.stdout.buffer.write(piece)
         piece = with_far_end.recv(PIECE)
-    return True
 
 
 def _netstring(root: str) -> bytes:

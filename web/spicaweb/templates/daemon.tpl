@@ -70,8 +70,8 @@
 % if state['nodes'] or state['by_user']:
 <h2>Who uses the slots</h2>
 <dl class="facts">
-  % for title, counts in (('By user', state['by_user']), ('By group', state['by_group']), ('By node', state['nodes'])):
-  <dt>{{title}}</dt><dd>{{', '.join('%s %d' % pair for pair in counts.items()) or 'none'}}</dd>
+  % for heading, counts in (('By user', state['by_user']), ('By group', state['by_group']), ('By node', state['nodes'])):
+  <dt>{{heading}}</dt><dd>{{', '.join('%s %d' % pair for pair in counts.items()) or 'none'}}</dd>
   % end
 </dl>
 % end

@@ -22,9 +22,9 @@
 </tbody></table></div>
 % end
 % end
-% for title, lines in (('Rules', found.rules), ('Job file', found.job)):
+% for heading, lines in (('Rules', found.rules), ('Job file', found.job)):
 % if lines:
-<h2>{{title}}</h2>
+<h2>{{heading}}</h2>
 <pre class="changes" tabindex="0">\\
 % for line in lines:
 <span class="{{'plus' if line.startswith('+') else 'minus' if line.startswith('-') else 'soft'}}">{{line}}</span>

@@ -35,7 +35,7 @@
     % end
     </td>
     <td>{{account.institute}}</td>
-    <td>{{when(membership.since, False)}}</td>
+    <td class="time">{{when(membership.since, False)}}</td>
     <td>
     % if may['remove']:
     <form class="row" method="post" action="{{visit.link('/groups/' + group.name + '/members')}}">

@@ -66,13 +66,13 @@
 <div class="figures">
   % groups = {}
   % for figure in record['figures']:
-  %   title, _, words = figure['label'].partition(': ')
-  %   groups.setdefault(title if words else '', []).append((words or title, figure))
+  %   heading, _, words = figure['label'].partition(': ')
+  %   groups.setdefault(heading if words else '', []).append((words or heading, figure))
   % end
-  % for title, figures in groups.items():
+  % for heading, figures in groups.items():
   <section>
-  % if title:
-  <h3>{{title}}</h3>
+  % if heading:
+  <h3>{{heading}}</h3>
   % end
   <dl>
   % for words, figure in figures:

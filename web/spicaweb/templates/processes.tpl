@@ -93,5 +93,9 @@
 % elif wish.search or wish.phase:
 <p>There is no such process. <a href="{{visit.link('/processes', whose=wish.whose)}}">Show all</a></p>
 % else:
-<p>There is no process yet. <a href="{{visit.link('/new')}}">Make one</a>, or drop a job file: see spica-job(5).</p>
+<p>{{'You have no process yet.' if wish.whose == 'mine' else 'There is no process yet.'}}
+% if wish.whose == 'mine' and len(viewer.choices) > 1:
+<a href="{{visit.link('/processes', whose=viewer.choices[-1])}}">See those of others</a>.
+% end
+<a href="{{visit.link('/new')}}">Make one</a>, or drop a job file: see spica-job(5).</p>
 % end

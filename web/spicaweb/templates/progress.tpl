@@ -13,12 +13,12 @@
 </div>
 % if progress['tasks']:
 <ul class="bars">
-  % for bar in progress['tasks']:
-  % good = bar['done'] + bar['reused']
+  % for task in progress['tasks']:
+  % good = task['done'] + task['reused']
   <li>
-    <span class="of">{{bar['application']}}</span>
-    <progress max="{{bar['total']}}" value="{{good + bar['failed'] + bar['skipped']}}" class="{{'bad' if bar['failed'] else ''}}" aria-label="{{bar['application']}}: {{good}} of {{bar['total']}} steps done"></progress>
-    <span class="counts">{{good}}/{{bar['total']}}{{', %d reused' % bar['reused'] if bar['reused'] else ''}}{{', %d running' % bar['running'] if bar['running'] else ''}}{{', %d failed' % bar['failed'] if bar['failed'] else ''}}{{', %d skipped' % bar['skipped'] if bar['skipped'] else ''}}</span>
+    <span class="of">{{task['application']}}</span>
+    <progress max="{{task['total']}}" value="{{good + task['failed'] + task['skipped']}}" class="{{'bad' if task['failed'] else ''}}" aria-label="{{task['application']}}: {{good}} of {{task['total']}} steps done"></progress>
+    <span class="counts">{{good}}/{{task['total']}}{{', %d reused' % task['reused'] if task['reused'] else ''}}{{', %d running' % task['running'] if task['running'] else ''}}{{', %d failed' % task['failed'] if task['failed'] else ''}}{{', %d skipped' % task['skipped'] if task['skipped'] else ''}}</span>
   </li>
   % end
 </ul>
