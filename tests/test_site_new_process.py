@@ -134,6 +134,16 @@ def test_what_does_not_fit_the_quota_is_refused_at_the_check_in_the_daemons_word
     assert not Process.select().where(Process.name == "large").exists()
 
 
+def test_a_check_without_tasks_leads_to_the_page_where_they_are_chosen(alice: Browser) -> None:
+    draft = alice.post("/new", name="idle").place.removesuffix("/data")
+    alice.post(f"{draft}/data", exposures="900001p.fits", weight="none")
+
+    check = alice.get(f"{draft}/check")
+
+    assert "It cannot run yet" in check.words
+    assert re.search(rf'Choose the <a href="[^"]*{draft}/tasks">tasks</a> first', check.text)
+
+
 def test_all_that_is_wrong_stands_at_the_check_and_nothing_is_handed_over(site: Site, alice: Browser):
     draft = begun(alice, "wrong", exposures="nowhere.fits\n/etc/passwd")
 

@@ -22,6 +22,7 @@ KINDS = (  # ending of the name: kind, words; the first that fits
     (".weight.fits.fz", "file", "weight map, packed"),
     (".mask.fits", "image", "mask"),
     (".flag.fits", "image", "flag map"),
+    (".residuals.fits", "catalogue", "residuals of the solution"),
     (".psf", "file", "PSF model"),
     (".fits.fz", "file", "image, packed"),
     (".fits", "image", "image"),

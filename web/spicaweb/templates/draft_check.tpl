@@ -18,6 +18,9 @@
   <li>{{each}}</li>
   % end
   </ul>
+  % if not recipe.rules:
+  <p>Choose the <a href="{{visit.link('/draft/%d/tasks' % kept.id)}}">tasks</a> first: rules say what runs.</p>
+  % end
 </div>
 % end
 % if not runs:
