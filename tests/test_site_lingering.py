@@ -54,11 +54,19 @@ class Cgi:
         assert answer.startswith("Status: 200 OK"), answer[:400]
         return answer
 
-    def ask(self, path: str, cookie: str = "") -> str:
+    def ask(self, path: str, cookie: str = "", **more: str) -> str:
         request = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "HTTP_COOKIE": cookie, "SERVER_NAME": "localhost"}
         request |= {"SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "192.0.2.7"}
+        request |= more
         command = [sys.executable, str(ROOT / "web/spica.cgi")]
-        done = subprocess.run(command, env={**self.environment, **request}, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command,
+            env={**self.environment, **request},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return done.stdout
 
     def lingering(self) -> list[int]:
@@ -175,6 +183,12 @@ def test_half_a_form_and_half_a_head_are_not_acted_on(cgi: Cgi, monkeypatch: pyt
 
     assert [_said(cgi.socket, sent) for sent in (head + b"name=alice", head[:-20], b"9" * 40)] == [b"+", b"", b""]
     assert "Log in" in cgi.get()
+
+
+def test_a_form_that_is_broken_off_is_answered_at_once(cgi: Cgi) -> None:
+    cgi.warmed()
+
+    assert cgi.ask("/login", REQUEST_METHOD="POST", CONTENT_LENGTH="1000").startswith("Status: 503")
 
 
 def _said(path: Path, sent: bytes) -> bytes:

@@ -32,6 +32,7 @@ from spicaweb.gateway import NOT_OURS
 LOOK_S = 5.0
 MOST_HEAD = 1 << 17
 MOST_DIGITS = 7
+MOST_INHERITED = 1024
 PATIENCE_S = 60.0  # for the near end
 
 log = logging.getLogger("spicaweb")
@@ -120,6 +121,7 @@ def _head(file: io.BufferedIOBase) -> dict[str, str]:
 
 def main() -> int:
     root = sys.argv[1]
+    os.closerange(3, MOST_INHERITED)  # a web server that is started again would find its port taken
     logging.basicConfig(level=logging.INFO, handlers=[logging.handlers.SysLogHandler(_syslog())])
     try:
         settings = config.load()

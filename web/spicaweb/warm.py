@@ -72,6 +72,7 @@ def _pass_on(with_far_end: "_socket.socket", length: int) -> None:
     try:
         if length:
             with_far_end.sendall(sys.stdin.buffer.read(length))
+        with_far_end.shutdown(1)  # SHUT_WR: nobody waits for the rest of a form that was broken off
         piece = with_far_end.recv(PIECE)
     except OSError:
         pass  # killed meanwhile, as when it says nothing
