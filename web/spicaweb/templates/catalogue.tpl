@@ -16,11 +16,11 @@
   <input type="hidden" name="table" value="{{table.number}}">
   <input type="hidden" name="order" value="{{shown.order}}">
   <input type="hidden" name="direction" value="{{'down' if shown.is_downward else ''}}">
-  % for axis, words in (('x', 'Across'), ('y', 'Up')):
+  % for axis, words, usual in (('x', 'Across', 'X_IMAGE'), ('y', 'Up', 'Y_IMAGE')):
   <p><label for="{{axis}}">{{words}}</label>
   <select id="{{axis}}" name="{{axis}}">
     % for name in table.plottable:
-    <option{{!' selected' if name == wish[axis] else ''}}>{{name}}</option>
+    <option{{!' selected' if name == (wish[axis] or usual) else ''}}>{{name}}</option>
     % end
   </select>
   <label class="choice small"><input type="checkbox" name="{{axis}}log" value="1"{{!' checked' if wish[axis + 'log'] else ''}}> logarithmic</label></p>
