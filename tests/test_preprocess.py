@@ -221,6 +221,21 @@ def test_what_one_frame_alone_has_is_clipped():
     assert 10 <= clipped < 60
 
 
+def test_a_pixel_without_a_value_in_one_frame_is_made_of_the_others():
+    cube = np.random.default_rng(3).normal(100, 3, (4, 50, 50)).astype(np.float32)
+    usual, _ = clipped_mean(cube, 4.0)
+    cube[1, 20, 30] = np.nan
+    cube[:, 7, 8] = np.nan
+
+    mean, clipped = clipped_mean(cube, 4.0)
+
+    assert mean[20, 30] == pytest.approx(cube[[0, 2, 3], 20, 30].mean(), rel=1e-5)
+    assert np.isnan(mean[7, 8])
+    mean[20, 30], mean[7, 8] = usual[20, 30], usual[7, 8]
+    assert np.array_equal(mean, usual)
+    assert clipped < 15
+
+
 def test_a_calibration_that_is_missing_is_named(world, tmp_path, capsys):
     status = preprocess(world.exposures[0], "-OUTPUT_DIR", tmp_path, "-BIAS_NAME", world.masters["BIAS"])
 
@@ -332,6 +347,75 @@ def raw_file(path: Path, pixels: np.ndarray, **cards: object) -> Path:
     hdu.header.update(cards | {"EXPTIME": 10.0, "SATURATE": 60000})
     hdu.writeto(path)
     return path
+
+
+NOISE = np.random.default_rng(8).normal(1000, 5, (40, 40))
+
+
+def test_a_flat_with_a_nan_spoils_that_pixel_only(tmp_path):
+    flat = np.ones((40, 40), np.float32)
+    flat[3, 4] = np.nan
+    fits.PrimaryHDU(flat).writeto(tmp_path / "flat.fits")
+    raw, out = raw_file(tmp_path / "raw.fits", NOISE), tmp_path / "out"
+    out.mkdir()
+
+    assert preprocess(raw, "-FLAT_NAME", tmp_path / "flat.fits", "-NEEDED", "NONE", "-OUTPUT_DIR", out) == 0
+
+    bad = fits.getdata(out / "raw.flag.fits") & BAD
+    assert [*zip(*np.nonzero(bad), strict=True)] == [(3, 4)]
+
+
+@pytest.mark.parametrize("what", ["the exposure", "the flat", "biases", "flats"])
+def test_frames_without_a_value_are_refused_in_words(tmp_path, capsys, what):
+    raw = raw_file(tmp_path / "raw.fits", NOISE)
+    nothing, out = tmp_path / "nothing.fits", tmp_path / "out"
+    fits.PrimaryHDU(np.full((40, 40), np.nan, np.float32)).writeto(nothing)
+    out.mkdir()
+    words, said = {
+        "the exposure": ([nothing], "nothing.fits: none of its pixels can be used."),
+        "the flat": ([raw, "-FLAT_NAME", nothing], "raw.fits: none of its pixels can be used with nothing.fits."),
+        "biases": ([nothing, "-MAKE", "BIAS"], "master.fits: none of the frames has a pixel that is a number."),
+        "flats": ([nothing, "-MAKE", "FLAT"], "no flat can be used. nothing.fits: its level of 0 ADU is outside"),
+    }[what]
+
+    assert preprocess(*words, "-NEEDED", "NONE", "-OUTPUT_DIR", out) == 1
+
+    assert said in capsys.readouterr().err
+    assert list(out.iterdir()) == []
+
+
+def test_names_that_fits_cannot_hold_are_written_with_other_signs(tmp_path):
+    bias = raw_file(tmp_path / "bïas's.fits", NOISE)
+    assert preprocess(bias, bias, "-MAKE", "BIAS", "-OUTPUT_DIR", tmp_path, "-MASTER_NAME", "büro.fits") == 0
+
+    raw, out = raw_file(tmp_path / "raw.fits", NOISE), tmp_path / "out"
+    out.mkdir()
+    assert preprocess(raw, "-BIAS_NAME", tmp_path / "büro.fits", "-NEEDED", "NONE", "-OUTPUT_DIR", out) == 0
+
+    assert fits.getval(tmp_path / "büro.fits", "INGR0001") == "b_as's.fits"
+    assert fits.getval(out / "raw.fits", "BIASNAME") == "b_ro.fits"
+
+
+@pytest.mark.parametrize("other", ["[1:30,21:40]", "[21:40,1:30]"])
+def test_amplifiers_that_do_not_fit_together_are_named(tmp_path, capsys, other):
+    path = raw_file(tmp_path / "odd.fits", NOISE, DSECA="[1:20,1:20]", DSECB=other)
+
+    assert preprocess(path, "-DATA_KEYS", "DSECA,DSECB", "-NEEDED", "NONE", "-OUTPUT_DIR", tmp_path) == 2
+
+    assert "HDU 0: the sections of DSECA, DSECB (20 x 20, " in capsys.readouterr().err
+
+
+def test_a_file_cut_off_between_two_ccds_is_told(world, tmp_path, capsys):
+    cut = tmp_path / "cut.fits"
+    with fits.open(world.exposures[0]) as file:
+        file[0].header["NEXTEND"] = RAW.ccds
+        file[:2].writeto(cut, output_verify="ignore")
+    out = tmp_path / "out"
+    out.mkdir()
+
+    assert preprocess(cut, "-OUTPUT_DIR", out, *world.given) == 0
+
+    assert "warning: cut.fits: NEXTEND says 3 extensions, 1 are there" in capsys.readouterr().out
 
 
 def test_two_amplifiers_lose_their_own_overscan_and_get_one_gain(tmp_path):

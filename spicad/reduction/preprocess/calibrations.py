@@ -143,4 +143,4 @@ def without_crosstalk(
         if other is None or other.shape != ccd.shape:
             what = f"there is no {source} of the size of {ccd.name}, whose crosstalk is listed."
             raise BadInput(Problem(str(frame.path), what, "Mend the table of CROSSTALK_NAME."))
-        light -= np.float32(coefficient) * other.rows().clip(min=0)
+        light -= np.float32(coefficient) * np.nan_to_num(other.rows()).clip(min=0)

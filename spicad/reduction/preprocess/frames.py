@@ -95,6 +95,13 @@ class RawCcd:
         return sum(self._data(band[0]).height for band in bands), sum(self._data(n).width for n in bands[0])
 
     @property
+    def is_rectangle(self) -> bool:
+        """Whether the amplifiers' sections, put together, leave neither gaps nor steps."""
+        bands = [[self._data(n) for n in band] for band in self.bands]
+        is_even = all(data.height == band[0].height for band in bands for data in band)
+        return is_even and len({sum(data.width for data in band) for band in bands}) == 1
+
+    @property
     def levels(self) -> list[NDArray[np.float64]]:
         """For each amplifier its overscan along its rows (or columns, where it lies above or below); 0 without one."""
         if not self._levels:
@@ -235,7 +242,12 @@ def _ccd(file: Packed, hdu: Hdu, header: dict[str, Value], values: Mapping[str, 
     amplifiers = _amplifiers(file.source, hdu, header, values, (height, width)) if is_raw else ()
     whole = Amplifier(Section(0, width, 0, height), None, *_noise(header, values, 0))
     name = hdu.extname or f"HDU {hdu.index}"
-    return RawCcd(file, hdu, name, header, amplifiers or (whole,), values["OVERSCAN_SMOOTH"])
+    ccd = RawCcd(file, hdu, name, header, amplifiers or (whole,), values["OVERSCAN_SMOOTH"])
+    if not ccd.is_rectangle:
+        sizes = ", ".join(f"{each.data.width} x {each.data.height}" for each in amplifiers)
+        what = f"{name}: the sections of {', '.join(values['DATA_KEYS'])} ({sizes} pixels) make up no rectangle."
+        raise BadInput(Problem(str(file.source), what, "DATA_KEYS names the cards of the section with light."))
+    return ccd
 
 
 def _amplifiers(
@@ -279,6 +291,12 @@ def _noise(header: Mapping[str, Value], values: Mapping[str, Any], n: int) -> tu
 
 def _positive(value: Value) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+
+
+def median_of_known(pixels: NDArray[Any], otherwise: float = 0.0) -> float:
+    """The median of those that are no NaN; `otherwise` where there are none."""
+    known = pixels[np.isfinite(pixels)]
+    return float(np.median(known)) if known.size else otherwise
 
 
 def _clipped_mean(lines: NDArray[np.float64]) -> NDArray[np.float64]:

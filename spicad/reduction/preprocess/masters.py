@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from spicad import __version__
 from spicad.fits import file_digest
 from spicad.reduction.preprocess.calibrations import Calibrations, opened_calibrations
-from spicad.reduction.preprocess.frames import Floats, Frame, opened_frame, strips
+from spicad.reduction.preprocess.frames import Floats, Frame, median_of_known, opened_frame, strips
 from spicad.reduction.preprocess.products import Cards, write_json, written
 from spicad.words import BadInput, Problem, SpicaError
 
@@ -54,6 +54,8 @@ def make_master(files: Sequence[Path], values: Mapping[str, Any]) -> list[str]:
                 out.image(ccd, ccd.shape, "f4", cards if len(first.ccds) == 1 else cards[:4], gone)
                 figures.append(_combined(kind, found, index, given, values, out))
                 out.end()
+            if all(each["unknown_share"] == 1 for each in figures):
+                raise SpicaError(f"{path.name}: none of the frames has a pixel that is a number.")
     record = {
         "kind": kind.lower(),
         "frames": [frame.name for frame in found.frames],
@@ -105,7 +107,7 @@ def _ingredients(kind: str, frames: Sequence[Frame], given: Calibrations, values
             if not low <= level <= high
         }
         kept = [(frame, level) for frame, level in zip(frames, middle, strict=True) if low <= level <= high]
-        scales = np.repeat(np.array([[level] for _, level in kept]), len(names), axis=1)
+        scales = np.array([[level] * len(names) for _, level in kept])
         if values["FLAT_NORM"] == "CCD" and kept:
             scales = levels[[low <= level <= high for level in middle]]
     if not kept:
@@ -117,7 +119,7 @@ def _levels(frame: Frame, given: Calibrations, values: Mapping[str, Any]) -> lis
     """The median of each CCD's light, from some of its rows."""
     seconds = frame.seconds(values["EXPOTIME_KEY"]) if "DARK" in given.frames else 0.0
     return [
-        float(np.median(np.concatenate([given.light(ccd, index, seconds, row, row + 1) for row in ccd.sampled_rows()])))
+        median_of_known(np.concatenate([given.light(ccd, index, seconds, row, row + 1) for row in ccd.sampled_rows()]))
         for index, ccd in enumerate(frame.ccds)
     ]
 
@@ -139,14 +141,15 @@ def _combined(
         clipped += gone
         samples.append(mean[:: max(1, mean.size // 100_000)])
     some = np.concatenate(samples).ravel()
-    level = float(np.median(some))
-    noise = float(1.4826 * np.median(np.abs(some - level)))
+    level = median_of_known(some)
+    noise = 1.4826 * median_of_known(np.abs(some - level))
     name = found.frames[0].ccds[index].name
     return {
         "ccd": name,
         "level": level,
         "noise": noise,
         "clipped_share": clipped / (height * width * len(found.frames)),
+        "unknown_share": float(np.mean(np.isnan(some))),
     }
 
 
@@ -154,16 +157,28 @@ def clipped_mean(cube: Floats, sigmas: float) -> tuple[Floats, int]:
     """Over the first axis, without values further than `sigmas` from the pixel's median; how many those are.
 
     With few frames a pixel cannot tell its own noise: the noise is that of the usual pixel of the strip. Where all
-    values are too far off (two frames, one of them hit) the least is taken.
+    values are too far off (two frames, one of them hit) the least is taken. NaN of one frame are left out; a pixel
+    without any value stays NaN.
     """
     if len(cube) < 2:
         return cube[0], 0
-    middle = np.median(cube, axis=0)
-    noise = float(np.median(cube.std(axis=0, ddof=1))) * _of_few(len(cube))
-    kept = np.abs(cube - middle) <= max(sigmas * noise, 1e-12)
+    known = np.isfinite(cube)
+    middle = np.median(cube, axis=0) if known.all() else _medians_of_known(cube, known)
+    noise = median_of_known(np.where(known, cube, middle).std(axis=0, ddof=1)) * _of_few(len(cube))
+    kept = known & (np.abs(cube - middle) <= max(sigmas * noise, 1e-12))
     count = kept.sum(axis=0)
     mean = np.where(kept, cube, 0).sum(axis=0) / np.maximum(count, 1)
-    return np.where(count > 0, mean, cube.min(axis=0)).astype(np.float32), int(cube.size - kept.sum())
+    least = np.where(known, cube, np.inf).min(axis=0)
+    least = np.where(np.isfinite(least), least, np.nan)
+    return np.where(count > 0, mean, least).astype(np.float32), int(cube.size - kept.sum())
+
+
+def _medians_of_known(cube: Floats, known: NDArray[np.bool_]) -> Floats:
+    """Over the first axis; NaN where no frame has a value."""
+    ordered = np.sort(np.where(known, cube, np.nan), axis=0)  # NaN come last
+    count = known.sum(axis=0)
+    low, high = np.maximum(count - 1, 0) // 2, count // 2
+    return np.asarray(sum(np.take_along_axis(ordered, each[None], axis=0)[0] for each in (low, high)) / 2, np.float32)
 
 
 def _of_few(frames: int) -> float:

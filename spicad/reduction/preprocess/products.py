@@ -69,6 +69,8 @@ def images_of(cards: Cards) -> Iterator[bytes]:
     for name, value, comment in cards:
         if value is None or (isinstance(value, float) and not np.isfinite(value)):
             continue
+        if isinstance(value, str):  # FITS has no other signs, names of files have
+            value = "".join(sign if " " <= sign <= "~" else "_" for sign in value)
         text = Card(name, value, comment).image
         for start in range(0, len(text), CARD):
             yield text[start : start + CARD].encode("ascii").ljust(CARD)

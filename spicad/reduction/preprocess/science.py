@@ -26,10 +26,11 @@ from spicad.reduction.preprocess.calibrations import (
     require_needed,
     without_crosstalk,
 )
-from spicad.reduction.preprocess.frames import Floats, Frame, RawCcd, opened_frame
+from spicad.reduction.preprocess.frames import Floats, Frame, RawCcd, median_of_known, opened_frame
 from spicad.reduction.preprocess.masters import named
 from spicad.reduction.preprocess.products import Cards, write_json, written
 from spicad.reduction.preprocess.settings import CALIBRATIONS
+from spicad.words import SpicaError
 
 BAD, COSMIC, SATURATED = 1, 2, 4
 NO_GAIN, NO_READ_NOISE_E, NO_SATURATION = 1.0, 10.0, 65535.0  # where no card says
@@ -59,7 +60,8 @@ def make_science(path: Path, values: Mapping[str, Any]) -> list[str]:
         figures = _write(frame, given, values, folder / stem)
     record = _record(frame, "preprocessed", figures)
     write_json(folder / f"{stem}.json", record)
-    return [f"{path.name}: pre-processed with {', '.join(word.lower() for word in given.frames) or 'nothing'}"]
+    said = f"{path.name}: pre-processed with {', '.join(word.lower() for word in given.frames) or 'nothing'}"
+    return [*_missing(frame), *_useless(figures), said]
 
 
 def _left_alone(path: Path, card: str, values: Mapping[str, Any]) -> list[str]:
@@ -76,7 +78,7 @@ def _left_alone(path: Path, card: str, values: Mapping[str, Any]) -> list[str]:
         record["zero_point"] = float(zero)
     write_json(folder / f"{stem}.json", record)
     told = f", zero point {zero:g}" if "zero_point" in record else ""
-    return [f"{path.name}: left alone, {card} says that it is pre-processed{told}"]
+    return [*_useless(figures), f"{path.name}: left alone, {card} says that it is pre-processed{told}"]
 
 
 def _record(frame: Frame, state: str, figures: list[Mapping[str, Any]]) -> dict[str, Any]:
@@ -111,7 +113,26 @@ def _write(
                 outs[name].rows(getattr(done, name), kind)
                 outs[name].end()
             figures.append(done.figures)
+        if all(each["bad_share"] == 1 for each in figures):
+            raise SpicaError(f"{frame.path}: none of its pixels can be used{_with(given)}.")
     return figures
+
+
+def _with(given: Calibrations) -> str:
+    names = [frame.path.name for frame in given.frames.values()]
+    return f" with {', '.join(names)}" if names else ""
+
+
+def _missing(frame: Frame) -> list[str]:
+    """A word where the header speaks of more CCDs than the file holds, as one cut off between two of them does."""
+    said = frame.file.hdus[0].header.get("NEXTEND")
+    if isinstance(said, bool) or not isinstance(said, int) or said <= len(frame.ccds):
+        return []
+    return [f"warning: {frame.path.name}: NEXTEND says {said} extensions, {len(frame.ccds)} are there"]
+
+
+def _useless(figures: list[Mapping[str, Any]]) -> list[str]:
+    return [f"warning: {each['ccd']}: none of its pixels can be used" for each in figures if each["bad_share"] == 1]
 
 
 def _provenance(given: Calibrations) -> Cards:
@@ -148,7 +169,7 @@ def _preprocessed(
     light = given.light(ccd, index, seconds, 0, height)
     without_crosstalk(frame, ccd, given.crosstalk, light)
     flat = _flat(given, ccd, index)
-    response = float(np.median(flat)) if flat is not None else 1.0
+    response = median_of_known(flat) if flat is not None else 1.0
     flags[_bad(light, flat, response, given, ccd, index, values)] |= BAD
     if flat is not None:
         low, high = values["FLAT_RANGE"]
@@ -160,8 +181,9 @@ def _preprocessed(
     amplitude = take_fringes_off(light, fringe, flags, sky, noise) if fringe is not None else None
     if values["COSMICS"]:
         bad = (flags & (BAD | SATURATED)) > 0
-        hit = cosmic_rays(light, bad, gain * response, read_noise, full, _sharpness(values))
-        flags[hit] |= COSMIC
+        if not bad.all():
+            hit = cosmic_rays(light, bad, gain * response, read_noise, full, _sharpness(values))
+            flags[hit] |= COSMIC
     weight = _weight(flat, sky, gain, read_noise, ccd.shape)
     weight[(flags & (BAD | COSMIC)) > 0] = 0
     figures = {

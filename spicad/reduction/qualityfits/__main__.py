@@ -79,7 +79,8 @@ def said(report: Report) -> list[str]:
         for name, form, words in shown
         if report.figures.get(name) is not None
     ]
-    lines = [f"{report.exposure}: grade {report.grade}; " + ", ".join(f"{words} {text}" for words, text in known) + "."]
+    told = "; ".join(filter(None, [f"grade {report.grade}", ", ".join(f"{words} {text}" for words, text in known)]))
+    lines = [f"{report.exposure}: {told}."]
     lines += [f"  {reason.grade}: {reason.words}" for reason in report.reasons]
     lines += [f"  {ccd.name}: {ccd.problem}." for ccd in report.ccds if ccd.problem]
     return lines

@@ -85,7 +85,7 @@ def open_exposure(source: Path, scratch: Path, instruments: Instruments, values:
     notes: list[str] = []
     file = fits.check_whole(source, keys=keys_of(instruments))
     if not any(hdu.is_image for hdu in file.hdus):
-        raise BadInput(Problem(source.name, "holds no image."))
+        raise BadInput(Problem(str(source), "holds no image."))
     told = _told(source, instruments, notes)
     plain = _readable(source, scratch, told, notes)
     hdus = fits.check_whole(plain).hdus
