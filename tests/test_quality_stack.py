@@ -12,6 +12,7 @@ from quality_sky import OPTIONS, STEM, figure, judged, made
 
 from spicad.archive.quality import PICTURES, TABLES
 from spicad.reduction import ldac
+from spicad.reduction.qualityfits.stack import read_origins
 from spicad.words import BadInput
 
 
@@ -76,6 +77,22 @@ def test_a_stack_is_held_beside_an_earlier_one(stack: Path, before: Path, tmp_pa
     assert figure(report, "comparison_magnitude") == pytest.approx(-0.15, abs=0.005)
     assert figure(report, "comparison_depth") == pytest.approx(-0.15, abs=0.005)
     assert (tmp_path / f"stack{PICTURES['comparison'][0]}").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "must name the columns"),
+        ("\x00\n", "must name the columns"),
+        ("exposure,used\n1p,yes\n2p,perhaps\n", "line 3: used is 'perhaps', yes or no was expected"),
+    ],
+)
+def test_origins_that_say_neither_yes_nor_no_are_named(tmp_path: Path, text: str, said: str):
+    table = tmp_path / "origins.csv"
+    table.write_text(text)
+
+    with pytest.raises(BadInput, match=said):
+        read_origins(table)
 
 
 @pytest.mark.parametrize(

@@ -419,7 +419,8 @@ def test_what_is_no_exposure_ends_with_a_report_that_says_why(clean: Path, tmp_p
     report = read_report(tmp_path / "broken.quality.json")
     assert report.grade == "D"
     assert report.problem
-    assert report.problem[:60] in done.stderr
+    assert f"qualityfits: broken.fits: {report.problem[:60]}" in done.stderr
+    assert "broken.fits" not in report.problem
 
 
 def _all_nan(hdus: fits.HDUList) -> None:
@@ -466,6 +467,9 @@ def test_an_odd_exposure_is_judged_all_the_same(sky: Path, clean: Path, tmp_path
         (["-OUTPUT_DIR", "nowhere"], "there is no such folder"),
         (["-MASK_NAME", "absent.fits"], "absent.fits"),
         (["-SATUR_LEVEL", "high"], "must be AUTO or a number"),
+        (["-MAG_ZEROPOINT", "inf"], "must be AUTO or a number"),
+        (["-PIXEL_SCALE", "-1"], "must be more than 0"),
+        (["-OUTPUT_NAME", "../other"], "no name of a file"),
     ],
 )
 def test_a_wrong_keyword_is_refused_in_words(clean: Path, tmp_path: Path, words: list[str], said: str):

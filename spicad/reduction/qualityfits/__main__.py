@@ -56,7 +56,7 @@ def run(orders: Orders) -> Report:
 
     folder = Path(orders.values["OUTPUT_DIR"])
     if len(orders.files) != 1:
-        raise BadInput(Problem("qualityfits", f"one exposure is looked at, not {len(orders.files)}."))
+        raise BadInput(Problem("command line", f"one exposure is looked at, not {len(orders.files)}."))
     if not folder.is_dir():
         raise BadInput(Problem(str(folder), "there is no such folder.", "OUTPUT_DIR names where results go."))
     with tempfile.TemporaryDirectory(prefix=".qualityfits-", dir=folder) as scratch:

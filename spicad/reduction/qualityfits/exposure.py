@@ -196,12 +196,18 @@ def _section(value: Value) -> tuple[int, int, int, int] | None:
 
 
 def check_keywords(values: Mapping[str, Any]) -> None:
-    """Raises BadInput for those that are AUTO or a number, and are neither."""
+    """Raises BadInput for those that are AUTO or something of their own, and are neither."""
     for name in ("MAG_ZEROPOINT", "SATUR_LEVEL", "PIXEL_SCALE"):
         try:
-            _asked(values[name])
+            number = _asked(values[name])
         except ValueError:
-            raise BadInput(Problem(f"-{name}", f"{values[name]} must be AUTO or a number.")) from None
+            number = math.nan
+        if number is not None and not math.isfinite(number):
+            raise BadInput(Problem(f"-{name}", f"{values[name]} must be AUTO or a number."))
+        if number is not None and number <= 0 and name != "MAG_ZEROPOINT":
+            raise BadInput(Problem(f"-{name}", f"{values[name]} must be more than 0."))
+    if not values["OUTPUT_NAME"] or "/" in values["OUTPUT_NAME"]:
+        raise BadInput(Problem("-OUTPUT_NAME", "this is no name of a file.", "OUTPUT_DIR names the folder."))
 
 
 def _asked(text: str) -> float | None:

@@ -29,7 +29,7 @@ MATCH_PIXELS = 2.0
 FEWEST = 10
 SOUND_SNR = 20.0
 LIMIT_SNR = (12.0, 18.0)  # magnitudes there tell the limit, from catalogues alone
-YES = ("yes", "y", "true", "1")
+USED = {"yes": True, "y": True, "true": True, "1": True, "no": False, "n": False, "false": False, "0": False}
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,16 @@ def read_origins(path: Path) -> list[Origin]:
     """Raises BadInput when it is no table of origins."""
     try:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows, names = list(reader), reader.fieldnames or ()
     except (OSError, csv.Error) as error:
         raise BadInput(Problem(str(path), f"cannot be read: {error}.")) from None
-    if rows and not set(COLUMNS[:2]) <= rows[0].keys():
+    if not set(COLUMNS[:2]) <= set(names):
         raise BadInput(Problem(str(path), f"its first line must name the columns {', '.join(COLUMNS)}."))
-    return [
-        Origin(row["exposure"] or "", (row["used"] or "").strip().lower() in YES, row.get("why") or "") for row in rows
-    ]
+    for line, row in enumerate(rows, 2):
+        if (row["used"] or "").strip().lower() not in USED:
+            raise BadInput(Problem(str(path), f"used is {row['used']!r}, yes or no was expected.", line=line))
+    return [Origin(row["exposure"] or "", USED[row["used"].strip().lower()], row.get("why") or "") for row in rows]
 
 
 def write_origins(path: Path, origins: Sequence[Origin]) -> None:
