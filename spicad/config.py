@@ -58,6 +58,13 @@ OPTIONS: dict[str, tuple[Key, ...]] = {
     "database": (
         Key("url", "text", "", "sqlite:///FILE or mysql://USER@HOST/NAME; empty: spica.db in the spool folder"),
         Key("password_file", "text", "", "File that holds the database password, for mysql"),
+        Key(
+            "readers",
+            "text",
+            "",
+            "How those read the tables who may not read that file, as url; of an account that reads",
+        ),
+        Key("readers_password_file", "text", "", "File that holds the password of that account"),
     ),
     "daemon": (
         Key("node", "text", "", "Name of this node; empty: the host name"),
@@ -296,6 +303,12 @@ FIGURE = re.compile(r"(?P<name>[^=\s]+)=(?P<figure>[0-9]{1,9}(\.[0-9]{1,6})?)")
 HOURS = re.compile(r"(?P<from>([01]\d|2[0-3]):[0-5]\d)-(?P<to>([01]\d|2[0-3]):[0-5]\d)")
 
 PATH_OPTIONS = ("spool", "results", "applications", "instruments", "quality", "rules", "configurations", "reference")
+PASSWORD_FILES = (
+    ("database", "password_file"),
+    ("database", "readers_password_file"),
+    ("mail", "password_file"),
+    ("web", "password_file"),
+)
 
 
 class Section:
@@ -451,9 +464,9 @@ def _settled(values: dict[str, dict[str, Any]], source: Path) -> Settings:
     if values["daemon"]["backend"] != "slurm":
         values["daemon"]["slots"] = values["daemon"]["slots"] or len(os.sched_getaffinity(0))
     values["database"]["url"] = values["database"]["url"] or f"sqlite:///{paths['spool'] / 'spica.db'}"
-    for section in ("database", "mail", "web"):
-        if values[section]["password_file"]:
-            values[section]["password_file"] = os.path.normpath(folder / values[section]["password_file"])
+    for section, name in PASSWORD_FILES:
+        if values[section][name]:
+            values[section][name] = os.path.normpath(folder / values[section][name])
     mail = values["mail"]
     mail["maildir"] = Path(os.path.normpath(folder / mail["maildir"])) if mail["maildir"] else paths["spool"] / "mail"
     mail["sender"] = mail["sender"] or f"spica@{socket.getfqdn()}"

@@ -41,7 +41,7 @@ def open_archive(settings: Settings) -> Iterator[None]:
     is_ours = database.obj is None
     opened = None if is_ours or database.is_closed() else database.obj  # for longer, by the daemon or the site
     if is_ours:
-        tables.connect(settings.database.url, settings.database.password_file, read_only=True)
+        tables.connect_to_read(settings.database)
     try:
         with _as_it_is() if is_ours or opened else database.obj.connection_context():
             if opened is None or opened is not _current.get("database"):

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import peewee
 
+from spicad.config import Section
 from spicad.words import SpicaError
 
 database = peewee.DatabaseProxy()
@@ -692,6 +693,13 @@ def connect(url: str, password_file: str = "", read_only: bool = False) -> peewe
         mend = "Move it away and start spicad: rows are made anew from the spool."
         raise SpicaError(f"The database {shown_url(url)} is damaged: {error}. {mend}") from None
     return opened
+
+
+def connect_to_read(section: Section) -> peewee.Database:
+    """By [database] of spica.conf: the daemon's way for who may read its password, that of readers for the others."""
+    if section.readers and not os.access(section.password_file, os.R_OK):
+        return connect(section.readers, section.readers_password_file, read_only=True)
+    return connect(section.url, section.password_file, read_only=True)
 
 
 def sqlite_file(url: str) -> Path:

@@ -6,6 +6,7 @@ What `spica doctor` says of the result is tested here too where it needs that ma
 from __future__ import annotations
 
 import getpass
+import grp
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import peewee
 import psutil
 import pytest
 from conftest import COMPILED, ROOT, wait_until
@@ -29,7 +31,8 @@ from spicad.archive import grades
 from spicad.commands import checks, setting_up
 from spicad.commands.setting_up import ANSWERS, answers_from, current, with_option
 from spicad.commands.snippets import SERVERS, TEXTS, snippet
-from spicad.tables import Exposure
+from spicad.commands.tables import may_change, open_tables
+from spicad.tables import Exposure, Process
 from spicad.words import BadInput
 from spicaweb.app import make_app
 
@@ -478,6 +481,42 @@ def test_mariadb_gets_two_accounts_that_may_no_more_than_they_need(place: Path, 
         "SELECT * FROM mysql.user",
     ]
     assert daemon == ["SELECT * FROM mysql.user", "DROP DATABASE spica_setup"]
+
+
+@pytest.mark.slow
+def test_members_of_the_group_read_by_an_account_that_only_reads(place: Path, mariadb: MariaDB):  # noqa: F811
+    group = grp.getgrgid(os.getegid())
+    answered(place, mariadb)
+    daemons = place.parent / "database.password"
+    daemons.chmod(0o640)  # as setup left it once
+    os.chown(daemons, -1, group.gr_gid)
+    place.write_text(with_option(place.read_text(), "daemon", "group", group.gr_name))
+    assert [(state, mend) for state, _, mend in checks._open_to_the_group(config.load(place))] == [
+        ("wrong", "spica setup")
+    ]
+
+    done = answered(place, mariadb, group=group.gr_name)
+    again = answered(place, mariadb, group=group.gr_name)
+
+    assert (done.returncode, again.returncode) == (0, 0), done.stderr + again.stderr
+    assert f"{place}: as it was" in again.stdout
+    modes = {
+        name: (place.parent / f"{name}.password").stat().st_mode & 0o777 for name in ("database", "site", "readers")
+    }
+    assert modes == {"database": 0o600, "site": 0o600, "readers": 0o640}
+    settings = config.load(place)
+    assert not list(checks._open_to_the_group(settings))
+    daemons.rename(daemons.with_name("hidden"))  # as for somebody who may not read it
+    assert not may_change(settings)
+    with open_tables(settings):
+        assert Process.select().count() == 0
+        for statement in ("SELECT * FROM account", "SELECT * FROM session", "UPDATE process SET rank = 3"):
+            with pytest.raises(peewee.OperationalError, match="denied"):
+                tables.database.execute_sql(statement)
+    assert "there is no process yet" in spica(place, "list").stderr
+    refused = spica(place, "user", "add", "mallory", "--mail", "m@example.org", "--administrator", "--stdin")
+    assert refused.returncode != 0
+    assert "database.password" in refused.stderr
 
 
 @pytest.mark.slow

@@ -317,6 +317,7 @@ def database(settings: Settings) -> Findings:
         yield OK, words, ""
         if isinstance(opened, peewee.MySQLDatabase):
             yield from _too_much(opened, "the daemon's account")
+            yield from _open_to_the_group(settings)
         else:
             yield from _sqlite_files(opened, tables.sqlite_file(url))
     finally:
@@ -333,6 +334,18 @@ def _sqlite_files(opened: peewee.Database, path: Path) -> Findings:
     private = tables.accounts_file(path)
     if private.exists() and private.stat().st_mode & 0o077:
         yield WRONG, f"{private} may be read by others", f"chmod 600 {private}"
+
+
+def _open_to_the_group(settings: Settings) -> Findings:
+    """Who drops jobs must not act as the daemon or the site."""
+    try:
+        group = grp.getgrnam(settings.daemon.group).gr_gid
+    except KeyError:
+        return  # told elsewhere
+    for name in filter(None, (settings.database.password_file, settings.web.password_file)):
+        status = os.stat(name)
+        if status.st_gid == group and status.st_mode & 0o070:
+            yield WRONG, f"{name} may be read by everybody in the group {settings.daemon.group}", "spica setup"
 
 
 def _too_much(opened: peewee.Database, whose: str) -> Findings:

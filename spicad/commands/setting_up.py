@@ -164,9 +164,8 @@ def carried_out(plan: Plan) -> Iterator[str]:
         if settings.database.url.startswith("sqlite:"):
             return
     yield from _tables(plan, settings)
-    if plan.answers["database"] == "mariadb" and settings.web.database:
-        want = mariadb.wanted(plan.answers, settings, plan.site_user)
-        yield from mariadb.granted(want, settings.web.database, settings.web.password_file)
+    if plan.answers["database"] == "mariadb":
+        yield from _rights(plan, settings)
     if plan.is_root and units.are_installed(settings):
         yield from _units(plan, settings)
     if settings.web.address:
@@ -337,6 +336,20 @@ def _mariadb(plan: Plan, settings: Settings) -> Iterator[str]:
             ("web", "password_file"): _near(want.site.file, plan),
         },
     )
+
+
+def _rights(plan: Plan, settings: Settings) -> Iterator[str]:
+    """Of those accounts that do not make the tables. Readers of their own are for a group, beside a closed password."""
+    want = mariadb.wanted(plan.answers, settings, plan.site_user)
+    if settings.web.database:
+        yield from mariadb.granted(want, settings.web.database, settings.web.password_file)
+    mariadb.closed(want)
+    own, options = want.url(want.readers), settings.database
+    if settings.daemon.group and options.password_file and options.readers in ("", own):
+        yield from mariadb.readers_made(want)
+        password_file = _near(want.readers.file, plan)
+        wanted = {("database", "readers"): own, ("database", "readers_password_file"): password_file}
+        yield from _written(plan, wanted)
 
 
 def _near(file: Path, plan: Plan) -> str:

@@ -24,7 +24,7 @@ LARGEST = 2**31 - 1  # what an INTEGER column of MySQL holds
 def open_tables(settings: Settings) -> Iterator[None]:
     """Read-only. Raises SpicaError when there is no database, it may not be read, or it is of another version."""
     _require_readable(settings.database.url)
-    opened = tables.connect(settings.database.url, settings.database.password_file, read_only=True)
+    opened = tables.connect_to_read(settings.database)
     try:
         tables.require_current()
         yield
@@ -50,10 +50,10 @@ def change_tables(
 
 
 def may_change(settings: Settings) -> bool:
-    """Whether the person who runs this may write to the database; of a server's, its account tells."""
-    url = settings.database.url
+    """Whether the person who runs this may write to the database; to a server's, who may read the daemon's password."""
+    url, password_file = settings.database.url, settings.database.password_file
     if not url.startswith("sqlite:"):
-        return True
+        return not password_file or os.access(password_file, os.R_OK)
     path = Path(unquote(urlsplit(url).path.removeprefix("/")))
     return path.exists() and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
