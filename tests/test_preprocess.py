@@ -418,6 +418,21 @@ def test_a_file_cut_off_between_two_ccds_is_told(world, tmp_path, capsys):
     assert "warning: cut.fits: NEXTEND says 3 extensions, 1 are there" in capsys.readouterr().out
 
 
+def test_blank_pixels_of_a_raw_frame_are_bad(tmp_path):
+    pixels = NOISE.astype(np.int16)
+    pixels[5, 6] = -999
+    hdu = fits.PrimaryHDU(pixels)
+    hdu.header.update({"EXPTIME": 10.0, "BLANK": -999})
+    hdu.writeto(tmp_path / "raw.fits")
+    (tmp_path / "out").mkdir()
+
+    assert preprocess(tmp_path / "raw.fits", "-NEEDED", "NONE", "-OUTPUT_DIR", tmp_path / "out") == 0
+
+    bad = fits.getdata(tmp_path / "out/raw.flag.fits") & BAD
+    assert [*zip(*np.nonzero(bad), strict=True)] == [(5, 6)]
+    assert "BLANK" not in fits.getheader(tmp_path / "out/raw.fits")
+
+
 def test_two_amplifiers_lose_their_own_overscan_and_get_one_gain(tmp_path):
     pixels = np.zeros((40, 56))
     pixels[:, :28], pixels[:, 28:] = 1000, 1100

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spicad import fits
 from spicad.archive.headers import PLAIN_EXTNAME
@@ -153,6 +154,21 @@ def flat_shape(source: Path, hdu: Hdu) -> tuple[int, int]:
         shown = " x ".join(map(str, hdu.shape))
         raise CannotUnpack(f"{source}: HDU {hdu.index} is no image of two axes but {shown}.")
     return hdu.shape[0], hdu.shape[1]
+
+
+def true_pixels(hdu: Hdu, stored: Pixels) -> NDArray[np.float32]:
+    """Floats in the unit of the image; NaN where blank. Integers that floats cannot hold are scaled as doubles."""
+    scale, zero = number(hdu, "BSCALE", 1.0) or 1.0, number(hdu, "BZERO", 0.0)
+    blank = hdu.header.get("BLANK") if hdu.bitpix > 0 else None
+    is_wide = hdu.bitpix > 16 or (hdu.bitpix > 0 and scale != 1.0)
+    true: NDArray[Any] = stored.astype(np.float64 if is_wide else np.float32)
+    if scale != 1.0:
+        true *= scale
+    if zero:
+        true += zero
+    if isinstance(blank, int):
+        true[stored == blank] = np.nan
+    return np.asarray(true, np.float32)
 
 
 # What goes out

@@ -31,6 +31,7 @@ from spicad.reduction.packed import (
     number,
     other_cards,
     structure,
+    true_pixels,
     unpacked,
     write_header,
 )
@@ -171,7 +172,7 @@ def _write_image(exposure: Packed, hdu: Hdu, pixels: Pixels, tangent: Tangent, o
     as_primary = hdu.index == 0 or (hdu.index == 1 and exposure.first_was_primary)
     write_header(out, [*structure(bitpix, width, height, as_primary, len(exposure.kept) > 1), *cards])
     for strip in _rows(pixels):
-        out.write(_floats(hdu, strip).tobytes() if to_float else np.ascontiguousarray(strip).data)
+        out.write(true_pixels(hdu, strip).astype(">f4").data if to_float else np.ascontiguousarray(strip).data)
     fill(out, b"\0")
     return done
 
@@ -180,14 +181,6 @@ def _rows(pixels: Pixels) -> Iterator[Pixels]:
     rows = max(1, (16 << 20) // max(1, pixels.shape[1] * pixels.itemsize))
     for start in range(0, pixels.shape[0], rows):
         yield pixels[start : start + rows]
-
-
-def _floats(hdu: Hdu, strip: Pixels) -> Pixels:
-    values = strip.astype(np.float64) * number(hdu, "BSCALE", 1.0) + number(hdu, "BZERO", 0.0)
-    blank = hdu.header.get("BLANK")
-    if isinstance(blank, int):
-        values[strip == blank] = np.nan
-    return values.astype(">f4")
 
 
 def _tangent(exposure: Packed) -> Tangent:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spicad.fits import Hdu, Value
-from spicad.reduction.packed import Packed, flat_shape, number, unpacked
+from spicad.reduction.packed import Packed, flat_shape, true_pixels, unpacked
 from spicad.words import BadInput, Problem
 
 Floats = NDArray[np.float32]
@@ -117,7 +117,7 @@ class RawCcd:
         data, over = amplifier.data, amplifier.overscan
         if over is None:
             return np.zeros((1, 1))
-        pixels = self._true(self.stored[over.bottom : over.top, over.left : over.right]).astype(np.float64)
+        pixels = true_pixels(self.hdu, self.stored[over.bottom : over.top, over.left : over.right]).astype(np.float64)
         if self.smooth == 0:
             return np.full((1, 1), _clipped_mean(pixels.reshape(1, -1))[0])
         if over.bottom <= data.bottom and over.top >= data.top:
@@ -128,15 +128,6 @@ class RawCcd:
             return _smoothed(along, self.smooth)[None, :]
         return np.full((1, 1), _clipped_mean(pixels.reshape(1, -1))[0])
 
-    def _true(self, pixels: Any) -> Floats:
-        scale, zero = number(self.hdu, "BSCALE", 1.0) or 1.0, number(self.hdu, "BZERO", 0.0)
-        true = pixels.astype(np.float32)
-        if scale != 1.0:
-            true *= np.float32(scale)
-        if zero:
-            true += np.float32(zero)
-        return true
-
     def rows(self, first: int = 0, last: int | None = None) -> Floats:
         """Of the trimmed CCD, in ADU, without the overscan."""
         last = self.shape[0] if last is None else last
@@ -146,7 +137,7 @@ class RawCcd:
             left = 0
             for n in band:
                 data, level = self._data(n), self.levels[n]
-                pixels = self._true(whole[data.bottom + start : data.bottom + stop, data.left : data.right])
+                pixels = true_pixels(self.hdu, whole[data.bottom + start : data.bottom + stop, data.left : data.right])
                 pixels -= (level[start:stop] if level.shape[0] > 1 else level).astype(np.float32)
                 found[out : out + stop - start, left : left + data.width] = pixels
                 left += data.width
@@ -161,7 +152,7 @@ class RawCcd:
             for n in band:
                 data = self._data(n)
                 stored = whole[data.bottom + start : data.bottom + stop, data.left : data.right]
-                found[out : out + stop - start, left : left + data.width] = self._true(stored) >= level
+                found[out : out + stop - start, left : left + data.width] = true_pixels(self.hdu, stored) >= level
                 left += data.width
         return found
 

@@ -20,7 +20,7 @@ from spicad.archive.headers import Exposure as Told
 from spicad.archive.headers import keys_of, needs_preparing, read_exposure
 from spicad.archive.instruments import Instrument, Instruments
 from spicad.fits import Hdu, Value
-from spicad.reduction.packed import STORED
+from spicad.reduction.packed import STORED, true_pixels
 from spicad.reduction.prepare import CannotPrepare, Wish, prepare
 from spicad.reduction.qualityfits.cosmics import Pixels
 from spicad.reduction.tangent import NoWcs, Tangent, tangent_of
@@ -232,17 +232,7 @@ def scaled_pixels(path: Path, hdu: Hdu) -> Pixels:
     """True values in two axes; NaN where blank."""
     width, height = hdu.shape[:2]
     stored = np.memmap(path, STORED[hdu.bitpix], "r", hdu.data_offset, (height, width))
-    pixels = stored.astype(np.float32)
-    scale, zero, blank = (hdu.header.get(key) for key in ("BSCALE", "BZERO", "BLANK"))
-    if hdu.bitpix > 0:
-        is_blank = stored == blank if isinstance(blank, int) else None
-        if isinstance(scale, int | float) and scale not in (0, 1):
-            pixels *= np.float32(scale)
-        if isinstance(zero, int | float) and zero:
-            pixels += np.float32(zero)
-        if is_blank is not None:
-            pixels[is_blank] = np.nan
-    return pixels
+    return true_pixels(hdu, stored)
 
 
 class Companion:
