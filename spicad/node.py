@@ -143,6 +143,12 @@ def limits_of(settings: Settings, nodes: Sequence[Node] | None = None) -> Limits
     )
 
 
+def slots_at_once(settings: Settings) -> int:
+    """Of all slots those that nodes run; the others are for steps that wait in the queue of a cluster."""
+    there = sum(node.slots for node in seen(settings).nodes if node.name and not node.why_not)
+    return min(limits_of(settings).slots, there)
+
+
 def weights_of(settings: Settings) -> Weights:
     wanted = settings.priority
     return Weights(wanted.age, wanted.age_days, wanted.fair_share, wanted.share_hours, wanted.locality, wanted.load)

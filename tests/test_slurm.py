@@ -124,6 +124,8 @@ def test_few_jobs_wait_in_slurm_and_the_others_in_spicas_order(
     assert len(alive.daemon.workshop.bench.running) == room
     alive.until(lambda: sum(job[2] == "RUNNING" for job in ours(cluster, alive)) == room - 2, "all nodes to be taken")
     assert sum(job[2] == "PENDING" for job in ours(cluster, alive)) == 2
+    said = spica.spica("explain", 1).stdout
+    assert f"Slots: {room} of {room} in use; the cluster runs {room - 2} at the same time." in said
     for number in range(4):
         drop(spica, f"c{number}.spica", order_text("cancel", number + 1))
     alive.until(lambda: not alive.daemon.workshop.runs and not len(alive.daemon.workshop.queue), "all to be cancelled")
@@ -137,6 +139,13 @@ def ours(cluster: Cluster, alive: Life) -> list[list[str]]:
 def test_a_better_score_is_put_back_less() -> None:
     assert nice_of(3999.0) < nice_of(3000.0) < nice_of(0.0)
     assert nice_of(5000.0) == 0
+
+
+def test_a_node_that_does_not_take_up_what_slurm_gave_it_is_named() -> None:
+    job = slurm.Job("a", Path(), [], 1, "n2", state="RUNNING", since=100.0)
+
+    assert not slurm._waits_for(job, 101.0)
+    assert slurm._waits_for(job, 100.0 + slurm.GRACE_S) == "n2 has not taken it up; Slurm says RUNNING"
 
 
 def test_doctor_says_what_the_cluster_has(spica: RunningSpica, cluster: Cluster) -> None:
@@ -367,7 +376,7 @@ def test_a_job_that_waits_in_slurm_is_adopted_and_cancelled(spica: RunningSpica,
 def test_a_job_meant_for_a_node_that_has_gone_runs_on_another(
     spica: RunningSpica, alive: Life, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spicad.backends.slurm.PINNED_S", 0.5)
+    monkeypatch.setattr("spicad.backends.slurm.PINNED_S", 1000.0)  # Slurm says so before
     alive.until(lambda: len(alive.daemon.floor.backend._nodes or ()) == 3, "the nodes to be known")
     cluster.run("scontrol", "update", "NodeName=n3", "State=DRAIN", "Reason=test")
     try:
@@ -476,6 +485,27 @@ def test_a_job_of_an_attempt_that_was_put_aside_does_not_touch_the_next(laid_out
     assert late.returncode != 0
     assert "the step is at a by now" in late.stderr
     assert not (laid_out / on_node.TAKEN).exists()
+
+
+def test_a_tool_neither_forges_how_it_ended_nor_sees_the_cluster(
+    laid_out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (laid_out.parent / "another").write_text("of somebody else")
+    task = json.loads((laid_out / on_node.TASK).read_text())
+    forge = "for each in task taken ended launch slurm; do echo '{}' >%s/$each.json; done; "
+    script = (forge * 2) % ("..", laid_out) + f"cat {laid_out.parent}/another; env; ls ..; exit 3"
+    (laid_out / on_node.TASK).write_text(json.dumps({**task, "argv": ["/usr/bin/sh", "-c", script]}))
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    before = (laid_out / on_node.TASK).read_bytes()
+
+    on_a_node(laid_out, "a")
+
+    ended, said = json.loads((laid_out / on_node.ENDED).read_text()), (laid_out / "log").read_text()
+    assert (ended["name"], ended["job"], ended["exit_code"]) == ("a", 12, 3)
+    assert (laid_out / on_node.TASK).read_bytes() == before
+    assert not (laid_out / "slurm.json").exists()
+    assert "HOME=/job" in said
+    assert not re.search("somebody else|SLURM_|task.json$", said, re.MULTILINE)
 
 
 def test_a_node_without_the_results_folder_says_so(tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ class Job:
     number: str = ""
     state: str = ""
     reason: str = ""
+    since: float = 0.0  # when it came to Slurm, or when its state there last changed
     started: float = 0.0  # taken up by its node
-    submitted: float = 0.0
     odd_since: float = 0.0  # Slurm says that it is over, or knows nothing of it, and its folder does not
     said: str = ""
 
@@ -237,7 +237,7 @@ class Slurm:
         if words := report.refused.get(job.name):
             self._end(job, End(job.folder, refused=f"Slurm refuses it: {words}"))
         elif number := report.submitted.get(job.name):
-            job.number, job.is_submitted, job.submitted = number, True, now
+            job.number, job.is_submitted, job.since = number, True, now
         elif job.name in report.unsure:
             job.is_unsure = True
 
@@ -261,16 +261,17 @@ class Slurm:
             self._end(job, End(job.folder, interrupted="it was stopped before it was submitted"))
 
     def _is_known(self, job: Job, line: tuple[str, str, str, str], now: float) -> None:
+        if job.state != line[1]:
+            job.since = now
         job.number, job.state, node, job.reason = line
         job.is_submitted, job.is_unsure = True, False
-        job.submitted = job.submitted or now
         if job.state == "RUNNING" and node:
             job.node = node
         if job.state == "PENDING" and job.started:
             self._is_to_begin_anew(job, now)
         elif job.state not in OVER:
             job.odd_since = 0.0
-            self._tell_of_waiting(job)
+            self._tell_of_waiting(job, now)
         elif job.state in LOST or self._has_been_odd(job, now):
             self._end(job, _end_in_slurm(job, node or job.node))
 
@@ -297,9 +298,8 @@ class Slurm:
         job.odd_since = job.odd_since or now
         return job.is_killed or now - job.odd_since >= GRACE_S
 
-    def _tell_of_waiting(self, job: Job) -> None:
-        is_told = job.state == "PENDING" and job.reason not in ("", "None")
-        said = f"waits in Slurm: {job.reason}" if is_told else ""
+    def _tell_of_waiting(self, job: Job, now: float) -> None:
+        said = _waits_for(job, now)
         if said and said != job.said:
             self._told.append(News(job.folder, waits=said))
         job.said = said or job.said
@@ -318,7 +318,16 @@ def _is_to_be_submitted(job: Job) -> bool:
 
 def _waits_in_vain(job: Job, now: float) -> bool:
     """For the node that it was meant for: others have taken it, or it went away."""
-    return job.state == "PENDING" and bool(job.node) and now - job.submitted > PINNED_S
+    is_gone = job.reason.startswith("ReqNodeNotAvail")
+    return job.state == "PENDING" and bool(job.node) and (is_gone or now - job.since > PINNED_S)
+
+
+def _waits_for(job: Job, now: float) -> str:
+    """'' or why it has not begun, though it has come to Slurm."""
+    if job.state == "PENDING":
+        return f"waits in Slurm: {job.reason}" if job.reason not in ("", "None") else ""
+    is_late = not job.started and now - job.since >= GRACE_S
+    return f"{job.node} has not taken it up; Slurm says {job.state}" if is_late else ""
 
 
 def _forget_node(jobs: Any, number: str) -> None:

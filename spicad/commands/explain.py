@@ -18,7 +18,7 @@ from spicad.commands.tables import open_tables, processid, row_of, step_folder, 
 from spicad.config import Settings
 from spicad.eta import time_before, time_left
 from spicad.fair_share import recent_use
-from spicad.node import hours_limit, limits_of, node_limit, node_words, seen, weights_of
+from spicad.node import hours_limit, limits_of, node_limit, node_words, seen, slots_at_once, weights_of
 from spicad.tables import Event, Process, Step
 from spicad.waiting import InUse, Queue, Waiting, Wish, ahead_of, binding_limit, kept_free, terms_of
 from spicad.words import Phase, Rank
@@ -54,11 +54,17 @@ class Standing:
     ahead_executing: int
     slots_used: int
     slots: int
+    at_once: int  # slots that the nodes run; with what waits in the queue of a cluster there are more
     running: tuple[str, ...]
     node: str
     age_days: float
     eta_s: tuple[float, float] | None  # from, to; none where too few steps like these have run
     turn_s: tuple[float, float] | None  # the same of those before it
+
+    @property
+    def slots_in_words(self) -> str:
+        beyond = f"; the cluster runs {self.at_once} at the same time" if self.at_once < self.slots else ""
+        return f"{self.slots_used} of {self.slots} in use{beyond}"
 
     @property
     def done_s(self) -> tuple[float, float] | None:
@@ -91,7 +97,7 @@ def standing(settings: Settings, row: Process, now: float) -> Standing:
     """Where the process of a row stands; the tables are open."""
     waiting, executing = _candidates(now, row)
     by = Queue(weights_of(settings), recent_use(now))
-    in_use, slots = slots_in_use(), limits_of(settings).slots
+    in_use, at_once = slots_in_use(), slots_at_once(settings)
     steps = steps_of(row.id, row.run)
     event = Event.select().where((Event.process == row.id) & (Event.before != "")).order_by(Event.id.desc()).first()
     is_waiting = row.phase in (Phase.QUEUED, Phase.EXECUTING)
@@ -105,12 +111,13 @@ def standing(settings: Settings, row: Process, now: float) -> Standing:
         ahead_queued=len(before_it),
         ahead_executing=len(beside_it),
         slots_used=in_use.total,
-        slots=slots,
+        slots=limits_of(settings).slots,
+        at_once=at_once,
         running=tuple(_in_words(step) for step in steps if step["state"] == "running"),
         node=node_words(settings),
         age_days=by.weights.age_days,
-        eta_s=time_left(row.id, row.run, now, slots) if is_waiting else None,
-        turn_s=time_before(beside_it, before_it, now, slots) if row.phase == Phase.QUEUED else (0.0, 0.0),
+        eta_s=time_left(row.id, row.run, now, at_once) if is_waiting else None,
+        turn_s=time_before(beside_it, before_it, now, at_once) if row.phase == Phase.QUEUED else (0.0, 0.0),
     )
 
 
@@ -187,6 +194,7 @@ def as_record(standing: Standing) -> dict[str, Any]:
         "ahead_executing": standing.ahead_executing,
         "slots_used": standing.slots_used,
         "slots": standing.slots,
+        "slots_at_once": standing.at_once,
         "steps_done": row.steps_done,
         "steps_total": row.steps_total,
         "running": standing.running,
@@ -208,7 +216,7 @@ def _print(standing: Standing) -> None:
         print(f"  {value:>8.2f}  {name}: {words}")
     if row.phase != Phase.HELD:
         print(f"\nAhead of it: {standing.ahead_queued} queued, {standing.ahead_executing} executing.")
-    print(f"Slots: {standing.slots_used} of {standing.slots} in use.")
+    print(f"Slots: {standing.slots_in_words}.")
     if standing.eta_s:
         least, most = (took(each) for each in standing.eta_s)
         print(f"Once it is its turn, what is left takes {least} to {most}, as steps like these have taken.")

@@ -102,7 +102,6 @@ def _standing(settings: Settings, row: Process, now: float) -> dict[str, Any]:
         "score": {name: round(value, 2) for name, value in found.terms.items()},
         "ahead_queued": found.ahead_queued,
         "ahead_executing": found.ahead_executing,
-        "slots_used": found.slots_used,
-        "slots": found.slots,
+        "slots": found.slots_in_words,
         "eta": [took(seconds) for seconds in found.done_s or ()],
     }

@@ -57,7 +57,7 @@
 <p>It should be done in {{standing['eta'][0]}} to {{standing['eta'][1]}}, by how long such steps have taken.</p>
 % end
 % if progress['phase'] != 'HELD':
-<p class="soft">Ahead of it: {{standing['ahead_queued']}} queued, {{standing['ahead_executing']}} executing. Slots: {{standing['slots_used']}} of {{standing['slots']}} in use.
+<p class="soft">Ahead of it: {{standing['ahead_queued']}} queued, {{standing['ahead_executing']}} executing. Slots: {{standing['slots']}}.
 Score {{'%.2f' % sum(standing['score'].values())}}: {{', '.join('%s %.2f' % pair for pair in standing['score'].items())}}.</p>
 % end
 % end
