@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 from spicad.archive.quality import FIGURES, FLAGS, PICTURES, TABLES, Counts, Report, read_report
 from spicad.reduction import ldac
 from spicad.reduction.qualityfits.settings import KEYWORDS
+from spicad.reduction.sky import make_sky
 from spicad.reduction.sky_options import SkyOptions
 
 ROOT = Path(__file__).parent.parent
@@ -389,6 +390,15 @@ def _command(*words: str | Path) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def test_a_raw_frame_is_called_one(tmp_path: Path, clean: Path, seen: tuple[Report, Path]):
+    sky = make_sky(tmp_path / "sky", replace(OPTIONS, ccds=1, size=300, raw=True))
+
+    report = judged(sky.raw[0], tmp_path, WRITE_PLOTS="N")
+
+    assert any("a raw frame; see preprocess(1)" in note for note in report.notes)
+    assert not any("raw frame" in note for note in seen[0].notes)
 
 
 def _cut(clean: Path, path: Path) -> None:

@@ -27,6 +27,7 @@ from spicad.reduction.tangent import NoWcs, Tangent, tangent_of
 from spicad.words import BadInput, Problem, SpicaError
 
 SATURATION_ADU = 65000.0  # where no header tells: the end of 16 bits, nearly
+OVERSCAN = "BIASSEC"  # the card that raw frames of most observatories have
 SECTION = re.compile(r"\[(\d+):(\d+),(\d+):(\d+)\]")
 
 
@@ -89,6 +90,8 @@ def open_exposure(source: Path, scratch: Path, instruments: Instruments, values:
     told = _told(source, instruments, notes)
     plain = _readable(source, scratch, told, notes)
     hdus = fits.check_whole(plain).hdus
+    if told and not told.is_processed and any(OVERSCAN in hdu.header for hdu in hdus):
+        notes.append(f"{OVERSCAN} tells of an overscan and nothing of pre-processing: a raw frame; see preprocess(1)")
     images = [hdu for hdu in hdus if hdu.is_image]
     known = instruments.of([hdu.header for hdu in hdus])
     primary = hdus[0].header
