@@ -333,7 +333,7 @@ def test_a_processed_exposure_is_no_ingredient_of_a_master(world, tmp_path, caps
 
 
 def test_a_mask_marks_bad_pixels_where_there_is_no_dark(world, tmp_path):
-    words = ["-OUTPUT_DIR", tmp_path, "-MASK_NAME", world.sky.bad_pixels, "-COSMICS", "N"]
+    words = ["-OUTPUT_DIR", tmp_path, "-MASK_NAME", world.sky.bad_pixels, "-COSMIC_RAYS", "N"]
 
     assert preprocess(world.exposures[0], *words, "-NEEDED", "NONE") == 0
 
@@ -513,7 +513,7 @@ def test_more_ccds_need_no_more_memory(tmp_path):
         exposure = mosaic(folder / "raw.fits", ccds)
         assert preprocess(exposure, exposure, "-MAKE", "BIAS", "-MASTER_NAME", "bias.fits", "-OUTPUT_DIR", folder) == 0
         (folder / "out").mkdir()
-        words = [exposure, "-BIAS_NAME", folder / "bias.fits", "-NEEDED", "BIAS", "-COSMICS", "N"]
+        words = [exposure, "-BIAS_NAME", folder / "bias.fits", "-NEEDED", "BIAS", "-COSMIC_RAYS", "N"]
         program = (
             "import sys; from spicad.reduction.preprocess.__main__ import main; status = main(sys.argv[1:]);"
             "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmPeak')));"

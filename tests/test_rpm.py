@@ -30,7 +30,7 @@ NEEDS = {
     "spica-daemon": {"spica", "bubblewrap", "systemd", "python3-daemon", "python3-lockfile", "python3-watchdog"},
     "spica-web": {"spica", "spica-daemon", "python3-bottle", "python3-pillow", "python3-waitress"},
     "spica-slurm": {"spica-daemon", "slurm"},
-    "spica-apps": {"spica", "python3-astropy", "python3-astroscrappy", "python3-numpy", "python3-scipy"},
+    "spica-apps": {"spica", "python3-astropy", "python3-numpy", "python3-scipy"},
 }
 RECOMMENDED = {"sextractor", "scamp", "swarp", "logrotate"}
 # A file that is in one of the packages alone.

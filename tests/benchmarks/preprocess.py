@@ -160,7 +160,7 @@ def beside_ccdproc(folder: Path, shape: tuple[int, ...], python: str) -> bool:
     (folder / "ours").mkdir()
     for cosmics in ("N", "Y"):
         theirs_path = folder / f"theirs-{cosmics}.fits"
-        ours_s, ours_mb = preprocess(folder / "ours", made["raw"], *given, "-COSMICS", cosmics, "-COSMIC_GROW", 0,
+        ours_s, ours_mb = preprocess(folder / "ours", made["raw"], *given, "-COSMIC_RAYS", cosmics,
                                      "-OVERSCAN_SMOOTH", 1)  # fmt: skip
         paths = [made["raw"], folder / "bias.fits", folder / "flat.fits", theirs_path]
         theirs_s, theirs_mb = measured([python, "-c", BY_CCDPROC, *map(str, paths), cosmics])
@@ -184,7 +184,7 @@ def on_mosaic(folder: Path, ccds: int, width: int, height: int, cosmics: bool) -
     masters_s = time.monotonic() - began
     (folder / "out").mkdir()
     resource.setrlimit(resource.RLIMIT_AS, (limit << 20, resource.getrlimit(resource.RLIMIT_AS)[1]))  # as a step's
-    seconds, mb = preprocess(folder / "out", made["raw"], *given, "-COSMICS", "Y" if cosmics else "N")
+    seconds, mb = preprocess(folder / "out", made["raw"], *given, "-COSMIC_RAYS", "Y" if cosmics else "N")
     pixels_mb = ccds * width * height * 4 / 2**20
     columns = ("CCDs", "pixels as floats, MiB", "masters, s", "exposure, s", "peak, MiB")
     table("A mosaic within the limits of a step", columns, [(ccds, pixels_mb, masters_s, seconds, mb)])

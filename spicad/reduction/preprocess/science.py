@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from spicad import __version__
 from spicad.archive.headers import stem_of
-from spicad.reduction.cosmics import Sharpness, cosmic_rays
+from spicad.reduction.cosmics import Sharpest, cosmic_rays, grown
 from spicad.reduction.packed import number
 from spicad.reduction.preprocess.calibrations import (
     Calibrations,
@@ -35,6 +35,8 @@ from spicad.words import SpicaError
 BAD, COSMIC, SATURATED = 1, 2, 4
 NO_GAIN, NO_READ_NOISE_E, NO_SATURATION = 1.0, 10.0, 65535.0  # where no card says
 SAMPLE = 200_000  # pixels, for the sky
+STRIP_PIXELS = 2 << 20
+OVERLAP = 24  # rows that strips share: more than four rounds of cosmic_rays reach
 
 
 @dataclass(frozen=True)
@@ -179,11 +181,9 @@ def _preprocessed(
     sky, noise = sky_of(light, flags)
     fringe = given.whole("FRINGE", ccd, index)
     amplitude = take_fringes_off(light, fringe, flags, sky, noise) if fringe is not None else None
-    if values["COSMICS"]:
-        bad = (flags & (BAD | SATURATED)) > 0
-        if not bad.all():
-            hit = cosmic_rays(light, bad, gain * response, read_noise, full, _sharpness(values))
-            flags[hit] |= COSMIC
+    if values["COSMIC_RAYS"]:
+        limits = Sharpest(values["COSMIC_SIGMAS"], values["COSMIC_SHARPNESS"])
+        _flag_cosmic_rays(light - np.float32(sky), noise, gain * response, limits, flags)
     weight = _weight(flat, sky, gain, read_noise, ccd.shape)
     weight[(flags & (BAD | COSMIC)) > 0] = 0
     figures = {
@@ -293,10 +293,17 @@ def take_fringes_off(light: Floats, fringe: Floats, flags: NDArray[np.uint8], sk
     return amplitude
 
 
-def _sharpness(values: Mapping[str, Any]) -> Sharpness:
-    return Sharpness(
-        values["COSMIC_NSIGMA"], values["COSMIC_SHARE"], values["COSMIC_CONTRAST"], grow=values["COSMIC_GROW"]
-    )
+def _flag_cosmic_rays(excess: Floats, noise: float, gain: float, limits: Sharpest, flags: NDArray[np.uint8]) -> None:
+    """Into `flags`, a strip of rows at a time, so that memory stays bounded whatever the CCD's size."""
+    height, width = excess.shape
+    usable = ~(grown((flags & SATURATED) > 0, 2) | ((flags & BAD) > 0))
+    rows = max(4 * OVERLAP, STRIP_PIXELS // width)
+    for first in range(0, height, rows):
+        last = min(first + rows, height)
+        low, high = max(0, first - OVERLAP), min(height, last + OVERLAP)
+        noises = np.full((high - low, width), noise, np.float32)
+        hit = cosmic_rays(excess[low:high], noises, gain, usable[low:high], limits)
+        flags[first:last][hit[first - low : last - low]] |= COSMIC
 
 
 def _weight(flat: Floats | None, sky: float, gain: float, read_noise: float, shape: tuple[int, int]) -> Floats:

@@ -42,11 +42,9 @@ KEYWORDS = (
     Keyword("FLAT_NORM", "MOSAIC", "choice", "What is 1 in a master flat", choices=("MOSAIC", "CCD")),
     Keyword("FLAT_RANGE", "0.4,1.6", "list of numbers", "Response of a good pixel beside its CCD's", count=2),
     Keyword("DARK_MAX", "1.0", "number", "Dark current of a good pixel at most, ADU/s", minimum=0),
-    Keyword("COSMICS", "Y", "yes or no", "Look for cosmic rays"),
-    Keyword("COSMIC_NSIGMA", "5.0", "number", "Sharpness of a cosmic ray, sigmas", minimum=1, maximum=100),
-    Keyword("COSMIC_SHARE", "0.4", "number", "Share of it for the pixels beside", minimum=0.01, maximum=1),
-    Keyword("COSMIC_CONTRAST", "5.0", "number", "Sharpness against that of a star", minimum=0.1, maximum=100),
-    Keyword("COSMIC_GROW", "1", "integer", "Pixels round a cosmic ray that are masked too", minimum=0, maximum=10),
+    Keyword("COSMIC_RAYS", "Y", "yes or no", "Look for cosmic rays"),
+    Keyword("COSMIC_SIGMAS", "4.5", "number", "How far one stands out from its noise", minimum=1, maximum=100),
+    Keyword("COSMIC_SHARPNESS", "4.0", "number", "How much sharper than the image around", minimum=0.1, maximum=100),
 )
 
 PREPROCESS = Program(

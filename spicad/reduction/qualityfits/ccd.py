@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spicad.reduction import ldac
+from spicad.reduction.cosmics import Mask, Pixels, Sharpest, cosmic_rays, grown
 from spicad.reduction.ldac import CcdCatalogue
 from spicad.reduction.qualityfits import maps, tools
-from spicad.reduction.qualityfits.cosmics import Mask, Pixels, Sharpest, cosmic_rays
 from spicad.reduction.qualityfits.exposure import Ccd, Companion, scaled_pixels
 from spicad.reduction.qualityfits.tools import ToolFailed, Tools
 from spicad.reduction.qualityfits.trails import Line, trails
@@ -141,7 +141,7 @@ def _look_closely(
     dark = _spread(known, image.shape)
     if not known.all():
         nothing |= ~dark
-    usable = ~(nothing | _grown(saturated, 2))
+    usable = ~(nothing | grown(saturated, 2))
     flags[nothing] = NOTHING
     flags[saturated] |= SATURATED
     if orders.values["COSMIC_RAYS"]:
@@ -187,18 +187,6 @@ def _spread(cells: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
     columns = np.minimum(np.arange(shape[1]) // (shape[1] // cells.shape[1]), cells.shape[1] - 1)
     plain = np.nan_to_num(cells) if cells.dtype.kind == "f" else cells
     return np.take(np.take(plain, columns, axis=1), rows, axis=0)
-
-
-def _grown(mask: Mask, by: int) -> Mask:
-    if not mask.any():
-        return mask
-    rows, columns = np.nonzero(mask)
-    grown = mask.copy()
-    for j in range(-by, by + 1):
-        for i in range(-by, by + 1):
-            y, x = np.clip(rows + j, 0, mask.shape[0] - 1), np.clip(columns + i, 0, mask.shape[1] - 1)
-            grown[y, x] = True
-    return grown
 
 
 def _lumps(mask: Mask) -> int:

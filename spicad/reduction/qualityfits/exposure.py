@@ -20,9 +20,9 @@ from spicad.archive.headers import Exposure as Told
 from spicad.archive.headers import keys_of, needs_preparing, read_exposure
 from spicad.archive.instruments import Instrument, Instruments
 from spicad.fits import Hdu, Value
+from spicad.reduction.cosmics import Pixels
 from spicad.reduction.packed import STORED, true_pixels
 from spicad.reduction.prepare import CannotPrepare, Wish, prepare
-from spicad.reduction.qualityfits.cosmics import Pixels
 from spicad.reduction.tangent import NoWcs, Tangent, tangent_of
 from spicad.words import BadInput, Problem, SpicaError
 
