@@ -115,7 +115,9 @@ def test_a_backup_beside_the_daemon_comes_back_on_an_empty_machine(old: Machine)
 
 def test_the_database_becomes_mariadb_with_everything_in_it(old: Machine, mariadb: MariaDB):  # noqa: F811
     before = json.loads(old.spica("list", "--json").stdout)
-    server = f'database = "mariadb"\ndatabase_server = "{mariadb.socket}"\ndatabase_name = "moved"\n'
+    old.run("useradd", "observer")
+    server = 'members = ["observer"]\n'
+    server += f'database = "mariadb"\ndatabase_server = "{mariadb.socket}"\ndatabase_name = "moved"\n'
     answers = old.read("/mnt/keep/answers.toml") + server
     old.write("/mnt/keep/maria.toml", answers)
     copy = commands("FROM SQLITE TO MARIADB, OR BACK")[-1]
@@ -135,6 +137,8 @@ def test_the_database_becomes_mariadb_with_everything_in_it(old: Machine, mariad
     assert f"and {url} hold the same." in said
     old.start_daemon()
     assert json.loads(old.spica("list", "--json", user="spica").stdout) == before
+    assert len(json.loads(old.spica("list", "--json", user="observer").stdout)) == len(before)
+    assert old.run("cat", "/etc/spica/database.password", user="observer", status=None).returncode == 1
     found = json.loads(old.spica("doctor", "--json", status=None).stdout)
     assert [each["words"] for each in found if each["state"] == "wrong"] == [
         "http://127.0.0.1:1 does not answer: [Errno 111] Connection refused"

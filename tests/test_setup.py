@@ -330,6 +330,21 @@ def test_doctor_names_what_was_spoilt_with_the_mend(set_up: Machine):
 
 
 @pytest.mark.slow
+def test_setup_as_root_follows_no_link_that_the_daemons_user_has_made(set_up: Machine):
+    set_up.write("/mnt/keep/roots/own", "precious")
+    set_up.run("bash", "-c", "rm -r /var/spool/spica/tmp && ln -s /mnt/keep/roots /var/spool/spica/tmp", user="spica")
+
+    done = set_up.spica("setup", "--answers", "/mnt/keep/answers.toml", status=1)
+
+    assert "/var/spool/spica/tmp is not given to spica" in done.stderr
+    assert set_up.read("/mnt/keep/roots/own") == "precious"
+    assert set_up.run("stat", "-c", "%U", "/mnt/keep/roots").stdout == "root\n"
+    set_up.run("rm", "/var/spool/spica/tmp")
+    set_up.spica("setup", "--answers", "/mnt/keep/answers.toml", status=None)
+    assert set_up.run("stat", "-c", "%U %a", "/var/spool/spica/tmp").stdout == "spica 750\n"
+
+
+@pytest.mark.slow
 def test_doctor_says_so_when_the_daemons_user_cannot_even_read_the_configuration(set_up: Machine):
     set_up.run("chmod", "600", set_up.conf)
     try:

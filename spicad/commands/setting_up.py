@@ -12,9 +12,11 @@ import pwd
 import re
 import secrets
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -296,21 +298,50 @@ def _folders(plan: Plan, settings: Settings) -> Iterator[str]:
     if running_pid(settings):
         yield f"{spool}: spicad runs on it and keeps it in order"
     else:
-        Spool(spool).make(group)
+        spool.mkdir(parents=True, exist_ok=True)
         for path in (spool, *(spool / name for name in FOLDERS)):
-            _give(path, entry.pw_uid, group)
+            if path.exists():
+                _give(path, entry, group)
+        with _rights_of(entry) if plan.is_root else nullcontext():
+            Spool(spool).make(group)
         yield f"{spool}: {len(FOLDERS)} folders, incoming/ open to the group"
     is_new = not results.exists()
     results.mkdir(parents=True, exist_ok=True)
-    _give(results, entry.pw_uid, group)
+    _give(results, entry, group)
     yield f"{results}: {'made' if is_new else 'is there'}"
 
 
-def _give(path: Path, user: int, group: int) -> None:
+def _give(path: Path, user: pwd.struct_passwd, group: int) -> None:
+    """Never by a link: what lies in a folder of the daemon's user he may have put there himself."""
     status = path.stat()
-    if (status.st_uid, status.st_gid) != (user, group):
-        os.chown(path, user, group)
-        os.chmod(path, status.st_mode & 0o7777)  # chown takes the setgid bit away
+    if (status.st_uid, status.st_gid) == (user.pw_uid, group):
+        return
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        mend = f"Where it is a link, give the folder that it leads to by hand: chown {user.pw_name} {path}"
+        raise SpicaError(f"{path} is not given to {user.pw_name}: {error.strerror}. {mend}") from None
+    try:
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
+        os.fchown(handle, user.pw_uid, group)
+        os.fchmod(handle, mode)  # chown takes the setgid bit away
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _rights_of(user: pwd.struct_passwd) -> Iterator[None]:
+    """What root does meanwhile is what that user may, whatever he has put into his folders."""
+    before = os.getgroups(), os.getegid()
+    os.setgroups(os.getgrouplist(user.pw_name, user.pw_gid))
+    os.setegid(user.pw_gid)
+    os.seteuid(user.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(before[1])
+        os.setgroups(before[0])
 
 
 # ---------------------------------------------------------------------- database
