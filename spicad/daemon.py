@@ -1,4 +1,4 @@
-"""spicad's loop: hints from the kernel, ends of steps, answers of threads, signals, the clock: each to its part.
+"""spicad's loop: hints from watchdog, ends of steps, answers of threads, signals, the clock: each to its part.
 
 What is done with a drop is intake.py's affair, with a run workshop.py's, with a mail outbox.py's.
 """
@@ -27,7 +27,7 @@ from spicad.background import Background
 from spicad.config import Settings
 from spicad.desk import Desk
 from spicad.heartbeat import LOCK
-from spicad.hints import FolderWatch
+from spicad.hints import HINT, Hints
 from spicad.housekeeping import Housekeeping
 from spicad.intake import Intake
 from spicad.ledger import Ledger
@@ -87,7 +87,7 @@ class Daemon:
         )
         self.workshop = Workshop(self.floor)
         self.intake = Intake(self.floor, self.workshop)
-        self.incoming: FolderWatch | None = None  # where the kernel tells of drops
+        self.hints = Hints(self.wake_out)
         self.signals: list[int] = []
         self.is_stopping = False
         self.is_mailing = False
@@ -192,9 +192,10 @@ class Daemon:
             timeout = 0.0
         with suppress(InterruptedError):
             self.poll.poll(min(timeout, self.settings.daemon.look_s))
+        hints = b""
         with suppress(BlockingIOError):
-            os.read(self.wake_in, 65536)
-        if self.intake.has_more or (self.incoming and self.incoming.has_news()):
+            hints = os.read(self.wake_in, 65536)
+        if HINT in hints or self.intake.has_more:
             self.has_hint = True
 
     def _obey_signals(self) -> None:
@@ -239,8 +240,7 @@ class Daemon:
         log.info("spicad stops; %d steps go on by themselves", len(self.workshop.bench.running))
         self.workshop.is_draining = True
         self.snooppix.end()
-        if self.incoming:
-            self.incoming.close()
+        self.hints.stop()
         self.background.stop()  # the lock is kept until no thread works on a run any more
         self.background.hand_back()
         self.ledger.flush(self.clock())
@@ -257,8 +257,7 @@ class Daemon:
             log.info("%s is looked at every %g s", incoming, self.settings.daemon.look_s)
             return
         try:
-            self.incoming = FolderWatch(incoming, SUFFIX)
-            self.poll.register(self.incoming.handle, select.EPOLLIN)
+            self.hints.start([incoming], SUFFIX)
         except OSError as error:
             log.warning("%s cannot be watched (%s): it is looked at every %g s", incoming, error, self._look_s)
 

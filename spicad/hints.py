@@ -1,4 +1,4 @@
-"""Hints that something changed in a folder: from the kernel for one folder, from watchdog for a tree of them.
+"""Hints that something changed in a folder, from watchdog: a byte in a pipe that a loop listens to.
 
 Hints may be lost or come twice: looking at the folder is the truth, and is the affair of those who are woken.
 """
@@ -6,57 +6,13 @@ Hints may be lost or come twice: looking at the folder is the truth, and is the 
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 HINT = b"w"
 PATIENCE_S = 2.0
-CLOSED_AFTER_WRITING, MOVED_HERE = 0x08, 0x80  # inotify(7)
-EVENT = struct.Struct("iIII")  # watch, what, cookie, length of the name that follows
-MOST_READ = 64 << 10
-
-
-class FolderWatch:
-    """One folder, for a loop that listens to `handle` itself: through watchdog's threads a hint takes 0.5 ms more."""
-
-    def __init__(self, folder: Path, suffix: str) -> None:
-        """Raises OSError when the kernel watches no more folders."""
-        import ctypes
-
-        self._suffix = suffix.encode()
-        kernel = ctypes.CDLL(None, use_errno=True)
-        self.handle = kernel.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        wanted = CLOSED_AFTER_WRITING | MOVED_HERE
-        if self.handle < 0 or kernel.inotify_add_watch(self.handle, os.fsencode(folder), wanted) < 0:
-            why = os.strerror(ctypes.get_errno())
-            self.close()
-            raise OSError(f"inotify: {why}")
-
-    def has_news(self) -> bool:
-        """Whether a file with the suffix was written or moved there; also when there was more than the kernel keeps."""
-        found = False
-        with suppress(BlockingIOError):
-            while data := os.read(self.handle, MOST_READ):
-                found |= any(not name or name.endswith(self._suffix) for name in _names(data))
-        return found
-
-    def close(self) -> None:
-        if self.handle >= 0:
-            os.close(self.handle)
-            self.handle = -1
-
-
-def _names(data: bytes) -> Iterator[bytes]:
-    """Of the events; an overflow has none."""
-    at = 0
-    while at < len(data):
-        length = EVENT.unpack_from(data, at)[3]
-        at += EVENT.size
-        yield data[at : at + length].rstrip(b"\0")
-        at += length
 
 
 class Hints:
