@@ -112,8 +112,9 @@ class Daemon:
             outbox.try_all_now(self.spool.folder("outbox"))
             self._watch_incoming()
             self.notify("READY=1", f"MAINPID={os.getpid()}", self._status())
-            slots = sum(node.slots for node in self.floor.backend.nodes())
-            log.info("spicad is ready on %s, %d slots, spool %s", self.floor.node, slots, self.spool.root)
+            slots = sum(node.slots for node in self.floor.backend.nodes() if node.name)
+            has = f"{slots} slots" if slots else "steps by Slurm"  # which has not been asked yet
+            log.info("spicad is ready on %s, %s, spool %s", self.floor.node, has, self.spool.root)
             when_ready()
             while not self.is_stopping:
                 self.once()

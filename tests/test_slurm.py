@@ -376,7 +376,7 @@ def test_a_job_that_waits_in_slurm_is_adopted_and_cancelled(spica: RunningSpica,
 def test_a_job_meant_for_a_node_that_has_gone_runs_on_another(
     spica: RunningSpica, alive: Life, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spicad.backends.slurm.PINNED_S", 1000.0)  # Slurm says so before
+    monkeypatch.setattr("spicad.backends.slurm.PINNED_S", 0.5)
     alive.until(lambda: len(alive.daemon.floor.backend._nodes or ()) == 3, "the nodes to be known")
     cluster.run("scontrol", "update", "NodeName=n3", "State=DRAIN", "Reason=test")
     try:

@@ -318,8 +318,7 @@ def _is_to_be_submitted(job: Job) -> bool:
 
 def _waits_in_vain(job: Job, now: float) -> bool:
     """For the node that it was meant for: others have taken it, or it went away."""
-    is_gone = job.reason.startswith("ReqNodeNotAvail")
-    return job.state == "PENDING" and bool(job.node) and (is_gone or now - job.since > PINNED_S)
+    return job.state == "PENDING" and bool(job.node) and now - job.since > PINNED_S
 
 
 def _waits_for(job: Job, now: float) -> str:
