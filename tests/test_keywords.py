@@ -90,6 +90,7 @@ def test_every_mistake_is_named_with_its_place_and_the_mend(tmp_path: Path):
         (("a.ldac", "-RADIUS", "61"), "must be at most 60"),
         (("a.ldac", "-RADIUS", "0"), "must be at least 0.01"),
         (("a.ldac", "-LIMITS", "1"), "LIMITS is 1 but needs 2 items"),
+        (("a.ldac", "-LIMITS", "3,0.3"), "LIMITS is 3,0.3 but must begin with the smaller number"),
         (("a.ldac", "-c", "nowhere.conf"), "nowhere.conf: the configuration cannot be read"),
         (("@nowhere.list",), "@nowhere.list: the list cannot be read"),
     ],

@@ -433,6 +433,21 @@ def test_blank_pixels_of_a_raw_frame_are_bad(tmp_path):
     assert "BLANK" not in fits.getheader(tmp_path / "out/raw.fits")
 
 
+def test_an_overscan_is_told_by_its_pixels_that_have_a_value(tmp_path):
+    pixels = np.full((40, 48), 1250, np.float32)
+    pixels[:, :8] = 1000
+    pixels[5, 3] = pixels[9, :8] = np.nan
+    hdu = fits.PrimaryHDU(pixels)
+    hdu.header.update({"EXPTIME": 10.0, "BIASSEC": "[1:8,1:40]", "DATASEC": "[9:48,1:40]"})
+    hdu.writeto(tmp_path / "raw.fits")
+    (tmp_path / "out").mkdir()
+
+    assert preprocess(tmp_path / "raw.fits", "-NEEDED", "NONE", "-OUTPUT_DIR", tmp_path / "out") == 0
+
+    assert np.allclose(fits.getdata(tmp_path / "out/raw.fits"), 250)
+    assert not (fits.getdata(tmp_path / "out/raw.flag.fits") & BAD).any()
+
+
 def test_two_amplifiers_lose_their_own_overscan_and_get_one_gain(tmp_path):
     pixels = np.zeros((40, 56))
     pixels[:, :28], pixels[:, 28:] = 1000, 1100

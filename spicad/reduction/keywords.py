@@ -178,7 +178,10 @@ def _value(keyword: Keyword, text: str) -> Any:
     if keyword.kind == "list of texts":
         return tuple(items)
     if keyword.kind == "list of numbers":
-        return tuple(_number(keyword, item) for item in items)
+        numbers = tuple(_number(keyword, item) for item in items)
+        if keyword.count == 2 and numbers[0] > numbers[1]:  # all pairs are a least and a most
+            raise ValueError(f"is {text} but must begin with the smaller number")
+        return numbers
     if keyword.kind == "text":
         return text
     if keyword.kind == "yes or no":

@@ -291,10 +291,16 @@ def median_of_known(pixels: NDArray[Any], otherwise: float = 0.0) -> float:
 
 
 def _clipped_mean(lines: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each line, without what cosmic rays and trails of charge leave in an overscan."""
+    """Of each line, without what cosmic rays and trails of charge leave in an overscan.
+
+    A line without any value gets that of the whole.
+    """
+    known = np.isfinite(lines)
+    if not known.all():
+        lines = np.where(known, lines, median_of_known(lines, np.nan))
     middle = np.median(lines, axis=1, keepdims=True)
     noise = 1.4826 * np.median(np.abs(lines - middle)) + 1e-6
-    kept = np.abs(lines - middle) <= 4 * noise
+    kept = known & (np.abs(lines - middle) <= 4 * noise)
     count = np.maximum(kept.sum(axis=1), 1)
     mean: NDArray[np.float64] = np.where(kept, lines, 0).sum(axis=1) / count
     return np.where(kept.any(axis=1), mean, middle[:, 0])
