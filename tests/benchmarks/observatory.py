@@ -2,8 +2,8 @@
 
     python tests/benchmarks/observatory.py [--days 365] [--seed 2003]
 
-Seeded and simulated: the score is the daemon's own (spicad/waiting.py), the choice is of pairs (process, node). Beside
-it on the same arrivals: first come first served, and the score blind to where the input lies. spicad(8) has the table.
+Seeded and simulated: score and choice of pairs (process, node) are the daemon's own (spicad/waiting.py). Beside it on
+the same arrivals: first come first served, and the score blind to where the input lies. spicad(8) has the table.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from stand import table
 
-from spicad.waiting import DAY_S, USUAL, Use, Weights, score
+from spicad.waiting import DAY_S, USUAL, Node, Queue, Ready, Waiting, Weights, Wish, choice
 from spicad.words import Rank
 
 NODES = 4
@@ -48,6 +48,10 @@ class Request:
     home: int
     time_s: float
     gigabytes: float
+
+    def as_ready(self, rank: int) -> Ready:
+        process = Waiting(self.submitted, self.number, rank, self.user, self.group)
+        return Ready(process, 1, Wish(self.user, self.group, rank), {str(self.home): 1.0})
 
 
 def year(days: int, seed: int) -> list[Request]:
@@ -103,22 +107,9 @@ class Line:
             del self.classes[key]
 
 
-def first_come(request: Request, node: int, now: float, use: Use) -> float:
-    return -request.submitted
-
-
-def by_score(weights: Weights):
-    def value(request: Request, node: int, now: float, use: Use) -> float:
-        share = use.share(request.user, request.group, now, weights)
-        terms = score(request.rank, request.submitted, now, share, float(request.home == node), 1.0, weights)
-        return sum(terms.values())
-
-    return value
-
-
-def simulate(requests: list[Request], value) -> Outcome:
+def simulate(requests: list[Request], weights: Weights, ranks_count: bool = True) -> Outcome:
     """Each time a slot is free, the pair of process and node that is worth most goes first."""
-    line, use, outcome = Line(), Use(), Outcome(defaultdict(list), defaultdict(list))
+    line, by, outcome = Line(), Queue(weights), Outcome(defaultdict(list), defaultdict(list))
     free = dict.fromkeys(range(NODES), SLOTS)
     ends: list[tuple[float, int, int, Request]] = []
     coming = deque(requests)
@@ -126,15 +117,16 @@ def simulate(requests: list[Request], value) -> Outcome:
         if ends and (not coming or ends[0][0] <= coming[0].submitted):
             now, _, node, request = heapq.heappop(ends)
             free[node] += 1
-            use.add(request.user, request.group, request.time_s, now)
+            by.use.add(request.user, request.group, request.time_s, now)
         else:
             now = coming[0].submitted
             while coming and coming[0].submitted <= now:
                 line.add(coming.popleft())
         while line.classes and any(free.values()):
-            nodes = [node for node, slots in free.items() if slots]
-            pairs = ((request, node) for request in line.heads() for node in nodes)
-            request, node = max(pairs, key=lambda pair: (value(*pair, now, use), -pair[0].number))
+            nodes = [Node(str(node), SLOTS, SLOTS - slots, slots / SLOTS) for node, slots in free.items() if slots]
+            ready = [request.as_ready(request.rank * ranks_count) for request in line.heads()]
+            _, chosen, on = next(choice(ready, nodes, now, by, lambda _: True))
+            request, node = requests[chosen.process.process], int(on.name)
             line.take(request)
             free[node] -= 1
             is_local = request.home == node
@@ -170,13 +162,13 @@ def main() -> int:
     busy = sum(each.time_s for each in requests) / (chosen.days * DAY_S * NODES * SLOTS)
     print(f"{len(requests)} processes in {chosen.days} days on {NODES} nodes of {SLOTS} slots, {100 * busy:.0f} % busy")
     policies = {
-        "Spica's score": by_score(USUAL),
-        "blind to locality": by_score(replace(USUAL, locality=0.0)),
-        "first come, first served": first_come,
+        "Spica's score": (USUAL,),
+        "blind to locality": (replace(USUAL, locality=0.0),),
+        "first come, first served": (Weights(fair_share=0.0, locality=0.0, load=0.0), False),
     }
     ranks = [rank.words for rank in sorted(Rank, reverse=True)]
     columns = ("order", *ranks, "modest / greedy", "% local")
-    rows = [row(name, simulate(requests, value)) for name, value in policies.items()]
+    rows = [row(name, simulate(requests, *policy)) for name, policy in policies.items()]
     title = "minutes of waiting: median / 95 % of each rank; mean of the half of users who ask least / of who asks most"
     table(title, columns, rows)
     return 0
