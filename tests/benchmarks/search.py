@@ -47,7 +47,7 @@ BATCH = 20_000
 COLUMNS = (
     "id", "obs_id", "name", "node", "path", "path_key", "sha256", "bytes", "mtime_ns", "instrument_name",
     "facility_name", "filter", "runid", "target_name", "kind", "s_ra", "s_dec", "s_fov", "s_region", "t_min", "t_max",
-    "t_exptime", "airmass", "seeing", "grade", "ccd_count", "registered",
+    "t_exptime", "airmass", "seeing", "grade", "graded_by", "ccd_count", "registered",
 )  # fmt: skip
 
 
@@ -179,7 +179,7 @@ def exposure(number: int, count: int, dice: random.Random) -> tuple[tuple[Any, .
         number, str(number), f"{number}p.fits", "node1", f"/archive/{number}p.fits", f"{number:064x}",
         f"{number * 7919:064x}", 10_000_000, 0, "MegaPrime", "CFHT", FILTERS[number * 7919 % 5], run, object_,
         "science", ra, dec, SIDE_DEG * 1.4143, region, start, start + 0.01, 600.0, 1.2, 0.8, "ABCD"[number * 31 % 4],
-        1, 0.0,
+        "", 1, 0.0,
     )  # fmt: skip
     return row, polygon
 
