@@ -258,7 +258,7 @@ def test_only_an_administrator_of_spica_names_those_of_a_group_and_sets_its_quot
 
 
 def test_only_the_owner_of_the_spool_runs_spica_whoever_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = settings_of(tmp_path, "[ranks]\nadministrator = []\n")
+    settings = settings_of(tmp_path / "etc", "[ranks]\nadministrator = []\n")
     settings.paths.spool.mkdir(parents=True)
     monkeypatch.setattr(os, "geteuid", lambda: 60_009)  # a command of theirs, not the daemon
 

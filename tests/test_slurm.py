@@ -152,6 +152,7 @@ def test_doctor_says_what_the_cluster_has(spica: RunningSpica, cluster: Cluster)
     settings = config.load(spica.conf)
     cluster.run("scontrol", "update", "NodeName=n3", "State=DRAIN", "Reason=test")
     try:
+        wait_until(lambda: cluster.states()["n3"] == "drained", "what ended on the node before to be cleared away")
         found = list(checks.cluster(settings))
     finally:
         cluster.run("scontrol", "update", "NodeName=n3", "State=RESUME")
