@@ -52,7 +52,8 @@ def tables_of_its_own() -> Iterator[None]:
 
     for each in (tables.database, tables.private):
         if each.obj is not None:
-            each.obj.close()
+            if not each.obj.is_closed():
+                each.obj.close()
             each.initialize(None)
 
 
