@@ -194,7 +194,7 @@ title = "writer"
 summary = "Writes without end"
 command = ["dd"]
 version = ""
-arguments = ["if=/dev/zero", "of=written", "bs=64k", "count=3000", "oflag=dsync"]
+arguments = ["if=/dev/zero", "of=written", "bs=64k", "count=40000", "oflag=dsync"]
 memory_mb = 256
 
 [input.exposure]
