@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -87,6 +88,7 @@ def judge_stack(capsule: Path, name: str) -> int:
     return list(manifest).index(f"{name}.quality.json") + 1
 
 
+@cache
 def picture(side: int = 400) -> bytes:
     packed = io.BytesIO()
     image = Image.new("L", (side, side * 3 // 4))

@@ -464,6 +464,7 @@ def test_no_open_keyword_has_a_file_for_its_default(name):
             assert keyword.name not in application.free | application.any_word
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOOLS)
 def test_an_attack_by_any_dangerous_keyword_is_refused_or_has_no_effect(name):
     application = installed(name)

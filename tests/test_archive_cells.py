@@ -165,6 +165,7 @@ def test_the_parts_of_nearly_all_ccds_are_known() -> None:
     assert whole > 380
 
 
+@pytest.mark.slow
 @given(places, some.sampled_from((0.0, 0.1, 0.7, 4.0, 30.0)), turns, some.floats(0, 1.3))
 @settings(max_examples=100, deadline=None)
 def test_the_cover_of_a_cone_tells_what_lies_in_it(place: Position, radius: float, way: float, far: float) -> None:
@@ -194,6 +195,7 @@ def test_a_footprint_has_few_cells_that_it_does_not_touch(place: Position, turn:
     assert all(cells.angle(middle, vector(*cells.centre_of(cell))) < farthest * 1.001 for cell in covered)
 
 
+@pytest.mark.slow
 def test_a_ccd_in_the_open_has_exactly_the_cells_that_a_fine_grid_of_its_points_finds() -> None:
     dice = random.Random(5)
     spare = total = 0
@@ -253,6 +255,7 @@ def test_the_whole_sky_is_one_run() -> None:
     assert cells.joined(runs_of_box(0, 360, -90, 90)) == [(0, cells.CELLS - 1)]
 
 
+@pytest.mark.slow
 @given(
     some.floats(0, 360),
     some.sampled_from((0.0, 0.1, 5.0, 100.0, 180.0, 200.0, 359.0, 360.0)),

@@ -55,6 +55,7 @@ def names_of(rows: list[dict[str, object]]) -> list[object]:
     return sorted(str(row["name"]) for row in rows)
 
 
+@pytest.mark.slow
 def test_a_cone_in_sexagesimal_finds_what_touches_it(spica: Command) -> None:
     _, out, _ = spica("find", "08:00:00 -41:48:36", "--radius", "180'", "--json", "--limit", "0")
 
@@ -207,6 +208,7 @@ def test_ds9_regions_have_a_polygon_for_each_ccd(spica: Command) -> None:
     assert len(list(formats.as_ds9([hostile]))) == 2 + len(FOOTPRINTS[1].polygons)
 
 
+@pytest.mark.slow
 def test_a_moc_holds_each_footprint_and_each_part_of_the_sky_once(spica: Command) -> None:
     _, out, _ = spica("find", "--moc")
     _, text, _ = spica("find", "--moc-ascii")

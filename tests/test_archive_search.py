@@ -131,6 +131,7 @@ def tried(holds: Any) -> list[int]:
 # Footprints, one by one
 
 
+@pytest.mark.slow
 @given(places, some.sampled_from((0.0, 1e-5, 0.01, 0.3, 3.0, 20.0, 70.0, 120.0)), some.integers(0, 10**9))
 @settings(max_examples=100, deadline=None)
 def test_a_cone_tells_of_many_regions_at_once_what_it_tells_of_each(place: Position, radius: float, seed: int) -> None:
@@ -147,6 +148,7 @@ def test_a_cone_tells_of_many_regions_at_once_what_it_tells_of_each(place: Posit
         assert cone.touched(listed) == [cone.touches(footprint_of(each)) for each in listed]
 
 
+@pytest.mark.slow
 @given(places, turns, some.sampled_from((0.01, 0.3, 3.0, 20.0)), turns, some.floats(0, 2))
 @settings(max_examples=150, deadline=None)
 def test_a_cone_touches_what_has_a_point_within_its_radius(
@@ -165,6 +167,7 @@ def test_a_cone_touches_what_has_a_point_within_its_radius(
         assert Cone(*middle).touches(footprint)
 
 
+@pytest.mark.slow
 @given(places, places, turns, some.sampled_from((0.1, 1.0, 10.0)), some.floats(0, 2.5), turns)
 @settings(max_examples=150, deadline=None)
 def test_footprints_touch_when_they_share_a_point(
@@ -182,6 +185,7 @@ def test_footprints_touch_when_they_share_a_point(
         assert not one.touches(away)
 
 
+@pytest.mark.slow
 @given(
     places,
     turns,
@@ -228,6 +232,7 @@ def test_the_antipodes_of_a_footprint_are_not_in_it() -> None:
 # Places, in the tables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radius", [0.0, 1e-5, 0.2, 1.0, 5.0, 40.0, 120.0, 180.0])
 @pytest.mark.parametrize("middle", AWKWARD)
 def test_a_cone_finds_what_touches_it_and_nothing_else(archive: None, middle: Position, radius: float) -> None:
@@ -236,6 +241,7 @@ def test_a_cone_finds_what_touches_it_and_nothing_else(archive: None, middle: Po
     assert search.exposures_at(cone) == tried(lambda row: cone.touches(FOOTPRINTS[row["id"]]))
 
 
+@pytest.mark.slow
 @given(places, some.sampled_from((0.0, 0.1, 0.7, 4.0)))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_cone_finds_what_brute_force_finds(archive: None, middle: Position, radius: float) -> None:
@@ -270,6 +276,7 @@ def test_so_many_exposures_that_one_text_would_not_hold_them_are_found_too(
     assert search.exposures_at(cone) == found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "box",
     [

@@ -24,7 +24,7 @@ from spicad.backends import local
 Lives = Callable[[], Life]
 
 
-@pytest.fixture(params=["local", "slurm"])
+@pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.slow)])
 def spica(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningSpica]:
     ready = made_ready(tmp_path)
     if request.param == "slurm":

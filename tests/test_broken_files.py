@@ -26,6 +26,7 @@ def test_there_are_82_files_and_ours() -> None:
     assert len({one.name for one in BROKEN}) == len(BROKEN) >= 82
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one", BROKEN, ids=lambda one: one.name[:30])
 def test_a_file_is_taken_warned_of_or_refused(one: Broken, made: dict[str, Path]) -> None:
     path = made[one.name]
@@ -37,6 +38,7 @@ def test_a_file_is_taken_warned_of_or_refused(one: Broken, made: dict[str, Path]
         assert str(path) in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one", [one for one in BROKEN if one.seen != "headers"], ids=lambda one: one.name)
 def test_what_shows_only_in_the_pixels_or_beside_others_is_no_fault_of_the_headers(
     one: Broken, made: dict[str, Path]
@@ -44,6 +46,7 @@ def test_what_shows_only_in_the_pixels_or_beside_others_is_no_fault_of_the_heade
     assert read_exposure(made[one.name]).warnings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one", [one for one in BROKEN if one.expect != "reject"], ids=lambda one: one.name[:30])
 def test_what_is_taken_is_prepared_into_a_file_without_packing_and_without_faults_of_structure(
     one: Broken, made: dict[str, Path], tmp_path: Path

@@ -28,6 +28,8 @@ from spicad.fits import science_digest
 from spicad.jobfile import Job, parse
 from spicad.words import BadInput, SpicaError
 
+pytestmark = pytest.mark.slow
+
 PAGE = ROOT / "man/spica.1"
 CONF = '[paths]\nspool = "spool"\nresults = "results"\n'
 

@@ -21,6 +21,8 @@ from spicad import accounts, config, tables
 from spicad.tables import Account, Audit
 from spicaweb.app import make_app
 
+pytestmark = pytest.mark.slow
+
 CONF = '[database]\nurl = "{url}"\n[web]\naddress = "https://spica.example.org"\n'
 PASSWORD = "umbrella tango 44 quartz"
 
@@ -49,7 +51,7 @@ class Machine:
         tables.connect(settings.database.url)
 
 
-@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.slow)])
+@pytest.fixture(params=["sqlite", "mariadb"])
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
     yield Machine(tmp_path, request.getfixturevalue("mariadb").url("machine") if request.param == "mariadb" else "")
     if tables.database.obj is not None:

@@ -1,6 +1,6 @@
 """The command `spica` with a real daemon: what is handed over is followed, steered, explained, fetched and verified.
 
-One daemon serves the quick tests, so that processids differ; the slow tests at the end use the real tools.
+One daemon serves the first tests, so that processids differ; those at the end use the real tools.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from spicad.jobfile import Job, parse
 from spicad.spool import Spool
 from spicad.tables import Exposure
 from spicad.words import Phase
+
+pytestmark = pytest.mark.slow
 
 NEVER = "not_before = 2199-01-01 00:00:00"
 CHATTY = ('["printf"]', r"""['first\nprogress 1\033[1A\n\033[1M\rprogress 2\n\033[31mlast\033[0m\n']""", "")
@@ -203,7 +205,6 @@ def test_watching_on_a_terminal_draws_a_bar_and_clears_it(spica: RunningSpica) -
     assert re.search(r"\r\x1b\[Kprocess \d+ bar: \x1b\[32mCOMPLETED", screen)
 
 
-@pytest.mark.slow
 def test_interrupting_the_watching_leaves_the_process_alone(spica: RunningSpica, idling: int) -> None:
     watching = subprocess.Popen(spica.command("show", "--watch", idling), stdout=subprocess.PIPE, text=True)
     assert watching.stdout is not None
@@ -270,7 +271,6 @@ def test_a_queued_process_is_held_explained_released_and_cancelled(spica: Runnin
     assert "It is over" in spica.spica("explain", process).stdout
 
 
-@pytest.mark.slow
 def test_several_processes_and_ranges_are_cancelled_at_once(spica: RunningSpica) -> None:
     first, second, third = (spica.submit("noop", name=f"many{n}", more=NEVER) for n in range(3))
 
@@ -280,7 +280,6 @@ def test_several_processes_and_ranges_are_cancelled_at_once(spica: RunningSpica)
     assert len(done.stdout.splitlines()) == 3
 
 
-@pytest.mark.slow
 def test_what_can_be_done_is_done_and_the_rest_named(spica: RunningSpica, copied: int) -> None:
     waits = spica.submit("noop", name="waits", more=NEVER)
 
@@ -299,14 +298,12 @@ def test_a_running_process_is_cancelled_and_its_tool_ended(spica: RunningSpica, 
     assert spica.spica("show", "--watch", idling, status=1).stdout.count("ABORTED") == 1
 
 
-@pytest.mark.slow
 def test_a_hold_of_a_running_process_says_what_will_happen(spica: RunningSpica, idling: int) -> None:
     done = spica.spica("hold", idling)
 
     assert "will be HELD when the steps that run now have ended" in done.stdout
 
 
-@pytest.mark.slow
 def test_the_score_has_each_of_its_terms_and_how_many_are_ahead(spica: RunningSpica) -> None:
     first, second = (spica.submit("noop", name=f"score{n}", more=NEVER) for n in range(2))
 
@@ -321,7 +318,6 @@ def test_the_score_has_each_of_its_terms_and_how_many_are_ahead(spica: RunningSp
     assert record["slots"] == 2
 
 
-@pytest.mark.slow
 def test_full_slots_are_named_as_what_holds_the_next_steps(spica: RunningSpica) -> None:
     busy = spica.submit("idle", name="busy")
     wait_until(
@@ -335,7 +331,6 @@ def test_full_slots_are_named_as_what_holds_the_next_steps(spica: RunningSpica) 
     assert "0 of 3 steps done, 2 running now" in words
 
 
-@pytest.mark.slow
 def test_a_queued_process_is_told_how_long_it_will_take_from_five_past_runs_on(spica: RunningSpica) -> None:
     for number in range(2):  # of three steps each
         assert spica.wait_for(spica.submit("noop", name=f"past{number}")) == "COMPLETED"
@@ -349,7 +344,6 @@ def test_a_queued_process_is_told_how_long_it_will_take_from_five_past_runs_on(s
     assert record["done_s"] == record["eta_s"]  # nothing is before it
 
 
-@pytest.mark.slow
 def test_the_queue_shows_who_goes_first_and_what_holds_them(spica: RunningSpica) -> None:
     later, sooner = (spica.submit("noop", name=f"line{n}", more=NEVER) for n in (1, 2))
 
@@ -363,7 +357,6 @@ def test_the_queue_shows_who_goes_first_and_what_holds_them(spica: RunningSpica)
     assert all(each["score"]["total"] >= other["score"]["total"] for each, other in pairwise(line))
 
 
-@pytest.mark.slow
 def test_a_drained_node_starts_nothing_until_it_is_undrained(spica: RunningSpica) -> None:
     spica.spica("drain", "--why", "new disk")
     process = spica.submit("noop", name="drained")
@@ -394,7 +387,6 @@ def test_a_rerun_reuses_what_is_finished_and_a_fresh_one_does_not(spica: Running
     assert "its last is run-3" in spica.spica("show", process, "--run", 9, status=3).stderr
 
 
-@pytest.mark.slow
 def test_the_log_of_a_reused_step_is_that_of_the_run_that_made_it(spica: RunningSpica) -> None:
     process = spica.submit("copy", name="reusing", exposures=[write_exposure(spica.archive / "reusing.fits", 5)])
     spica.wait_for(process)
@@ -433,7 +425,6 @@ def test_a_process_is_verified_by_another_run(spica: RunningSpica, copied: int) 
     assert done.stdout.splitlines()[-1].startswith("3 of 3 products are identical")
 
 
-@pytest.mark.slow
 def test_products_that_differ_are_named_and_the_status_is_1(spica: RunningSpica) -> None:
     process = spica.submit("random", name="random")
     assert spica.wait_for(process) == "COMPLETED"
@@ -446,7 +437,6 @@ def test_products_that_differ_are_named_and_the_status_is_1(spica: RunningSpica)
     assert "differs: 900002p.txt" in again.stdout
 
 
-@pytest.mark.slow
 def test_a_tool_that_was_replaced_since_is_named_with_both_versions(spica: RunningSpica) -> None:
     program = spica.folder / "programs" / "copier"
     program.parent.mkdir()
@@ -521,7 +511,6 @@ def test_a_job_with_mistakes_is_refused_before_and_after_it_is_dropped(spica: Ru
     assert "gone.fits" in after.stderr
 
 
-@pytest.mark.slow
 def test_a_stopped_daemon_is_named_by_submit_and_explain(running_spica: RunningSpica) -> None:
     process = running_spica.submit("noop", more=NEVER)
     running_spica.stop()
@@ -546,7 +535,6 @@ TOOLS = (("source-extractor", "sex"), ("scamp",), ("SWarp", "swarp"))
 has_tools = all(any(shutil.which(name) for name in names) for names in TOOLS)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not has_tools, reason="SExtractor, SCAMP or SWarp is not installed")
 def test_a_stack_of_a_made_sky_is_followed_shown_fetched_and_verified(tmp_path: Path) -> None:
     real = RunningSpica(tmp_path)

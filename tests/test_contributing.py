@@ -109,6 +109,6 @@ def test_page_and_option_are_served_and_all_of_it_is_told_in_the_manual(checkout
     files = [f"tests/test_{name}.py" for name in ("manual", "house", "commands", "site_rights")]
     python = str(checkout / ".venv/bin/python")
 
-    said = run(checkout, python, "-m", "pytest", "-q", "-n", "0", "-m", "not slow", "-k", chosen, *files)
+    said = run(checkout, python, "-m", "pytest", "-q", "-n", "0", "-k", chosen, *files)
 
     assert re.search(r"[1-9]\d* passed", said)

@@ -25,6 +25,8 @@ from spicad.daemon import LOCK, hold_lock
 from spicad.tables import Event, Process, Seen
 from spicad.words import SpicaError
 
+pytestmark = pytest.mark.slow
+
 ODD = ("", "a b", "é ☃ 🔭", "'\"`\\%s?", "line\nend\ttab", "\x00 nul", "trailing  ", "NULL", "{}")
 FLOATS = (0.0, -0.0, 1 / 3, 2.2250738585072014e-308, 1.7976931348623157e308, 1e15 + 0.5, -210.802267)
 
@@ -70,7 +72,6 @@ def sqlite(folder: Path, name: str = "from") -> str:
     return f"sqlite:///{folder / name}.db"
 
 
-@pytest.mark.slow
 def test_every_table_is_copied_whatever_it_holds_there_and_back(tmp_path: Path, mariadb: MariaDB):  # noqa: F811
     source = copying.opened_empty(sqlite(tmp_path), "")
     fill(source)
@@ -112,7 +113,6 @@ def test_a_target_that_holds_a_row_is_refused_and_left_as_it_is(tmp_path: Path, 
     assert Event.select().count() == 1
 
 
-@pytest.mark.slow
 def test_what_does_not_fit_as_it_is_leaves_the_target_empty(tmp_path: Path, mariadb: MariaDB):  # noqa: F811
     source = copying.opened_empty(sqlite(tmp_path), "")
     Process.create(

@@ -28,6 +28,8 @@ from spicad import config
 from spicad.backends import local
 from spicad.daemon import AlreadyRunning, hold_lock, running_pid
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["mariadb"]
 
 
@@ -137,7 +139,6 @@ def test_a_lock_file_or_pid_file_left_behind_is_no_obstacle(spica: RunningSpica,
     os.close(hold_lock(config.load(spica.conf)))
 
 
-@pytest.mark.slow
 def test_the_verbs_answer_by_their_exit_status(spica: RunningSpica) -> None:
     assert spicad(spica, "status").returncode == 3
     assert spicad(spica, "stop").returncode == 0
@@ -164,7 +165,6 @@ def test_the_verbs_answer_by_their_exit_status(spica: RunningSpica) -> None:
     assert spicad(spica, "status").returncode == 3
 
 
-@pytest.mark.slow
 def test_a_start_that_fails_says_why_to_the_one_who_starts(spica: RunningSpica) -> None:
     good = spica.conf.read_text()
     spica.conf.write_text(good.replace("slots = 2", "slots = many"))
@@ -344,7 +344,6 @@ def tool_of(bwrap: int) -> list[int]:
 # As another user, with another database, and at rest
 
 
-@pytest.mark.slow
 def test_a_daemon_that_is_not_root_explains_what_it_cannot_read() -> None:
     who = users()
     if who is None:
@@ -390,7 +389,6 @@ def test_a_daemon_that_is_not_root_explains_what_it_cannot_read() -> None:
         shutil.rmtree(folder)
 
 
-@pytest.mark.slow
 def test_work_goes_on_while_mariadb_is_killed_and_rows_follow(spica: RunningSpica, mariadb: MariaDB) -> None:
     spica.conf.write_text(spica.conf.read_text() + f'[database]\nurl = "{mariadb.url()}"\n')
     spica.start()
@@ -422,7 +420,6 @@ def test_a_ready_daemon_is_small(spica: RunningSpica) -> None:
     assert psutil.Process(spica.daemon.pid).memory_info().rss < 80 << 20
 
 
-@pytest.mark.slow
 def test_results_that_cannot_be_written_make_no_busy_loop(spica: RunningSpica) -> None:
     spica.results.write_text("this is no folder")
     spica.start()

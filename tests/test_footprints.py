@@ -42,6 +42,7 @@ SOLUTIONS = {
 PLACES = [(150.0, 2.2), (0.01, -30.0), (359.99, 60.0), (200.0, 89.9), (10.0, -89.95), (77.0, 90.0), (77.0, -90.0)]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
 @pytest.mark.parametrize("place", PLACES, ids=str)
 @pytest.mark.parametrize("name", SOLUTIONS)

@@ -322,6 +322,7 @@ def spica(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     return run
 
 
+@pytest.mark.slow
 def test_what_is_graded_on_the_command_line_is_shown_listed_counted_and_found(
     spica: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -351,6 +352,7 @@ def test_an_exposure_that_is_not_there_is_said_and_nothing_is_graded(spica: Call
     assert json.loads(spica("grade", "show", SCIENCE[2]["name"], "--json"))["history"] == []
 
 
+@pytest.mark.slow
 def test_who_may_not_write_to_the_database_grades_by_the_daemon(
     running_spica: RunningSpica, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

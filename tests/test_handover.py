@@ -251,6 +251,7 @@ def test_a_hand_written_drop_that_says_it_is_the_sites_is_refused(running: Runni
     assert "the site has not handed this over" in why.read_text()
 
 
+@pytest.mark.slow
 def test_the_sites_user_submits_for_accounts_alone(tmp_path: Path) -> None:
     who_the_test_runs_as = pwd.getpwuid(os.geteuid()).pw_name
     spica = RunningSpica(tmp_path, conf=f'\n[web]\nuser = "{who_the_test_runs_as}"\n')

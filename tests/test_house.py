@@ -147,6 +147,7 @@ def test_no_part_of_the_daemon_imports_a_science_program():
     assert users <= allowed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["spicad.daemon, spicad.service", "the commands"])
 def test_the_daemon_and_the_commands_start_without_astropy(start: str):
     modules = start.split(", ")

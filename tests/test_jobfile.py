@@ -271,6 +271,7 @@ WORDS = [
 SIGNS = [" = ", "[", "]", "[[", "]]", "{", "}", "\n", ",", ".", "1", "true", '"""', "\\", "2026-11-22", "nan", "\x1b"]
 
 
+@pytest.mark.slow
 @STEADY
 @given(st.text(max_size=80) | st.lists(st.sampled_from(WORDS + SIGNS), max_size=25).map("".join))
 def test_any_text_is_taken_or_refused_naming_the_file(text: str) -> None:

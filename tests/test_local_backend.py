@@ -231,6 +231,7 @@ def test_the_log_is_no_way_around_the_limit(step: Path) -> None:
     assert (step / "log").stat().st_size <= 1 << 20
 
 
+@pytest.mark.slow
 def test_computing_time_beyond_the_limit_ends_the_tool(step: Path) -> None:
     limits = replace(LIMITS, time_s=-59)  # with the minute that is granted on top: one second
 
@@ -270,6 +271,7 @@ def gone(mark: str) -> bool:
     return not [pid for pid in processes_with(mark) if _is_sleep(pid)]
 
 
+@pytest.mark.slow
 @BOTH
 def test_a_kill_takes_children_and_grandchildren(step: Path, sandboxed: bool) -> None:
     launched, mark = family(step, sandboxed=sandboxed)
@@ -356,6 +358,7 @@ def test_a_note_that_cannot_be_read_names_no_process(step: Path, text: str) -> N
     local.kill(step)
 
 
+@pytest.mark.slow
 def test_a_bare_step_that_was_never_noted_is_found_by_its_folder(step: Path) -> None:
     _, mark = family(step, sandboxed=False)
     (step / "launch.json").unlink()
@@ -384,6 +387,7 @@ local.start(Path(sys.argv[1]), ["/usr/bin/touch", "/job/begun"], {}, local.Limit
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before the note", "0", "0.3", "0.7", "0.99"])
 def test_a_tool_does_not_begin_when_the_daemon_dies_before_all_is_said(step: Path, when: str) -> None:
     done = subprocess.run([sys.executable, "-c", CUT, str(step), when], cwd=ROOT, check=False)

@@ -18,6 +18,8 @@ from conftest import COMPILED, ROOT, RunningSpica, running_spica, wait_until  # 
 
 from spicad import logs
 
+pytestmark = pytest.mark.slow
+
 WHEN = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
 
 

@@ -211,6 +211,7 @@ def test_what_is_no_network_is_refused_with_its_line(tmp_path: Path):
 # ---------------------------------------------------------------------- the command
 
 
+@pytest.mark.slow
 def test_a_living_daemon_is_told_by_the_command_and_into_a_file(running_spica: RunningSpica):  # noqa: F811
     process = running_spica.submit("fail")
     running_spica.wait_for(process)

@@ -683,6 +683,7 @@ def test_a_relay_that_hangs_is_waited_for_once_not_for_every_mail(folder, settin
     assert len(keys(folder)) == 5
 
 
+@pytest.mark.slow
 def test_a_dead_relay_is_asked_once_for_two_hundred_mails_and_gets_them_all_when_it_is_back(folder, settings, relays):
     relay = relays()
     mine = settings(relay)
@@ -1046,6 +1047,7 @@ def test_put_killed_anywhere_leaves_a_whole_mail_or_none(tmp_path: Path, before:
     kill_put_everywhere(tmp_path, share=1, before=before)
 
 
+@pytest.mark.slow
 def test_put_killed_at_some_places_leaves_a_whole_mail_or_none(tmp_path: Path):
     kill_put_everywhere(tmp_path, share=20, before="old")
 
@@ -1055,6 +1057,7 @@ def test_deliver_killed_anywhere_loses_nothing_and_a_maildir_gets_each_mail_once
     kill_deliver_everywhere(tmp_path, share=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "error", "words"),
     [("write", "ENOSPC", "No space left"), ("fsync", "EIO", "Input/output error"), ("rename", "EDQUOT", "quota")],

@@ -70,6 +70,7 @@ def test_every_line_of_the_list_of_common_passwords_is_refused_when_figures_are_
     assert [line for line in lines if len(line) >= 12 and not problem(line)] == []
 
 
+@pytest.mark.slow
 def test_the_right_password_is_right_and_any_other_is_not() -> None:
     stored = kept("umbrella tango 44 quartz")
 

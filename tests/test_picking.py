@@ -95,6 +95,7 @@ def sets(vetted: Vetted) -> tuple[list[str], list[str]]:
     return sorted(set(labels.values()) - set(calibration)), calibration
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chosen", "found"),
     [
@@ -127,6 +128,7 @@ def test_a_job_names_or_selects_exposures_of_the_archive(
     assert sets(vet(archive, job_of(chosen))) == (found, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [

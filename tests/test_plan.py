@@ -332,6 +332,7 @@ def test_groups_that_differ_in_odd_signs_only_get_names_of_their_own() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_four_thousand_exposures_of_one_name_are_told_apart() -> None:
     made = planned(CATALOGUE, [exposure(n, stem="image") for n in range(4_000)])
 
@@ -449,6 +450,7 @@ def test_a_bad_exposure_ends_the_run_only_where_the_rules_say_so(word: str, stop
     assert [(step.gathers, step.stops_run) for step in made.steps] == [(False, False), (True, stops)]
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_plan_whatever_the_hashes_are() -> None:
     import os
     import subprocess
@@ -475,6 +477,7 @@ def test_the_same_inputs_give_the_same_plan_whatever_the_hashes_are() -> None:
     assert "swarp" in plans.pop()
 
 
+@pytest.mark.slow
 def test_four_thousand_exposures_and_as_many_neighbours_can_be_planned() -> None:
     chance = random.Random(4000)
     fields = [(chance.uniform(0, 360), chance.uniform(-80, 80)) for _ in range(2_000)]

@@ -242,6 +242,7 @@ def test_blank_pixels_are_not_counted() -> None:
 # Projections
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -326,6 +327,7 @@ def test_a_wcs_that_cannot_be_converted_is_refused(
     assert not (tmp_path / "out.fits").exists()
 
 
+@pytest.mark.slow
 def test_a_fit_that_is_off_by_more_than_a_tenth_of_a_pixel_is_refused() -> None:
     cards = fits_cards(exposure(**SIP | {"A_ORDER": 9, "B_ORDER": 9, "A_9_0": 3e-19}))
 
@@ -347,6 +349,7 @@ def test_twice_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     assert prepared(tmp_path, exposure(**ZPN)).read_bytes() == first
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_program_with_its_words_on_the_right_streams(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "spicad.reduction.prepare"]
     good = [str(written(tmp_path, packed())), str(tmp_path / "out.fits")]
@@ -377,6 +380,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, capsys: pytest.C
     assert os.listdir(tmp_path) == ["a.fits"]
 
 
+@pytest.mark.slow
 def test_no_bytes_make_it_do_more_than_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(11)
     goods = [exposure(), exposure(**SIP), packed(), gzip.compress(exposure()), exposure(kind="i8")]

@@ -88,6 +88,7 @@ def scatter(values) -> float:
     return float(1.4826 * np.median(np.abs(values - np.median(values))))
 
 
+@pytest.mark.slow
 def test_pre_processed_exposures_are_the_true_ones_within_a_fifth_of_the_noise(world):
     for each in compared(world):
         usual = each.good & (each.true < 60000)
@@ -98,6 +99,7 @@ def test_pre_processed_exposures_are_the_true_ones_within_a_fifth_of_the_noise(w
         assert np.mean(np.abs(off) > 5 * noise) < 2e-3  # bright stars: the flat's own noise on tens of thousands
 
 
+@pytest.mark.slow
 def test_what_the_flat_leaves_on_the_sky_is_less_than_a_part_in_five_hundred(world):
     for each in compared(world):
         usual = each.good & (each.true < 60000)

@@ -15,6 +15,8 @@ from spicad.reduction import ldac
 from spicad.reduction.qualityfits.stack import read_origins
 from spicad.words import BadInput
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -23,6 +23,8 @@ from spicad.reduction.qualityfits.settings import KEYWORDS
 from spicad.reduction.sky import make_sky
 from spicad.reduction.sky_options import SkyOptions
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 WORSE = ("C", "D")
 
@@ -306,7 +308,6 @@ DEFECTS: dict[str, tuple[Callable[[fits.HDUList], None], str, str]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_planted_defect_is_found_and_graded_down(sky: Path, clean: Path, tmp_path: Path, defect: str):
     spoil, name, comment = DEFECTS[defect]
@@ -331,7 +332,6 @@ def test_a_ccd_whose_header_puts_it_on_another_is_found_without_a_catalogue(clea
     assert report.grade in WORSE
 
 
-@pytest.mark.slow
 def test_elongated_images_are_found(tmp_path: Path):
     sky = made(tmp_path / "sky", OPTIONS, lambda truth: with_exposures(truth, e1=0.3, e2=0.1))
 
@@ -345,7 +345,6 @@ def test_elongated_images_are_found(tmp_path: Path):
     ) == pytest.approx(90 + 9.2, abs=6)
 
 
-@pytest.mark.slow
 def test_doubled_images_are_found(tmp_path: Path):
     sky = made(tmp_path / "sky", OPTIONS, lambda truth: doubled(truth, arcsec=6.0, fainter_mag=0.4))
 
@@ -356,7 +355,6 @@ def test_doubled_images_are_found(tmp_path: Path):
     assert figure(report, "doubled_distance") == pytest.approx(6.0, abs=0.4)
 
 
-@pytest.mark.slow
 def test_a_satellite_trail_is_found_and_masked(tmp_path: Path):
     sky = made(tmp_path / "sky", replace(OPTIONS, trail=True))
 
@@ -369,7 +367,6 @@ def test_a_satellite_trail_is_found_and_masked(tmp_path: Path):
     assert sum(np.count_nonzero(each & 8) for each in flags) > 5 * OPTIONS.size
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 4])
 def test_other_clean_exposures_are_not_graded_down(tmp_path: Path, seed: int):
     sky = made(tmp_path / "sky", replace(OPTIONS, seed=seed, filters=("g", "r")))
@@ -454,7 +451,6 @@ def _bad_wcs(hdus: fits.HDUList) -> None:
         hdu.header["CD1_1"] = hdu.header["CD2_2"] = 0.0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "grades"),
     [(_all_nan, "D"), (_all_saturated, "D"), (_no_wcs, "ABCD"), (_bad_wcs, "ABCD")],

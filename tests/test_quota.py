@@ -229,6 +229,7 @@ def settled(life: Life) -> Standing:
     return quota.standing_of(USER, folder.name)
 
 
+@pytest.mark.slow
 def test_use_equals_du_after_each_run_and_is_shown(life: Life) -> None:
     for number in (1, 2):
         drop(life.spica, "try.spica", job_text(life.spica, "copy", exposures=3))

@@ -22,6 +22,8 @@ from spicad.archive.reading import Limits, Reader
 from spicad.archive.registering import Record, read_for_archive
 from spicad.words import SpicaError
 
+pytestmark = pytest.mark.slow
+
 INSTRUMENTS = ROOT / "etc/instruments"
 
 
@@ -56,7 +58,6 @@ def test_what_is_read_apart_is_what_is_read_here(reader: Reader, good: Path) -> 
     assert reader.read(good) == read_for_archive(good, shipped())
 
 
-@pytest.mark.slow
 def test_every_broken_file_has_its_reason_and_all_whole_ones_come_through(reader: Reader, tmp_path: Path) -> None:
     made = make_broken(tmp_path)
     lacks_a_place = {"no_wcs.fits", "half_wcs.fits"}

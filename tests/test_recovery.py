@@ -36,6 +36,8 @@ from spicad.spool import Accepted
 from spicad.tables import Process
 from spicad.words import Phase
 
+pytestmark = pytest.mark.slow
+
 Lives = Callable[[], Life]
 
 

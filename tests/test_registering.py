@@ -185,6 +185,7 @@ registering.register(batch)
 """
 
 
+@pytest.mark.slow
 def test_whoever_is_killed_while_registering_loses_none_and_registers_none_twice(tmp_path: Path, archive: str) -> None:
     path = written(tmp_path, exposure())
     record = read_for_archive(path, shipped())
@@ -202,6 +203,7 @@ def test_whoever_is_killed_while_registering_loses_none_and_registers_none_twice
     assert sorted(row.path for row in Exposure.select()) == sorted(one.path for one in batch)
 
 
+@pytest.mark.slow
 def test_two_that_register_the_same_at_once_write_it_once(tmp_path: Path, archive: str) -> None:
     path = written(tmp_path, exposure())
     command = [sys.executable, "-c", KILLED, archive, path, "0"]

@@ -18,6 +18,8 @@ from spicad import quota, sweeping
 from spicad.retention import DAY_S, Moment
 from spicad.tables import Event, Process
 
+pytestmark = pytest.mark.slow
+
 CONF = '[retention]\nmost_share = 1\nsweep_s = 1\nkeep_longer_days = 10\nadministrator = "dan@example.org"\n'
 
 

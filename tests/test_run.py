@@ -439,6 +439,7 @@ def shuffled_run(seed: int, words: list[str]) -> Run:
 ENDS = st.sampled_from(["done", "done", "done", "reused", "failed", "culprit", "interrupted", "hold", "cancel"])
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000), st.lists(st.tuples(st.integers(0, 99), ENDS), max_size=80))
 def test_any_order_of_ends_leads_to_an_end_that_tells_the_truth(seed: int, events: list[tuple[int, str]]) -> None:

@@ -195,6 +195,7 @@ def test_our_own_programs_run_in_the_sandbox(inside: Inside) -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "QUEUED")
 
 
+@pytest.mark.slow
 def test_more_files_than_bwrap_has_words_for_are_seen_one_by_one_and_nothing_beside_them(step: Path) -> None:
     folder = step.parent / "night"
     folder.mkdir()

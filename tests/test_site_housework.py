@@ -17,6 +17,8 @@ from spicad import passwords, quota, rows
 from spicad.retention import DAY_S
 from spicad.tables import Configuration, DiskUse, Group, Process, Seen, Transfer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:

@@ -24,6 +24,8 @@ from site_world import Site
 from spicad import config
 from spicaweb import warm
 
+pytestmark = pytest.mark.slow
+
 CONF = """\
 [paths]
 spool = "spool"

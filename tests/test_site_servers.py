@@ -26,6 +26,8 @@ from web_servers import free_port, server_of
 
 from spicad import config
 
+pytestmark = pytest.mark.slow
+
 CONF = """\
 [paths]
 spool = "spool"

@@ -26,6 +26,8 @@ from spicad.backends.slurm import nice_of
 from spicad.commands import checks
 from spicad.tables import Exposure
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 LIVE = ("PENDING", "RUNNING", "COMPLETING")
 Lives = Callable[[], Life]

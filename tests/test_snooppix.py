@@ -133,6 +133,7 @@ def test_a_file_that_a_program_has_open_for_writing_waits(in_place: Stand):
     assert in_place.ended("1p.fits")[0] == REGISTERED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [".hidden.fits", "x.fits.part", "x.fits~", "x.fits.filepart", "x.TMP"])
 def test_a_name_that_says_unfinished_is_passed_over(in_place: Stand, name: str):
     in_place.drop(name, sky_file(1))
@@ -469,6 +470,7 @@ def test_a_file_that_cannot_be_read_is_refused_and_taken_after_its_rights_were_m
     assert in_place.counts() == {"seen": 1, WAITING: 0, REGISTERED: 1, REFUSED: 0}
 
 
+@pytest.mark.slow
 def test_names_of_any_bytes_are_listed_in_printable_words(in_place: Stand):
     (in_place.land / os.fsdecode(b"caf\xe9.fits")).write_bytes(sky_file(1))
     (in_place.land / "line\nend.fits").write_bytes(sky_file(2))

@@ -97,6 +97,7 @@ def use_of(had: list[tuple[str, float, float]]) -> Use:
     return use
 
 
+@pytest.mark.slow
 @STEADY
 @given(MEMBERS, USES, st.floats(0, 2 * NOW))
 def test_a_rank_is_never_overtaken_whatever_else_counts(
@@ -110,6 +111,7 @@ def test_a_rank_is_never_overtaken_whatever_else_counts(
             assert one.submitted <= other.submitted
 
 
+@pytest.mark.slow
 @STEADY
 @given(MEMBERS, USES)
 def test_the_same_inputs_give_the_same_order(members: list[Waiting], had: list[tuple[str, float, float]]) -> None:

@@ -140,6 +140,7 @@ def test_a_step_that_takes_too_long_is_stopped_and_said_to_have(spica, life_of):
     assert "time" in life.Process.get_by_id(1).why
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_steps_waiting_and_is_said(spica):
     alive = configured(spica, "\n[limits]\nfree_disk_mb = 1000000000\n")
     try:
