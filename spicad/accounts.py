@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import pwd
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -43,9 +43,14 @@ class State(StrEnum):
 
 def person_of(account: Account, group: str = "") -> Person:
     """Of an active account; with `group`, for what is made in that group instead of its own."""
+    rows = Membership.select().where((Membership.account == account.id) & (Membership.state == MEMBER))
+    return person_with({each.group: each.is_administrator for each in rows}, account, group)
+
+
+def person_with(memberships: Mapping[str, bool], account: Account, group: str = "") -> Person:
+    """`memberships`: each group that the account is a member of, and whether it administers it."""
     home = group or account.group
-    memberships = list(Membership.select().where((Membership.account == account.id) & (Membership.state == MEMBER)))
-    administers = frozenset(each.group for each in memberships if each.is_administrator)
+    administers = frozenset(each for each, is_administrator in memberships.items() if is_administrator)
     rank = Rank(min(account.rank, Rank.ADMINISTRATOR))
     if rank is Rank.USER and (home in administers if group else administers):
         rank = Rank.GROUP_ADMINISTRATOR
@@ -55,7 +60,7 @@ def person_of(account: Account, group: str = "") -> Person:
         group=home,
         rank=rank,
         account=account.id,
-        groups=frozenset(each.group for each in memberships),
+        groups=frozenset(memberships),
         administers=administers,
     )
 

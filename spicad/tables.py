@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import peewee
 
-from spicad.config import Section
+from spicad.config import Section, Settings
 from spicad.words import SpicaError
 
 database = peewee.DatabaseProxy()
@@ -700,6 +700,13 @@ def connect_to_read(section: Section) -> peewee.Database:
     if section.readers and not os.access(section.password_file, os.R_OK):
         return connect(section.readers, section.readers_password_file, read_only=True)
     return connect(section.url, section.password_file, read_only=True)
+
+
+def place_for_site(settings: Settings) -> tuple[str, str]:
+    """The url and the password file that the site connects with: its own of [web], else the daemon's."""
+    if settings.web.database:
+        return settings.web.database, settings.web.password_file
+    return settings.database.url, settings.database.password_file
 
 
 def sqlite_file(url: str) -> Path:

@@ -16,6 +16,7 @@ from typing import Any
 import made_capsules
 import pytest
 from PIL import Image
+from services import mariadb  # noqa: F401
 
 from spicad import config, heartbeat, rows, tables
 from spicad.config import Settings
@@ -63,8 +64,19 @@ def listed(viewer: Viewer, **query: str) -> list[str]:
 # ---------------------------------------------------------------------- the list
 
 
+@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.slow)])
+def listing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """Tables on each kind of database, open and empty."""
+    is_mariadb = request.param == "mariadb"
+    url = request.getfixturevalue("mariadb").url("listed") if is_mariadb else f"sqlite:///{tmp_path}/spica.db"
+    opened = tables.connect(url)
+    tables.upgrade()
+    yield
+    opened.close()
+
+
 @pytest.fixture
-def several(settings: Settings) -> None:
+def several(listing: None) -> None:
     process("ngc1", "alice", phase="QUEUED", submitted=3.0)
     process("ngc2", "bob", phase="COMPLETED", submitted=2.0)
     process("m31", "carol", "lensing", phase="ERROR", submitted=1.0, why="the disk is full")
@@ -90,10 +102,17 @@ def test_the_list_is_narrowed_by_phase_and_words_and_the_counts_ignore_the_phase
 
 
 def test_percent_and_underscore_are_letters_like_others_in_a_search(several: None):
-    process("a_b", "alice")
+    process("a_b!", "alice")
 
     assert listed(ALICE, search="%") == []
-    assert listed(ALICE, search="_") == ["a_b"]
+    assert listed(ALICE, search="_") == listed(ALICE, search="B!") == ["a_b!"]
+
+
+def test_a_number_finds_the_process_of_that_number_too(several: None):
+    process("ngc3", "alice", id=777)
+
+    assert listed(ROOT, whose="all", search="777") == listed(ROOT, whose="all", search="777 alice") == ["ngc3"]
+    assert listed(ROOT, whose="all", search="777 bob") == listed(ROOT, whose="all", search="7" * 40) == []
 
 
 def test_a_column_orders_the_list_and_its_link_turns_it_around(several: None):
@@ -103,7 +122,7 @@ def test_a_column_orders_the_list_and_its_link_turns_it_around(several: None):
     assert Wish.of({"order": "name", "direction": "down"}, ROOT).ordered_by("name") == "?order=name"
 
 
-def test_pages_of_a_long_list_follow_each_other(settings: Settings):
+def test_pages_of_a_long_list_follow_each_other(listing: None):
     for number in range(processes.PER_PAGE + 3):
         process(f"n{number:03d}")
 
@@ -115,7 +134,7 @@ def test_pages_of_a_long_list_follow_each_other(settings: Settings):
 
 
 @pytest.mark.parametrize("page", ["0", "-1", "x", "9" * 40, "²", ""])
-def test_an_odd_page_number_is_no_error(settings: Settings, page: str):
+def test_an_odd_page_number_is_no_error(listing: None, page: str):
     assert processes.page_of(Wish.of({"page": page, "order": "'", "phase": "'"}, ALICE), ALICE).rows == ()
 
 

@@ -59,6 +59,12 @@ def begun(alice: Browser, name: str, rules: str = "noop", exposures: str = "9000
     return draft
 
 
+def recipe_of(draft: str) -> Recipe:
+    found = drafts.draft(int(draft.rpartition("/")[2]), account("alice").id)
+    assert found
+    return found.recipe
+
+
 def run(alice: Browser, draft: str) -> Page:
     """Hands it over and waits at the check until the daemon has answered; the page that comes then."""
     assert alice.post(f"{draft}/run").place.endswith("/check")
@@ -339,7 +345,7 @@ def test_what_is_found_goes_into_one_of_two_sets_by_its_name_where_that_is_its_o
     alice.post(f"{draft}/archive?filter=r", into="calibration", all="yes")
     alice.post(f"{draft}/archive?filter=r", into="exposures", exposure=numbers[0])
     site.open()
-    recipe = drafts.all_of(account("alice").id)[0].recipe
+    recipe = recipe_of(draft)
 
     assert "3 exposures found" in found.words
     assert recipe.exposures[-1] == "one.fits"
@@ -367,10 +373,9 @@ def test_an_uploaded_list_is_added_to_what_was_typed(site: Site, alice: Browser)
     page = alice.ask("POST", f"{draft}/data", "".join(parts).encode(), {"Origin": ADDRESS})
     alice.kind = FORM
     site.open()
-    (kept,) = (each for each in drafts.all_of(account("alice").id) if each.name == "listed")
 
     assert page.status == 303
-    assert [Path(each).name for each in kept.recipe.exposures] == ["900001p.fits", "900002p.fits"]
+    assert [Path(each).name for each in recipe_of(draft).exposures] == ["900001p.fits", "900002p.fits"]
 
 
 def test_the_version_that_was_chosen_travels_in_the_job(site: Site, alice: Browser):

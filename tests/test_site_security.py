@@ -11,11 +11,23 @@ from pathlib import Path
 
 import pytest
 from services import mariadb  # noqa: F401
-from site_world import ADDRESS, KEPT, PASSWORD, Browser, Page, Site, account, add_account, people_the_world, settings_of
+from site_world import (
+    ADDRESS,
+    KEPT,
+    PASSWORD,
+    PEOPLE,
+    Browser,
+    Page,
+    Site,
+    account,
+    add_account,
+    people_the_world,
+    settings_of,
+)
 
 from spicad import accounts, config, passwords, tables
-from spicad.tables import PRIVATE, Account, Attempt, Audit, Session, Token
-from spicad.words import SpicaError
+from spicad.tables import PRIVATE, Account, Attempt, Audit, Membership, Session, Token
+from spicad.words import Rank, SpicaError
 from spicaweb import guard, sessions
 from spicaweb.app import SITE_MAP, make_app
 
@@ -120,6 +132,37 @@ def test_a_session_ends_after_eight_idle_hours_and_after_seven_days(
     Session.update(**{column: time.time() - before_s}).execute()
 
     assert (browser.get("/account").status == 200) is is_good
+
+
+def test_the_next_request_knows_what_the_tables_say_of_the_account_by_then(site: Site) -> None:
+    gina = site.logged_in("gina")
+    own = Membership.account == account("gina").id
+    changes = [
+        (Membership.update(is_administrator=False).where(own), "/requests", 404),
+        (Membership.update(is_administrator=True).where(own), "/requests", 200),
+        (Membership.update(state=accounts.ASKED).where(own), "/requests", 404),
+        (Account.update(rank=int(Rank.ADMINISTRATOR)), "/accounts", 200),
+        (Account.update(rank=int(Rank.USER)), "/accounts", 404),
+        (Account.update(state=accounts.State.SUSPENDED), "/account", 303),
+        (Account.update(state=accounts.State.ACTIVE), "/account", 200),
+        (Session.delete(), "/account", 303),
+    ]
+
+    for change, path, status in changes:
+        site.open()
+        change.execute()
+        assert gina.get(path).status == status, change.sql()
+
+
+def test_a_session_tells_of_somebody_what_their_account_does(site: Site) -> None:
+    accounts.join(account("alice"), "solar", time.time(), is_administrator=True)
+    add_account("hugh")  # in no group
+
+    for name in (*PEOPLE, "hugh"):
+        secret = site.logged_in(name).cookies[site.cookie]
+        found = sessions.whose(secret, time.time())
+        assert found == (account(name), accounts.person_of(account(name)))
+        assert found[0].__data__ == account(name).__data__
 
 
 def test_logging_out_ends_the_session_on_the_server(site: Site) -> None:

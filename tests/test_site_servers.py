@@ -9,6 +9,7 @@ import http.client
 import os
 import runpy
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,10 +22,11 @@ from urllib.parse import urlencode
 import pytest
 from conftest import ROOT, wait_until
 from services import MariaDB, mariadb, missing  # noqa: F401
-from site_world import PASSWORD, Browser, Page, Site
+from site_world import PASSWORD, Browser, Page, Site, settings_of
 from web_servers import free_port, server_of
 
 from spicad import config
+from spicaweb import connections
 
 pytestmark = pytest.mark.slow
 
@@ -217,6 +219,23 @@ def test_another_database_file_under_the_same_name_is_seen_at_once(tmp_path: Pat
     finally:
         server.process.terminate()
         server.process.wait(30)
+
+
+def test_a_database_file_that_is_replaced_during_a_request_is_seen_by_the_next(tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE other (id INTEGER)")
+    opened = connections.site_tables(settings_of(tmp_path))
+
+    connections.begin(opened)
+    for path in (tmp_path / "spool").glob("spica.db*"):
+        path.rename(path.with_name(path.name + ".away"))
+    other.rename(opened.database)
+    connections.end(opened)
+    connections.begin(opened)
+
+    assert opened.get_tables() == ["other"]
+    connections.leave()
 
 
 def test_spica_wsgi_is_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -519,8 +519,7 @@ def site(settings: Settings) -> Findings:
 
 
 def _sites_database(settings: Settings) -> Findings:
-    web = settings.web
-    url, password_file = (web.database, web.password_file) if web.database else _daemons_own(settings)
+    url, password_file = tables.place_for_site(settings)
     opened = tables.connect(url, password_file, read_only=url.startswith("sqlite:"))
     try:
         version = tables.schema_version()
@@ -538,7 +537,7 @@ def _sites_database(settings: Settings) -> Findings:
         lacking = _site_lacks([line for (line,) in opened.execute_sql("SHOW GRANTS").fetchall()])
         if lacking:  # as after an upgrade that made new tables
             yield WRONG, f"the site's account may not write {', '.join(lacking)}", "spica setup --yes --no-mail"
-        if web.database:
+        if settings.web.database:
             yield from _too_much(opened, "the site's account")
         else:
             yield NOTE, "the site uses the daemon's own account of the database", "spica setup makes one with less"
@@ -556,10 +555,6 @@ def _site_lacks(grants: list[str]) -> list[str]:
         if not any("ALL PRIVILEGES" in line or verbs <= set(re.findall(r"[A-Z]+", line)) for line in about):
             found.append(name)
     return found
-
-
-def _daemons_own(settings: Settings) -> tuple[str, str]:
-    return settings.database.url, settings.database.password_file
 
 
 def _answers(address: str) -> Findings:

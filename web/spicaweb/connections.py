@@ -14,14 +14,12 @@ import peewee
 from spicad import tables
 from spicad.config import Settings
 
-_kept = threading.local()  # .files: which file each open connection of this thread has, by its name
+_kept = threading.local()  # .files: which file this thread's connections were opened on, by its name
 
 
 def site_tables(settings: Settings) -> peewee.Database:
     """The database that the site uses. Raises SpicaError when it cannot be used."""
-    web = settings.web
-    url, password_file = (web.database, web.password_file) if web.database else _daemons_own(settings)
-    opened = tables.connect(url, password_file)
+    opened = tables.connect(*tables.place_for_site(settings))
     try:
         tables.require_current(make_if_empty=True)
         tables.make_private()
@@ -31,24 +29,20 @@ def site_tables(settings: Settings) -> peewee.Database:
     return opened
 
 
-def _daemons_own(settings: Settings) -> tuple[str, str]:
-    return settings.database.url, settings.database.password_file
-
-
 def begin(opened: peewee.Database) -> None:
     for each in _both(opened):
         if not each.is_closed() and not _is_good(each):
             _close(each)
+        if each.is_closed() and isinstance(each, peewee.SqliteDatabase):
+            _files()[each.database] = _file(each)  # before it is opened: one put there meanwhile is seen next time
     opened.connect(reuse_if_open=True)
 
 
 def end(opened: peewee.Database) -> None:
     """Nothing of a request is left for the next one."""
     for each in _both(opened):
-        if each.is_closed() or each.in_transaction():
+        if each.in_transaction():
             _close(each)
-        elif isinstance(each, peewee.SqliteDatabase):
-            _files().setdefault(each.database, _file(each))
 
 
 def leave() -> None:
@@ -59,7 +53,7 @@ def leave() -> None:
 
 def _is_good(each: peewee.Database) -> bool:
     if isinstance(each, peewee.SqliteDatabase):
-        return _files().get(each.database) == _file(each)
+        return _file(each) is not None and _files().get(each.database) == _file(each)
     return bool(each.is_connection_usable())
 
 

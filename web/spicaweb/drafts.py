@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from typing import NamedTuple
 
-from spicad.tables import Draft
-from spicad.words import BadInput, Phase, Problem
+from spicad.tables import Draft, private
+from spicad.words import BadInput, Problem
 
 CLAIMED = "being handed over"
 MOST_DRAFTS = 100  # of one account
@@ -45,9 +46,13 @@ class Kept:
     recipe: Recipe
     handed_over: str = ""  # the token, once it was; see handing.py
 
-    @property
-    def phase(self) -> str:
-        return Phase.PENDING.value
+
+class Listed(NamedTuple):
+    """What lists show of a draft."""
+
+    id: int
+    name: str
+    changed: float
 
 
 def begun(account: int, recipe: Recipe, now: float) -> int:
@@ -64,10 +69,14 @@ def draft(number: int, account: int) -> Kept | None:
     return _kept(row) if row else None
 
 
-def all_of(account: int) -> list[Kept]:
+def all_of(account: int) -> list[Listed]:
     """Those that are not handed over, the last changed first."""
-    query = Draft.select().where((Draft.account == account) & (Draft.handed_over == ""))
-    return [_kept(row) for row in query.order_by(Draft.changed.desc()).limit(MOST_DRAFTS)]
+    mark = private.param
+    statement = (
+        f"SELECT id, name, changed FROM draft WHERE account = {mark} AND handed_over = '' "  # noqa: S608
+        f"ORDER BY changed DESC LIMIT {MOST_DRAFTS}"
+    )
+    return [Listed(*row) for row in private.execute_sql(statement, (account,)).fetchall()]
 
 
 def kept(number: int, recipe: Recipe, now: float) -> None:

@@ -11,7 +11,6 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from bottle import request
 
-from spicad.accounts import person_of
 from spicad.config import Settings
 from spicad.people import Person, Thing, may
 from spicad.tables import Account
@@ -27,8 +26,9 @@ class Visit:
         self.now = now
         self.secret = secret  # what the cookie holds; of a visitor who has not logged in, of no session
         self.has_new_secret = False
-        self.account: Account | None = sessions.account_of(secret, now)
-        self.actor: Person | None = person_of(self.account) if self.account else None
+        self.account: Account | None
+        self.actor: Person | None
+        self.account, self.actor = sessions.whose(secret, now) or (None, None)
         self.path = request.path
 
     # ------------------------------------------------------------------ who

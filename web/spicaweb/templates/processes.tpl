@@ -12,7 +12,7 @@
   <ul>
     % for draft in drafts:
     <li><a href="{{visit.link('/draft/%d/check' % draft.id)}}">{{draft.name or 'without a name'}}</a>
-      <span class="soft small">{{draft.phase}}, changed {{when(draft.changed)}}</span></li>
+      <span class="soft small">PENDING, changed {{when(draft.changed)}}</span></li>
     % end
   </ul>
 </section>
