@@ -297,6 +297,23 @@ def test_a_kill_takes_all_even_when_the_outer_bwrap_is_gone(step: Path) -> None:
     wait_until(lambda: gone(mark), "all to be gone")
 
 
+def test_a_kill_takes_what_a_bwrap_left_that_ended_while_it_made_the_sandbox(step: Path) -> None:
+    with subprocess.Popen(
+        ["/bin/sh", "-c", "sleep 3600 & echo $!; wait"], start_new_session=True, stdout=subprocess.PIPE
+    ) as outer:
+        assert outer.stdout
+        child = int(outer.stdout.readline())
+        launched = local.Launched(outer.pid, local._ticks(outer.pid), local.boot(), 1000.0, sandboxed=True)
+        (step / "launch.json").write_text(json.dumps(asdict(launched)))
+        outer.kill()
+        outer.wait()
+        assert _is_sleep(child)
+
+        local.kill(step)
+
+        wait_until(lambda: not _is_sleep(child), "the child to be gone")
+
+
 def test_a_kill_by_another_process_than_the_one_that_began_it(step: Path) -> None:
     launched, mark = family(step)
 

@@ -216,11 +216,11 @@ def kill(folder: Path) -> None:
             # The first process of a pid namespace takes all others with it; the namespace tells a recycled pid.
             if inner and _pid_namespace(inner) == words.get("pid-namespace"):
                 _end(inner)
-        if is_alive(launched):
-            if not launched.sandboxed:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(launched.pid, signal.SIGKILL)
-            _kill(launched.pid)
+        # A bwrap that ends while it still makes the sandbox leaves a child that waits for it, in its group; no other is
+        # given that number while the group has members.
+        if is_alive(launched) or not os.path.exists(f"/proc/{launched.pid}"):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(launched.pid, signal.SIGKILL)
     if not (launched and launched.sandboxed):
         _end_strays(folder / "job")
 
