@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import pwd
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from conftest import RunningSpica
 
 from spicad import config
@@ -113,6 +114,25 @@ class Life:
         self.daemon.poll.close()
         for handle in (self.daemon.wake_in, self.daemon.wake_out):
             os.close(handle)
+
+
+Lives = Callable[[], Life]
+
+
+@pytest.fixture
+def live(spica: RunningSpica) -> Iterator[Lives]:
+    """Each call ends the daemon that was, steps go on, and begins another."""
+    lives: list[Life] = []
+
+    def another() -> Life:
+        if lives:
+            lives.pop().stop()
+        lives.append(Life(spica))
+        return lives[0]
+
+    yield another
+    if lives:
+        lives[0].stop()
 
 
 def drop(spica: RunningSpica, name: str, text: str, uid: int | None = None) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,11 +17,10 @@ import pytest
 from cluster import Cluster, on_cluster
 from cluster import cluster as cluster
 from conftest import RunningSpica, wait_until
-from life import Life, drop, job_text, let_go, made_ready, order_text, steps
+from life import Life, Lives, drop, job_text, let_go, made_ready, order_text, steps
+from life import live as live
 
 from spicad.backends import local
-
-Lives = Callable[[], Life]
 
 
 @pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.slow)])
@@ -31,22 +30,6 @@ def spica(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         on_cluster(ready, request.getfixturevalue("cluster"), monkeypatch)
     yield ready
     ready.end()
-
-
-@pytest.fixture
-def live(spica: RunningSpica) -> Iterator[Lives]:
-    """Each call ends the daemon that was, steps go on, and begins another."""
-    lives: list[Life] = []
-
-    def another() -> Life:
-        if lives:
-            lives.pop().stop()
-        lives.append(Life(spica))
-        return lives[0]
-
-    yield another
-    if lives:
-        lives[0].stop()
 
 
 def launched(spica: RunningSpica) -> list[local.Launched]:

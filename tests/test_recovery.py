@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 from conftest import RunningSpica, wait_until
 from life import (
     Life,
+    Lives,
     drop,
     events,
     job_text,
@@ -29,6 +30,7 @@ from life import (
     steps,
     why,
 )  # fmt: skip
+from life import live as live
 
 from spicad import parts
 from spicad.backends import local
@@ -38,29 +40,12 @@ from spicad.words import Phase
 
 pytestmark = pytest.mark.slow
 
-Lives = Callable[[], Life]
-
 
 @pytest.fixture
-def spica(tmp_path: Path) -> RunningSpica:
-    return made_ready(tmp_path)
-
-
-@pytest.fixture
-def live(spica: RunningSpica) -> Iterator[Lives]:
-    """Each call ends the daemon that was, steps go on, and begins another."""
-    lives: list[Life] = []
-
-    def another() -> Life:
-        if lives:
-            lives.pop().stop()
-        lives.append(Life(spica))
-        return lives[0]
-
-    yield another
-    if lives:
-        lives[0].stop()
-    spica.end()
+def spica(tmp_path: Path) -> Iterator[RunningSpica]:
+    ready = made_ready(tmp_path)
+    yield ready
+    ready.end()
 
 
 def accepted(token: str = "t", run: int = 1) -> Accepted:

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import life
@@ -18,7 +18,8 @@ import pytest
 from cluster import CPUS, Cluster, on_cluster
 from cluster import cluster as cluster
 from conftest import RunningSpica, wait_until
-from life import Life, drop, job_text, let_go, made_ready, order_text, steps
+from life import Life, Lives, drop, job_text, let_go, made_ready, order_text, steps
+from life import live as live
 
 from spicad import config
 from spicad.backends import on_node, slurm
@@ -30,7 +31,6 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 LIVE = ("PENDING", "RUNNING", "COMPLETING")
-Lives = Callable[[], Life]
 
 # Waits like `wait`, but locks nothing: a lost one and its successor may run beside each other.
 LINGER = life.WAIT.replace('"wait"', '"linger"').replace('["flock"]', '["sh"]')
@@ -46,21 +46,6 @@ def spica(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(slurm, "PINNED_S", 5.0)
     yield ready
     ready.end()
-
-
-@pytest.fixture
-def live(spica: RunningSpica) -> Iterator[Lives]:
-    lives: list[Life] = []
-
-    def another() -> Life:
-        if lives:
-            lives.pop().stop()
-        lives.append(Life(spica))
-        return lives[0]
-
-    yield another
-    if lives:
-        lives[0].stop()
 
 
 @pytest.fixture
