@@ -19,7 +19,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class Capsule:
             "mail": run.mail,
             "locality": run.locality,
             "node": node,
-            "rules": vetted.rules.title,
+            "rules": run.rules,
             "summary": vetted.rules.summary,
         }
         parts = {"run.json": _json(facts), "job.spica": vetted.job.text.encode()}
@@ -119,6 +119,7 @@ class Capsule:
             is_fresh=facts["fresh"],
             mail=facts["mail"],
             locality=facts.get("locality", 1.0),
+            rules=facts.get("rules", ""),
         )
         begun = self._begun()
         for step in plan.steps:
@@ -252,10 +253,7 @@ def _json(record: Any) -> bytes:
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Any]:
-    record = {each.name: getattr(outcome, each.name) for each in fields(outcome)}
-    record["metrics"] = dict(outcome.metrics)
-    record["made"] = [asdict(made) for made in outcome.made]
-    return record
+    return vars(outcome) | {"metrics": dict(outcome.metrics), "made": [vars(made) for made in outcome.made]}
 
 
 def outcome_from(record: Mapping[str, Any]) -> Outcome:
@@ -270,18 +268,14 @@ def outcome_from(record: Mapping[str, Any]) -> Outcome:
 
 def _plan_record(plan: Plan) -> dict[str, Any]:
     return {
-        "steps": [_shallow(step) | {"files": _files_record(step)} for step in plan.steps],
+        "steps": [vars(step) | {"files": _files_record(step)} for step in plan.steps],
         "labels": dict(plan.labels),
         "exposures": {stem: _exposure_record(exposure) for stem, exposure in plan.exposures.items()},
-        "dropped": [_shallow(dropped) for dropped in plan.dropped],
+        "dropped": [vars(dropped) for dropped in plan.dropped],
         "notes": plan.notes,
         "forecast_bytes": plan.forecast_bytes,
         "calibration": plan.calibration,
     }
-
-
-def _shallow(record: Any) -> dict[str, Any]:
-    return {each.name: getattr(record, each.name) for each in fields(record)}
 
 
 def _files_record(step: PlannedStep) -> dict[str, list[list[Any]]]:
@@ -292,7 +286,7 @@ def _files_record(step: PlannedStep) -> dict[str, list[list[Any]]]:
 
 
 def _exposure_record(exposure: Exposure) -> dict[str, Any]:
-    return _shallow(exposure) | {"ccds": [_shallow(ccd) for ccd in exposure.ccds]}
+    return vars(exposure) | {"ccds": [vars(ccd) for ccd in exposure.ccds]}
 
 
 def _plan_from(record: Mapping[str, Any]) -> Plan:

@@ -140,7 +140,7 @@ def _report(run: Run, capsule: Capsule, phase: Phase, why: str, node: str, now: 
         owner=run.owner.user,
         run=run.number,
         phase=phase,
-        rules=_rules_title(capsule),
+        rules=run.rules,
         submitted=moment(run.submitted),
         started=moment(run.started),
         ended=moment(now),
@@ -161,13 +161,6 @@ def _report(run: Run, capsule: Capsule, phase: Phase, why: str, node: str, now: 
         failure=_failure(run, capsule, phase, why),
         warnings=run.plan.notes[:20],
     )
-
-
-def _rules_title(capsule: Capsule) -> str:
-    try:
-        return str(capsule.read_json("run.json")["rules"])
-    except (SpicaError, KeyError):
-        return ""
 
 
 def _failure(run: Run, capsule: Capsule, phase: Phase, why: str) -> report.Failure | None:

@@ -47,7 +47,7 @@ log = logging.getLogger("spicad")
 THREADS = 4
 HOUR_S = 3600.0
 CANNOT_CHANGE = (("paths", "spool"), ("paths", "results"), ("database", "url"), ("daemon", "backend"))
-ROWS_S = 0.02  # rows wait so long for others
+ROWS_S = 0.05  # rows wait so long for others
 LOCK_PATIENCE_S = 0.2
 REPORT_KEY = re.compile(r"(?P<process>\d+)-run\d+-(?P<phase>completed|error|aborted|held)")
 

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class Desk:
     def _exposure_in(self, path: Path) -> Exposure:
         return _exposures_by(self.instruments)(path)
 
-    @property
+    @cached_property
     def cache(self) -> Path:
         return Path(self.settings.paths.spool) / "tools"
 
@@ -163,8 +163,7 @@ class Desk:
 
     def _levels(self, root: Path, owner: Person, is_open: bool) -> list[tuple[str, Path]]:
         """Nearest level first: the user's, the group's, the system's."""
-        own = [("user", root / "users" / owner.user), ("group", root / "groups" / owner.group)]
-        return [*(own if is_open else []), ("system", root)]
+        return [*(_own_levels(root, owner.user, owner.group) if is_open else ()), ("system", root)]
 
     def _rules(self, job: Job, owner: Person, is_open: bool, problems: list[Problem]) -> Rules:
         """Rules without a task when there are none to be had: then `problems` says why."""
@@ -405,9 +404,9 @@ class Desk:
         if other := self.instruments.named(exposure.known_as).map_of(stem, "weight"):
             names += [other + suffix for suffix in FITS_SUFFIXES]
         for name in names:
-            candidate = folder / name
-            if candidate.is_file():
-                return permitted(str(candidate), owner, self.settings)
+            candidate = f"{folder}/{name}"
+            if os.path.isfile(candidate):
+                return permitted(candidate, owner, self.settings)
         return None
 
     def _reference(self, job: Job, owner: Person, problems: list[Problem]) -> str:
@@ -418,6 +417,11 @@ class Desk:
         except SpicaError as error:
             problems.append(Problem(job.source, f'"reference": {error}'))
             return ""
+
+
+@lru_cache(maxsize=1000)
+def _own_levels(root: Path, user: str, group: str) -> tuple[tuple[str, Path], ...]:
+    return ("user", root / "users" / user), ("group", root / "groups" / group)
 
 
 def _is_small(job: Job) -> bool:

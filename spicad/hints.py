@@ -31,20 +31,22 @@ class Hints:
             FileSystemEvent,
             FileSystemEventHandler,
         )
-        from watchdog.observers import Observer
+        from watchdog.observers.api import BaseObserver
+        from watchdog.observers.inotify import InotifyEmitter
 
-        wake = self._wake
+        wake, wanted = self._wake, (FileClosedEvent, FileCreatedEvent, FileMovedEvent)
 
-        class Handler(FileSystemEventHandler):
-            def on_any_event(self, event: FileSystemEvent) -> None:
-                if os.fsdecode(event.dest_path or event.src_path).endswith(suffix):
+        class Emitter(InotifyEmitter):
+            """Tells at once, instead of by way of the observer's queue and thread."""
+
+            def queue_event(self, event: FileSystemEvent) -> None:
+                if isinstance(event, wanted) and os.fsdecode(event.dest_path or event.src_path).endswith(suffix):
                     with suppress(BlockingIOError, OSError):
                         os.write(wake, HINT)
 
-        wanted: list[type[FileSystemEvent]] = [FileClosedEvent, FileCreatedEvent, FileMovedEvent]
-        observer = Observer()
+        observer = BaseObserver(Emitter)
         for folder in folders:
-            observer.schedule(Handler(), str(folder), recursive=recursive, event_filter=wanted)
+            observer.schedule(FileSystemEventHandler(), str(folder), recursive=recursive, event_filter=list(wanted))
         observer.start()
         self._observer = observer
 

@@ -42,6 +42,7 @@ def set_up(level: str, node: str, file: str = "") -> None:
     handler.setFormatter(Line(node, is_journal=not file and _is_journal()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # no line tells of these
     set_level(level)
     logging.getLogger("watchdog").setLevel(logging.WARNING)
 

@@ -313,6 +313,8 @@ def _is_number(shown: str) -> bool:
 
 def _plain(words: str) -> str:
     """On one line, without controls, direction marks or halves of characters."""
+    if words.isascii() and words.isprintable():
+        return one_line(words)
     shown = words.encode("utf-8", "replace").decode("utf-8")
     return one_line("".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Cn") else c for c in shown))
 
@@ -331,10 +333,12 @@ def _count(count: int, noun: str) -> str:
 
 
 def _filled(words: str) -> str:
-    return textwrap.fill(words, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return _hanging(words, 0)
 
 
 def _hanging(line: str, indent: int = 6) -> str:
+    if len(line) <= WIDTH:
+        return line.rstrip()
     return textwrap.fill(line, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 

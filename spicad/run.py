@@ -78,6 +78,7 @@ class Run:
     is_fresh: bool = False
     mail: str = ""
     locality: float = 1.0
+    rules: str = ""  # their title
     state: dict[int, StepState] = field(default_factory=dict)
     outcome: dict[int, Outcome] = field(default_factory=dict)
     attempt: dict[int, int] = field(default_factory=dict)

@@ -41,6 +41,7 @@ IN_WORDS = {
 MOST_TOLD = 20  # unknown keys
 MOST_PARTS = 100  # of a dotted key
 BYTE_ORDER_MARK = "\ufeff"  # Windows' Notepad writes it; str.isprintable and tomllib do not take it
+TO_ESCAPE = re.compile(r"[^ !#-\[\]-~]+")
 LARGEST = 1 << 53  # what every float, database column and system call on the way can hold
 
 
@@ -198,6 +199,10 @@ def shown(value: Any) -> str:
         return f"a {type(value).__name__}"
 
 
+def _escaped(found: re.Match[str]) -> str:
+    return "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in found[0])
+
+
 def as_toml(value: Any) -> str:
     """A value as it stands in a TOML file behind the = sign."""
     if isinstance(value, Mapping):
@@ -205,8 +210,7 @@ def as_toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value)
-        return f'"{escaped}"'
+        return f'"{TO_ESCAPE.sub(_escaped, value)}"'
     return repr(value)
 
 

@@ -52,7 +52,8 @@ def way_out(mail: Section) -> Way:
 
 def one_line(text: str) -> str:
     """`text` on one line, without anything that could steer a terminal, a log or a mail header."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    shown = text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(shown.split())
 
 
 class _Gone(Exception):

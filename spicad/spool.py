@@ -79,9 +79,10 @@ class Accepted:
 class Spool:
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._folders = {name: root / name for name in FOLDERS}
 
     def folder(self, name: str) -> Path:
-        return self.root / name
+        return self._folders[name]
 
     def make(self, group_id: int | None = None) -> None:
         """Makes the folders that are missing, with their modes."""
@@ -110,6 +111,9 @@ class Spool:
         """Names in incoming/, the oldest look first being the caller's affair."""
         with os.scandir(self.folder("incoming")) as entries:
             return [entry.name for entry in entries if entry.name.endswith(SUFFIX) and not entry.name.startswith(".")]
+
+    def _drop(self, name: str) -> str:
+        return f"{self.root}/incoming/{name}"
 
     def read_drop(self, name: str) -> Drop:
         """The opening ritual. Raises Refused, NotYet, or FileNotFoundError when it vanished."""
@@ -141,7 +145,7 @@ class Spool:
         """With `uid`, of a file of that owner only: raises FileNotFoundError for any other."""
         if len(name) > LONGEST_NAME or "/" in name or not name.isprintable():
             raise Refused(f"the name of this file cannot be used. Use at most {LONGEST_NAME} printable characters.")
-        path = self.folder("incoming") / name
+        path = self._drop(name)
         try:
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -167,7 +171,7 @@ class Spool:
     def is_still(self, drop: Drop) -> bool:
         """Whether the very file that was read lies there: its owner may have put another in its place meanwhile."""
         try:
-            return _identity(os.lstat(self.folder("incoming") / drop.name)) == drop.identity
+            return _identity(os.lstat(self._drop(drop.name))) == drop.identity
         except OSError:
             return False
 
@@ -177,12 +181,12 @@ class Spool:
 
     def discard(self, name: str) -> None:
         with suppress(FileNotFoundError):
-            os.unlink(self.folder("incoming") / name)
+            os.unlink(self._drop(name))
 
     def discard_companion(self, name: str, identity: Identity) -> None:
         """Only the very file that was read."""
         with suppress(FileNotFoundError):
-            if _identity(os.lstat(self.folder("incoming") / name)) == identity:
+            if _identity(os.lstat(self._drop(name))) == identity:
                 self.discard(name)
 
     def refuse(self, name: str, why: str) -> Path:
@@ -198,7 +202,7 @@ class Spool:
             target = rejected / f"{stem}-{number}{SUFFIX}"
         self.explain(target, text)
         with suppress(FileNotFoundError):
-            os.rename(self.folder("incoming") / name, target)
+            os.rename(self._drop(name), target)
         sync_folder(rejected)
         return target
 
@@ -243,7 +247,7 @@ class Spool:
 
     def place(self, prepared: Path, process: int, phase: Phase = Phase.QUEUED) -> None:
         """The second half: one rename. The caller syncs the folder, once for many."""
-        os.rename(prepared, self.path(process, phase))
+        os.rename(prepared, self._name(process, phase))
 
     def phase_of(self, process: int) -> Phase | None:
         return next((phase for phase in IN_SPOOL if os.path.exists(self._name(process, phase))), None)
@@ -267,7 +271,7 @@ class Spool:
     def move(self, process: int, before: Phase, after: Phase) -> bool:
         """One rename; False when the file is not where `before` says."""
         try:
-            os.rename(self.path(process, before), self.path(process, after))
+            os.rename(self._name(process, before), self._name(process, after))
         except FileNotFoundError:
             return False
         return True

@@ -12,7 +12,7 @@ import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +239,7 @@ def lay_out(folder: Path, looked: Looked, setup: Setup, application: Application
 def papers(looked: Looked) -> dict[str, str]:
     """What the step's folder says of it, by file name."""
     assert looked.command is not None
-    inputs = {name: asdict(each) for name, each in looked.read.items()}
+    inputs = {name: vars(each) for name, each in looked.read.items()}
     return {STEP: json.dumps({"argv": looked.command.argv, "key": looked.key, "inputs": inputs})}
 
 

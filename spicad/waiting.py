@@ -9,6 +9,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 
@@ -42,6 +43,11 @@ class Limits:
     per_application: Mapping[str, int] = field(default_factory=dict)
     reserved: Mapping[int, int] = field(default_factory=dict)  # by rank: slots that others leave free while it waits
     widest: int = 0  # slots of the largest node
+
+    @cached_property
+    def of_owners(self) -> Limits:
+        """The same without the one that all share."""
+        return replace(self, slots=1 << 30)
 
     def slots_of(self, threads: int) -> int:
         """A step wider than a limit takes all of it, rather than waiting for ever."""

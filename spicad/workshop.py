@@ -195,7 +195,8 @@ class Workshop:
         )
 
     def _active(self) -> list[Waiting]:
-        return [*map(_as_waiting, self.runs.values()), *self.starting.values()]
+        going_on = (run for process, run in self.runs.items() if process not in self.ending)
+        return [*map(_as_waiting, going_on), *self.starting.values()]
 
     def _in_use(self) -> InUse:
         found = InUse()
@@ -209,7 +210,7 @@ class Workshop:
     def _limit_of_owner(self, waiting: Waiting, in_use: InUse, limits: Limits) -> str:
         """What holds a process back however many slots are free."""
         wish = Wish(waiting.user, waiting.group, waiting.rank)
-        return binding_limit(wish, in_use, replace(limits, slots=1 << 30))
+        return binding_limit(wish, in_use, limits.of_owners)
 
     def _ready_steps(self, run: Run, budget: int) -> int:
         """Has steps of one run looked over, as far as the budget goes; how many are being looked over."""
@@ -220,10 +221,9 @@ class Workshop:
 
     def _could_start(self, run: Run, in_use: InUse, limits: Limits) -> int:
         """Steps of it that only wait for slots; those that a share of slots holds keep nobody from being readied."""
-        boundless = replace(limits, slots=1 << 30)
         steps = [run.step(number) for process, number in self.bench.ready if process == run.process]
         wishes = [self._wish(run, step, limits.slots_of(step.threads)) for step in steps]
-        return sum(1 for wish in wishes if not binding_limit(wish, in_use, boundless))
+        return sum(1 for wish in wishes if not binding_limit(wish, in_use, limits.of_owners))
 
     # ------------------------------------------------------------------ from queued to executing
 
@@ -313,6 +313,7 @@ class Workshop:
             is_fresh=accepted.fresh,
             mail=closing.address_of(vetted.job.mail, owner, self.floor.settings),
             locality=accepted.locality,
+            rules=vetted.rules.title,
         )
         capsule = Capsule(folder_of(self.results, owner.user, process, run.name, run.number))
         try:

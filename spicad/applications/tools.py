@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -257,4 +257,4 @@ def _to_cache(file: Path | None, text: str) -> None:
 
 def as_record(tool: Tool) -> dict[str, object]:
     """The tool for the capsule of a run."""
-    return asdict(tool) | {"path": str(tool.path)}
+    return vars(tool) | {"path": str(tool.path)}

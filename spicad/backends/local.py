@@ -14,7 +14,7 @@ import select
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -157,7 +157,7 @@ def _note(folder: Path, pid: int, now: float, papers: Mapping[str, str], sandbox
     launched = Launched(pid, _ticks(pid), boot(), now, sandboxed)
     for name, text in papers.items():
         write_file(f"{folder}/{name}", text)
-    write_file(f"{folder}/launch.json", json.dumps(asdict(launched)))
+    write_file(f"{folder}/launch.json", json.dumps(vars(launched)))
     return launched
 
 
