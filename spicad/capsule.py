@@ -29,7 +29,7 @@ from spicad.applications.descriptor import Application, parse_application
 from spicad.applications.tools import Tool, as_record
 from spicad.archive.headers import Ccd, Exposure
 from spicad.desk import Setup, Vetted
-from spicad.durable import remove_tree, replace_file, write_file
+from spicad.durable import make_folders, remove_tree, replace_file, write_file
 from spicad.parts import RECIPE, joined, read, setups_in
 from spicad.people import person_named
 from spicad.plan import Dropped, Plan, PlannedFile, PlannedStep, Source
@@ -79,8 +79,8 @@ class Capsule:
             parts |= _setup_parts(task, setup, applications[setup.application])
         parts["plan.json"] = _json(_plan_record(vetted.plan))
         title = f"What decides the outcome of process {run.process}, {run.name}, run {run.number}"
-        os.makedirs(self.folder, exist_ok=True)
-        replace_file(self.folder / RECIPE, joined(title, parts), is_synced=False)
+        make_folders(self.folder.parent, self.folder)
+        replace_file(f"{self.folder}/{RECIPE}", joined(title, parts), is_synced=False)
 
     # ------------------------------------------------------------------ after a restart
 
@@ -176,7 +176,8 @@ class Capsule:
         if attempt > 1:
             with suppress(FileNotFoundError):
                 os.rename(folder, folder.with_name(f"{folder.name}.attempt-{attempt - 1}"))
-        os.makedirs(folder / "job")
+        make_folders(folder.parent, folder)
+        os.mkdir(f"{folder}/job")
         return folder, attempt
 
     def attempts(self, step: PlannedStep) -> int:

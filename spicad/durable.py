@@ -65,6 +65,13 @@ def _sync(path: str | Path, how: int) -> None:
         os.close(handle)
 
 
+def make_folders(*folders: str | Path) -> None:
+    """Those that are missing, from the outermost to the innermost."""
+    for folder in folders:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+
+
 def remove_tree(folder: str | Path) -> None:
     """As far as it goes; quick for a folder that is empty."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):

@@ -135,7 +135,7 @@ def command(argv: Sequence[str]) -> list[str]:
     return ["--chdir", "/job", "--", *argv]
 
 
-def environment(home: Path) -> dict[str, str]:
+def environment(home: str | Path) -> dict[str, str]:
     return {**ENVIRONMENT, "HOME": str(home)}
 
 

@@ -73,13 +73,12 @@ def start(
     for name, path in inputs.items():
         with suppress(FileExistsError):
             os.symlink(path, folder / "in" / name)
-    env = {**sandbox.environment(folder / "job"), "PATH": os.environ.get("PATH", os.defpath)}
+    job = f"{folder}/job"
+    env = {**sandbox.environment(job), "PATH": os.environ.get("PATH", os.defpath)}
     here = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.chdir(
-            folder / "job"
-        )  # posix_spawn has no folder of its own; nothing else in the daemon uses the current one
-        pid = _spawn(argv[0], list(argv), env, folder / "log", ())
+        os.chdir(job)  # posix_spawn has no folder of its own; nothing else in the daemon uses the current one
+        pid = _spawn(argv[0], list(argv), env, f"{folder}/log", ())
     finally:
         os.fchdir(here)
         os.close(here)
@@ -105,7 +104,7 @@ def _start_sandboxed(
     try:
         line = ["--args", str(reading), "--json-status-fd", str(status), *sandbox.command(argv)]
         with sandbox.entrance(folder, inputs, line) as (program, handles):
-            pid = _spawn(program[0], program, {}, folder / "log", (reading, status, *handles))
+            pid = _spawn(program[0], program, {}, f"{folder}/log", (reading, status, *handles))
         os.close(reading)
         reading = -1
         _limit(pid, limits, sandboxed=True)
@@ -124,12 +123,12 @@ def _write_all(handle: int, data: bytes) -> None:
             data = data[os.write(handle, data) :]
 
 
-def _spawn(program: str, argv: list[str], env: Mapping[str, str], log: Path, kept: Sequence[int]) -> int:
+def _spawn(program: str, argv: list[str], env: Mapping[str, str], log: str, kept: Sequence[int]) -> int:
     for handle in kept:
         os.set_inheritable(handle, True)
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
+        (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     return os.posix_spawn(program, argv, env, file_actions=actions, setsid=True, setsigdef=EVERY_SIGNAL, setsigmask=[])
