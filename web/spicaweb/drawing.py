@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from bottle import SimpleTemplate
+from bottle import SimpleTemplate, html_escape
 
 from spicad.words import Rank
 from spicaweb.answers import Answer
@@ -60,9 +60,19 @@ DONE = {
 }
 
 
+class _Template(SimpleTemplate):
+    def prepare(self, **options: Any) -> None:
+        super().prepare(**options)
+        self._escape = _escaped  # Bottle's own calls three functions for each value
+
+
+def _escaped(value: object) -> str:
+    return str(html_escape("" if value is None else str(value)))
+
+
 @cache
 def _template(name: str) -> SimpleTemplate:
-    return SimpleTemplate(name=f"{name}.tpl", lookup=[str(TEMPLATES)])
+    return _Template(name=f"{name}.tpl", lookup=[str(TEMPLATES)])
 
 
 def draw(visit: Visit, template: str, title: str, /, status: int = 200, **values: Any) -> Answer:
