@@ -47,6 +47,7 @@ def main() -> int:
     parser.add_argument("--stars", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
+    subprocess.run([sys.executable, "-m", "compileall", "-q", ROOT / "spicad"], check=True)  # as it is when installed
     with stand.scratch() as folder:
         size, stars = chosen.size, chosen.stars
         options = SkyOptions(exposures=1, ccds=chosen.ccds, size=size, filters=("r",), stars=stars, seed=7)

@@ -35,8 +35,6 @@ from spicad.words import SpicaError
 BAD, COSMIC, SATURATED = 1, 2, 4
 NO_GAIN, NO_READ_NOISE_E, NO_SATURATION = 1.0, 10.0, 65535.0  # where no card says
 SAMPLE = 200_000  # pixels, for the sky
-STRIP_PIXELS = 2 << 20
-OVERLAP = 24  # rows that strips share: more than four rounds of cosmic_rays reach
 
 
 @dataclass(frozen=True)
@@ -294,16 +292,10 @@ def take_fringes_off(light: Floats, fringe: Floats, flags: NDArray[np.uint8], sk
 
 
 def _flag_cosmic_rays(excess: Floats, noise: float, gain: float, limits: Sharpest, flags: NDArray[np.uint8]) -> None:
-    """Into `flags`, a strip of rows at a time, so that memory stays bounded whatever the CCD's size."""
-    height, width = excess.shape
+    """Into `flags`."""
     usable = ~(grown((flags & SATURATED) > 0, 2) | ((flags & BAD) > 0))
-    rows = max(4 * OVERLAP, STRIP_PIXELS // width)
-    for first in range(0, height, rows):
-        last = min(first + rows, height)
-        low, high = max(0, first - OVERLAP), min(height, last + OVERLAP)
-        noises = np.full((high - low, width), noise, np.float32)
-        hit = cosmic_rays(excess[low:high], noises, gain, usable[low:high], limits)
-        flags[first:last][hit[first - low : last - low]] |= COSMIC
+    noises = np.broadcast_to(np.float32(noise), excess.shape)
+    flags[cosmic_rays(excess, noises, gain, usable, limits)] |= COSMIC
 
 
 def _weight(flat: Floats | None, sky: float, gain: float, read_noise: float, shape: tuple[int, int]) -> Floats:

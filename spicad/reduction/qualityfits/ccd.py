@@ -6,7 +6,7 @@ Several CCDs are on their way at once, each in a thread; the tools are children,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,15 +132,13 @@ def _look_closely(
 ) -> None:
     """Dead pixels, saturation, cosmic rays, trails. The image is used up."""
     assert result.sky is not None
-    sky = result.sky
-    known = np.isfinite(sky.level)
-    level, noise = (_spread(each, image.shape) for each in (sky.level, sky.noise))
     saturated = image >= ccd.saturation
-    image -= level
-    nothing |= image < -DEEP_SIGMAS * noise
-    dark = _spread(known, image.shape)
-    if not known.all():
-        nothing |= ~dark
+    noise = np.empty_like(image)
+    for rows, level, noise_there in _rows_of_cells(result.sky, image.shape):
+        part = image[rows]
+        part -= np.nan_to_num(level)
+        noise[rows] = noise_there
+        nothing[rows] |= (part < -DEEP_SIGMAS * noise_there) | np.isnan(level)
     usable = ~(nothing | grown(saturated, 2))
     flags[nothing] = NOTHING
     flags[saturated] |= SATURATED
@@ -171,9 +169,9 @@ def _sky(image: Pixels, nothing: Mask) -> Sky:
         return blocks[:, ::SAMPLED, :, ::SAMPLED].swapaxes(1, 2).reshape(rows, columns, -1)
 
     sample, lost = sampled(image), sampled(nothing)
-    level = np.median(sample, axis=2)
+    level = _medians(sample)
     # Half of a cell's pixels lie below its sky: sources are above it.
-    noise = 1.4826 * np.median(np.abs(sample - level[..., None]), axis=2)
+    noise = 1.4826 * _medians(np.abs(sample - level[..., None]))
     holds_nothing = (sample.min(axis=2) == sample.max(axis=2)) | (lost.mean(axis=2) > 0.5)
     level[holds_nothing] = np.nan
     least = float(np.nanmedian(noise[~holds_nothing])) if (~holds_nothing).any() else 1.0
@@ -181,12 +179,22 @@ def _sky(image: Pixels, nothing: Mask) -> Sky:
     return Sky(level.astype(np.float32), noise.astype(np.float32))
 
 
-def _spread(cells: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-    """From cells to pixels; the rim takes what is beside it, and unknown levels are 0."""
-    rows = np.minimum(np.arange(shape[0]) // (shape[0] // cells.shape[0]), cells.shape[0] - 1)
-    columns = np.minimum(np.arange(shape[1]) // (shape[1] // cells.shape[1]), cells.shape[1] - 1)
-    plain = np.nan_to_num(cells) if cells.dtype.kind == "f" else cells
-    return np.take(np.take(plain, columns, axis=1), rows, axis=0)
+def _medians(cells: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Along the last axis. Sorting takes a tenth of the time of numpy's median."""
+    ordered, count = np.sort(cells, axis=-1), cells.shape[-1]
+    return np.asarray((ordered[..., (count - 1) // 2] + ordered[..., count // 2]) / 2)
+
+
+def _rows_of_cells(
+    sky: Sky, shape: tuple[int, int]
+) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.float32]]]:
+    """Level and noise along the rows of pixels that each row of cells has; the rim takes what is beside it."""
+    rows, columns = sky.level.shape
+    tall, wide = shape[0] // rows, shape[1] // columns
+    cells = np.minimum(np.arange(shape[1]) // wide, columns - 1)
+    for row in range(rows):
+        stop = (row + 1) * tall if row + 1 < rows else shape[0]
+        yield slice(row * tall, stop), sky.level[row, cells], sky.noise[row, cells]
 
 
 def _lumps(mask: Mask) -> int:

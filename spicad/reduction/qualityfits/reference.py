@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spicad.reduction import references
+from spicad.reduction.neighbours import nearest_within, pairs_within
 from spicad.reduction.qualityfits.exposure import Ccd
 from spicad.reduction.tangent import projected
 
@@ -113,30 +114,25 @@ def _plane(ccd: Ccd, centre: tuple[float, float], x: Array, y: Array) -> Array:
 
 def _matched(mine: Array, there: Array, reach: float, cell: float) -> Place:
     """The commonest vector between sources and reference stars, if it stands out; then the nearest of each about it."""
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(there)
-    near = tree.query_ball_point(mine, reach)
-    vectors = np.concatenate(
-        [mine[number] - there[each] for number, each in enumerate(near) if each] or [np.empty((0, 2))]
-    )
+    mine = mine[np.isfinite(mine).all(axis=1)]
+    one, other = pairs_within(mine, there, reach)
+    vectors = mine[one] - there[other]
     if len(vectors) < LEAST_MATCHED:
         return Place(0, len(there))
     side = int(2 * reach / cell) + 1
     edges = np.linspace(-reach, reach, side + 1)
     counts, _, _ = np.histogram2d(vectors[:, 0], vectors[:, 1], bins=[edges, edges])
-    smooth = sum(np.roll(counts, (j, i), (0, 1)) for j in (-1, 0, 1) for i in (-1, 0, 1))
+    smooth = np.sum([np.roll(counts, (j, i), (0, 1)) for j in (-1, 0, 1) for i in (-1, 0, 1)], axis=0)
     peak = np.unravel_index(int(np.argmax(smooth)), smooth.shape)
     chance = 9 * len(vectors) * (2 * reach / side) ** 2 / (np.pi * reach**2)
     if smooth[peak] - chance < max(LEAST_MATCHED, CONTRAST * np.sqrt(max(chance, 1.0))):
         return Place(0, len(there))
     offset = np.array([(edges[each] + edges[each + 1]) / 2 for each in peak])
     for radius in (2 * cell, 1.5 * cell, cell):
-        distance, which = tree.query(mine - offset, distance_upper_bound=radius)
-        hit = np.isfinite(distance)
-        if np.count_nonzero(hit) < LEAST_MATCHED:
-            return Place(int(np.count_nonzero(hit)), len(there))
-        residuals = mine[hit] - there[which[hit]]
+        one, other = nearest_within(mine - offset, there, radius)
+        if len(one) < LEAST_MATCHED:
+            return Place(len(one), len(there))
+        residuals = mine[one] - there[other]
         offset = np.median(residuals, axis=0)
     scatter = 1.4826 * np.median(np.abs(residuals - offset), axis=0)
     close = np.all(np.abs(residuals - offset) < np.maximum(4 * scatter, 0.02), axis=1)

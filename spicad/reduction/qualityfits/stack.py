@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from spicad.reduction import ldac
 from spicad.reduction.ldac import Table
+from spicad.reduction.neighbours import nearest_within
 from spicad.reduction.qualityfits.measure import Measured, Whole
 from spicad.reduction.tangent import projected
 from spicad.words import BadInput, Problem, SpicaError
@@ -143,19 +144,16 @@ def compared(whole: Whole, earlier: Path) -> Comparison:
     mine, other = _sound(now), _sound(before)
     if len(mine) < FEWEST or len(other) < FEWEST:
         return nothing
-    from scipy.spatial import cKDTree
-
     radius = max(MATCH_ARCSEC, MATCH_PIXELS * float(np.median(scales)))
     places, theirs = (_plane(each, whole.centre) for each in (mine, other))
-    distance, which = cKDTree(theirs).query(places, distance_upper_bound=radius)
-    same = np.isfinite(distance)
-    if np.count_nonzero(same) < FEWEST:
+    here, there = nearest_within(places, theirs, radius)
+    if len(here) < FEWEST:
         return nothing
-    away = places[same] - theirs[which[same]]
+    away = places[here] - theirs[there]
     depths = [_limit(tables) for tables in (now, before)]
     depth = None if None in depths else float(depths[0] or 0.0) - float(depths[1] or 0.0)
-    magnitude = mine[same, 2]
-    return Comparison(away[:, 0], away[:, 1], magnitude, magnitude - other[which[same], 2], depth)
+    magnitude = mine[here, 2]
+    return Comparison(away[:, 0], away[:, 1], magnitude, magnitude - other[there, 2], depth)
 
 
 def _sound(tables: Sequence[Table]) -> Array:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spicad.reduction.ldac import Table
+from spicad.reduction.neighbours import pairs_within
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -123,17 +124,15 @@ class Twins:
 
 def twins(x: Array, y: Array, snr: Array, radius: float) -> Twins:
     """How doubled a field is: the commonest vector between neighbours, and how many sources have it."""
-    from scipy.spatial import cKDTree
-
     order = np.argsort(-snr)[:TWIN_MOST]
     if len(order) < 20:
         return Twins(0.0, 0.0, 0.0)
     points = np.column_stack([x[order], y[order]])
     reach, cell = TWIN_REACH * radius, max(radius, 1.0)
-    pairs = cKDTree(points).query_pairs(reach, output_type="ndarray")
-    if not len(pairs):
+    one, other = pairs_within(points, points, reach)
+    vectors = (points[other] - points[one])[one < other]
+    if not len(vectors):
         return Twins(0.0, 0.0, 0.0)
-    vectors = points[pairs[:, 1]] - points[pairs[:, 0]]
     vectors *= np.where(vectors[:, :1] + 1e-3 * vectors[:, 1:] < 0, -1, 1)  # one of both directions
     counts, places = _crowded(vectors, cell)
     # By chance a circle of radius `cell` holds this many.
@@ -148,12 +147,9 @@ def twins(x: Array, y: Array, snr: Array, radius: float) -> Twins:
 
 def _crowded(vectors: Array, cell: float) -> tuple[NDArray[np.int64], Array]:
     """For each vector how many lie within `cell` of it, and their middle."""
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(vectors)
-    near = tree.query_ball_point(vectors, cell)
-    counts = np.array([len(each) for each in near])
+    one, other = pairs_within(vectors, vectors, cell)
+    counts = np.bincount(one, minlength=len(vectors))
     best = int(np.argmax(counts))
     places = vectors.copy()
-    places[best] = vectors[near[best]].mean(axis=0)
+    places[best] = vectors[other[one == best]].mean(axis=0)
     return counts, places

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 BLUE, ORANGE, GREEN, RED, GREY, INK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#9a9a9a", "#1a1a1a"
 SCALE = ((0, 32, 81), (59, 73, 108), (108, 110, 114), (154, 148, 120), (203, 188, 105), (253, 234, 69))
@@ -198,4 +198,4 @@ def short(value: float) -> str:
 
 
 def _plain(words: str) -> str:
-    return escape("".join(sign if sign.isprintable() else " " for sign in words), {'"': "&quot;"})
+    return escape("".join(sign if sign.isprintable() else " " for sign in words))

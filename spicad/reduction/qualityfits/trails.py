@@ -50,11 +50,14 @@ class Line:
 
 
 def trails(contrast: Array) -> list[Line]:
-    """The trails of a CCD. `contrast` is the image in units of its noise, without background; 0 where unusable."""
+    """The trails of a CCD. `contrast` is the image in units of its noise, without background; 0 where unusable. What
+    is bright in it is cut off.
+    """
     height, width = (side // BIN * BIN for side in contrast.shape)
     if min(height, width) < 8 * BIN:
         return []
-    rows_ = np.add.reduce(np.clip(contrast[:height, :width], -5, 5).reshape(height // BIN, BIN, width), axis=1)
+    np.clip(contrast, -5, 5, out=contrast)
+    rows_ = np.add.reduce(contrast[:height, :width].reshape(height // BIN, BIN, width), axis=1)
     lit = rows_.reshape(height // BIN, width // BIN, BIN).sum(axis=2) / BIN > SIGMAS
     found: list[Line] = []
     while len(found) < MOST:
@@ -81,16 +84,19 @@ def _best(lit: NDArray[np.bool_]) -> Line | None:
     reach = int(math.hypot(height, width)) + 2
     best: tuple[float, float, int] | None = None
     density = len(rows) / lit.size
+    shortest = LEAST_LENGTH * min(height, width)
     for angle in np.pi * np.arange(ANGLES) / ANGLES:
         from_axis = min(abs(math.degrees(angle) - axis) for axis in (0, 90, 180))
         if from_axis < AXIS_DEG:
             continue
         cos, sin = math.cos(angle), math.sin(angle)
         counts = np.bincount(np.rint(columns * cos + rows * sin).astype(np.intp) + reach, minlength=2 * reach)
+        if counts.max() <= LEAST_SHARE * shortest:
+            continue
         # A line through bins lights 1 / max(|cos|, |sin|) of them for each unit of its length.
         for peak in np.argsort(counts)[-2:]:
             length = _length(cos, sin, peak - reach, width, height)
-            if length < LEAST_LENGTH * min(height, width):
+            if length < shortest:
                 continue
             share = counts[peak] / length
             needed = max(LEAST_SHARE, density + 8 * math.sqrt(3 * density / length))
@@ -120,7 +126,7 @@ def _refined(line: Line, contrast: Array) -> Line | None:
     for half in (3 * BIN, BIN):
         exact = Line(line.cos, line.sin, line.distance * BIN + (BIN - 1) / 2 * (line.cos + line.sin), 0)
         x, y = _samples(exact, width, height, half)
-        values = np.clip(contrast[y, x], -5, 5)
+        values = contrast[y, x]
         found = _slope(exact, x, y, values)
         if found is None:
             return None
@@ -128,7 +134,7 @@ def _refined(line: Line, contrast: Array) -> Line | None:
         line = Line(slopes.cos, slopes.sin, (slopes.distance - (BIN - 1) / 2 * (slopes.cos + slopes.sin)) / BIN, 0)
     x, y = _samples(slopes, width, height, MOST_HALF_WIDTH)
     distance = np.abs(x * slopes.cos + y * slopes.sin - slopes.distance).astype(int)
-    values = np.clip(contrast[y, x], -5, 5)
+    values = contrast[y, x]
     profile = np.bincount(distance, values, MOST_HALF_WIDTH + 1) / np.maximum(
         np.bincount(distance, None, MOST_HALF_WIDTH + 1), 1
     )
