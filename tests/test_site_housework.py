@@ -5,6 +5,7 @@ Who may ask for which page is in test_site_rights.py; that products go and recip
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,23 @@ def test_results_are_deleted_only_after_a_second_look(site: Site, places: dict[s
     assert before == []
     assert sent.place.startswith(f"/process/{number}?order=")
     assert [text for text in drops(site) if f'order = "delete"\nprocess = {number}\n' in text] == drops(site) != []
+
+
+def test_a_packed_map_says_why_it_has_no_preview_and_leads_to_the_pictures_of_its_report(
+    site: Site, places: dict[str, Any]
+) -> None:
+    number = places["process"]
+    (capsule,) = site.settings.paths.results.glob("alice@web/*/run-1")
+    manifest = json.loads((capsule / "manifest.json").read_text())
+    (capsule / "manifest.json").write_text(json.dumps({**manifest, "m101.weight.fits.fz": [8, "9" * 64]}))
+    alice = site.logged_in("alice")
+
+    listed = alice.get(f"/process/{number}")
+    page = alice.get(f"/process/{number}/run/1/product/{len(manifest) + 1}")
+
+    assert f'/run/1/product/{len(manifest) + 1}">m101.weight.fits.fz<' in listed.text
+    assert "There is no preview" in page.words
+    assert f'href="/process/{number}/run/1/quality/{places["stack"]}"' in page.text
 
 
 def test_results_of_many_are_deleted_where_they_are_over(site: Site, places: dict[str, Any]) -> None:

@@ -19,12 +19,13 @@ KINDS = (  # ending of the name: kind, words; the first that fits
     (".quality.csv", "file", "figures"),
     (".quality-origins.csv", "file", "exposures of the stack"),
     (".weight.fits", "image", "weight map"),
-    (".weight.fits.fz", "file", "weight map, packed"),
+    (".weight.fits.fz", "packed", "weight map, packed"),
+    (".flag.fits.fz", "packed", "flag map, packed"),
     (".mask.fits", "image", "mask"),
     (".flag.fits", "image", "flag map"),
     (".residuals.fits", "catalogue", "residuals of the solution"),
     (".psf", "file", "PSF model"),
-    (".fits.fz", "file", "image, packed"),
+    (".fits.fz", "packed", "image, packed"),
     (".fits", "image", "image"),
     (".ldac", "catalogue", "catalogue"),
     (".cat", "catalogue", "catalogue"),
@@ -48,7 +49,7 @@ class Product:
     name: str
     bytes: int
     digest: str
-    kind: str  # image, plot, catalogue, text or file
+    kind: str  # image, packed, plot, catalogue, text, quality or file
     words: str
 
 
@@ -92,6 +93,12 @@ def product(capsule: Capsule, number: int) -> Product:
     if found is None:
         raise Gone("there is no such product.")
     return found
+
+
+def report_on(chosen: Product, products: Sequence[Product]) -> Product | None:
+    """The quality report on the exposure or stack that `chosen` belongs to."""
+    reports = (each for each in products if each.kind == "quality")
+    return next((each for each in reports if chosen.name.startswith(each.name.removesuffix("quality.json"))), None)
 
 
 def in_order(products: Sequence[Product]) -> list[Product]:

@@ -37,6 +37,7 @@ def product(visit: Visit, number: str, run: str, product: str) -> Answer:
         "capsule": capsule,
         "product": chosen,
         "run_path": f"/process/{row.id}/run/{capsule.number}",
+        "quality": results.report_on(chosen, results.products_of(capsule)),
     }
     try:
         if chosen.kind == "catalogue":

@@ -9,6 +9,12 @@
 % elif product.kind == 'image':
 <p class="soft small">Sampled, first row at the bottom, arcsinh of the values between two percentiles: a look, not a measurement.</p>
 <p><img class="picture" src="{{visit.link('%s/product/%d/large.png' % (run_path, product.number))}}" alt="Preview of {{product.name}}"></p>
+% elif product.kind == 'packed':
+<p class="note">There is no preview: to unpack it takes longer than a page may. Fetch it and look at it with any viewer that reads .fz files.
+% if quality:
+Its <a href="{{visit.link('%s/quality/%d' % (run_path, quality.number))}}">quality report</a> has pictures.
+% end
+</p>
 % elif product.kind == 'plot':
 <p><img class="picture" src="{{visit.link('%s/product/%d/plot' % (run_path, product.number))}}" alt="{{product.name}}"></p>
 % elif product.kind == 'text':
