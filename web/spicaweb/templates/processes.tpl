@@ -59,7 +59,7 @@
 <tr>
   <td><input type="checkbox" name="process" value="{{row.id}}" aria-label="Choose process {{row.id}}"></td>
   <td class="number">{{row.id}}</td>
-  <td><a href="{{address}}{{row.id}}">{{row.name}}</a></td>
+  <td class="title"><a href="{{address}}{{row.id}}">{{row.name}}</a></td>
   <td>{{row.owner}}</td>
   <td><span class="phase {{row.phase.lower()}}">{{row.phase}}</span></td>
   <td class="number">{{row.steps_done}}/{{row.steps_total}}</td>
