@@ -320,6 +320,24 @@ def test_a_planted_defect_is_found_and_graded_down(sky: Path, clean: Path, tmp_p
     assert comment in report.comments
 
 
+def test_a_reference_catalogue_of_another_field_counts_neither_for_nor_against_an_exposure(
+    sky: Path, clean: Path, tmp_path: Path
+):
+    def move_far(hdus: fits.HDUList) -> None:
+        for hdu in hdus[1:]:
+            hdu.header["CRVAL1"] += 40
+
+    exposure = spoiled(clean, tmp_path / "elsewhere.fits", move_far)
+
+    report = judged(exposure, tmp_path, ASTREFCAT_NAME=sky / "refcat.cat", WRITE_PLOTS="N")
+
+    without = judged(exposure, tmp_path, OUTPUT_NAME="without", WRITE_PLOTS="N")
+    assert report.grade == without.grade
+    assert report.figures == without.figures
+    assert report.figures["ccds_unmatched"] is None
+    assert any(note.startswith("no reference here") for note in report.notes)
+
+
 def test_a_ccd_whose_header_puts_it_on_another_is_found_without_a_catalogue(clean: Path, tmp_path: Path):
     def shift(hdus: fits.HDUList) -> None:
         hdus[2].header["CRPIX1"] += 200

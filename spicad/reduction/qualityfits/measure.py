@@ -45,6 +45,7 @@ SHIFTED_PIXELS = 8.0
 FWHM_PER_RADIUS = 1.8  # of a Moffat or a Gaussian, where there is no model of the PSF
 ASTRAY = 0.1  # of a CCD's side, beside where DETSEC has it
 FEWEST_FOR_MATCH = 20  # sources, and reference stars, of a CCD that must match
+NO_REFERENCE_DEG = 2.0  # from the middle: a catalogue as far away is of another field, nearer the pointing is wrong
 OVERLAP = 0.05  # of a CCD's area that another may cover
 
 
@@ -108,13 +109,17 @@ def measured(
     centre = _centre(ccds)
     for each in ccds:
         each.figures = _of_ccd(each, exposure.zero_point, centre)
+    notes = []
+    if stars is not None and centre is not None and (away := _nearest_deg(stars, centre)) > NO_REFERENCE_DEG:
+        notes.append(f"no reference here: the nearest star of the reference catalogue is {away:.1f} degrees away")
+        stars = None
     if stars is not None:
         _place(ccds, stars, values["MATCH_RADIUS"])
     whole = Whole(exposure, ccds, {}, Counts(), together([each.place for each in ccds if each.place]), centre)
     whole.figures = _of_whole(whole, thresholds, has_reference=stars is not None)
     whole.counts = _counts(whole, thresholds.counts.get(exposure.filter))
     whole.figures["galaxy_counts_ratio"] = _ratio(whole, thresholds.counts.get(exposure.filter))
-    whole.notes += [note for result in results for note in result.notes]
+    whole.notes += [*notes, *(note for result in results for note in result.notes)]
     return whole
 
 
@@ -320,6 +325,14 @@ def _pattern(ccds: Sequence[Measured], centre: tuple[float, float] | None) -> fl
 # Astrometry
 
 
+def _nearest_deg(stars: References, centre: tuple[float, float]) -> float:
+    """From `centre` to the nearest of them; 180 of none."""
+    dec, middle = np.radians(stars.dec), math.radians(centre[1])
+    turn = np.cos(np.radians(stars.ra - centre[0]))
+    cosines = math.sin(middle) * np.sin(dec) + math.cos(middle) * np.cos(dec) * turn
+    return math.degrees(math.acos(min(1.0, float(cosines.max(initial=-1.0)))))
+
+
 def _place(ccds: Sequence[Measured], stars: References, radius_arcsec: float) -> None:
     for each in ccds:
         if each.table is None:
@@ -347,7 +360,7 @@ def _out_of_place(whole: Whole) -> tuple[set[str], set[str]]:
     limit = max(SHIFTED_ARCSEC, SHIFTED_PIXELS * float(np.median(scales))) if scales else SHIFTED_ARCSEC
     away = shifted(places, limit)
     by_layout = _astray(whole)
-    # A catalogue is given for the field: where it has no star at all, the field is elsewhere.
+    # A catalogue is near: where it has no star at all, the field is elsewhere.
     is_elsewhere = sum(place.expected for place in places.values()) < LEAST_MATCHED
     unmatched = {
         each.ccd.name
