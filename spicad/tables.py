@@ -261,16 +261,24 @@ class Mark(Table):
     number = peewee.BigIntegerField()
 
 
-class Cell(Table):
-    """Which HEALPix cells (nested) an exposure's footprint touches: the index behind all searches on the sky."""
+class Outline(Table):
+    """Where each CCD of an exposure lies, in the order of the sky: the index behind all searches there.
 
-    cell = peewee.IntegerField()
+    An exposure of which only the position is known has one too. See archive/outlines.py.
+    """
+
+    size = peewee.SmallIntegerField()
+    cell = peewee.IntegerField()  # HEALPix, nested: of the middle
     exposure = peewee.BigIntegerField()
-    parts = peewee.BigIntegerField(default=0)  # of the cell, those that the footprint touches, as bits; 0: not known
+    number = peewee.SmallIntegerField()
+    x = peewee.DoubleField()  # this and the next two: the middle as a vector
+    y = peewee.DoubleField()
+    z = peewee.DoubleField()
+    held = peewee.DoubleField()  # radians round the middle that are in it altogether
+    corners = peewee.TextField()
 
     class Meta:
-        primary_key = peewee.CompositeKey("cell", "exposure")
-        indexes = ((("exposure",), False),)
+        primary_key = peewee.CompositeKey("size", "cell", "exposure", "number")
 
 
 class Ingredient(Table):
@@ -529,9 +537,7 @@ def _first_tables() -> None:
 
 
 def _archive_tables() -> None:
-    # The rows lie in the order of their key, as InnoDB's always do.
-    Cell._meta.without_rowid = isinstance(database.obj, peewee.SqliteDatabase)
-    _make(Exposure, Ccd, Cell)
+    _make(Exposure, Ccd)
 
 
 def _priority_columns() -> None:
@@ -624,22 +630,10 @@ def _drop_index(table: type[Table], name: str) -> None:
         database.execute_sql(f"DROP INDEX {name}{on}")
 
 
-def _parts_of_cells() -> None:
-    if not any(column.name == "parts" for column in database.get_columns("cell")):
-        database.execute_sql("ALTER TABLE cell ADD COLUMN parts INTEGER NOT NULL DEFAULT 0")
-
-
 def _quality_tables() -> None:
     _add_missing_columns(Exposure, "graded_by", "elongation", "background", "limiting_magnitude", "stars")
     _make_missing_indexes(Exposure)
     _make(Quality, Grading)
-
-
-def _finer_parts_of_cells() -> None:
-    """What is known of coarser parts is forgotten: `spica database upgrade` has it found anew."""
-    if isinstance(database.obj, peewee.MySQLDatabase):
-        database.execute_sql("ALTER TABLE cell MODIFY COLUMN parts BIGINT NOT NULL DEFAULT 0")
-    database.execute_sql("UPDATE cell SET parts = 0")
 
 
 def _queue_of_graders() -> None:
@@ -651,6 +645,19 @@ def _queue_of_graders() -> None:
     Quality.update(is_graded=True).where(Quality.exposure.in_(graded)).execute()
 
 
+def _outlines_on_the_sky() -> None:
+    """In place of an older index, which was a table `cell`. What is in the archive is written by who calls upgrade.
+
+    On MySQL Spica's account has no right to drop a table: there the older one stays, and nobody reads it.
+    """
+    # The rows lie in the order of their key, as InnoDB's always do.
+    Outline._meta.without_rowid = isinstance(database.obj, peewee.SqliteDatabase)
+    _make(Outline)
+    if isinstance(database.obj, peewee.SqliteDatabase):
+        database.execute_sql("DROP TABLE IF EXISTS cell")
+
+
+OUTLINES = 19
 MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (1, "processes, events, steps, digests", _first_tables),
     (2, "the archive: exposures, CCDs, their places on the sky", _archive_tables),
@@ -662,14 +669,13 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
     (8, "when products go", _retention_columns),
     (9, "an index of processes by owner and phase", lambda: _make_missing_indexes(Process)),
     (10, "what users and groups have on the disk", _quota_tables),
-    (11, "which parts of a cell of the sky a footprint touches", _parts_of_cells),
     (12, "indexes that count exposures without reading their rows", _counting_indexes),
     (13, "grades and their history, figures of quality", _quality_tables),
-    (14, "finer parts of the cells of the sky", _finer_parts_of_cells),
     (15, "how far new exposures have been begun", lambda: _make(Mark)),
     (16, "the queue of what waits for a grade", _queue_of_graders),
-    (16, "what processes have to do, by application", lambda: _add_missing_columns(Process, "workload")),
     (17, "what master frames are made of", lambda: _make(Ingredient)),
+    (18, "what processes have to do, by application", lambda: _add_missing_columns(Process, "workload")),
+    (OUTLINES, "where each CCD lies on the sky", _outlines_on_the_sky),
 )
 NEWEST = MIGRATIONS[-1][0]
 
@@ -807,13 +813,18 @@ def schema_version() -> int:
     return int(row or 0)
 
 
-def upgrade() -> list[str]:
-    """Runs the migrations that are missing; returns their words."""
+def upgrade(write_outlines: Callable[[], None] = lambda: None) -> list[str]:
+    """Runs the migrations that are missing; returns their words.
+
+    `write_outlines` does so for the exposures that are there: a schema without them is not the newer one.
+    """
     done = []
     for number, words, migrate in MIGRATIONS:
         if number > schema_version():
             with database.atomic():
                 migrate()
+                if number == OUTLINES:
+                    write_outlines()
                 SchemaVersion.create(number=number)
             done.append(f"{number}: {words}")
     return done

@@ -14,7 +14,6 @@ from hypothesis import strategies as some
 
 from spicad.archive import cells
 from spicad.archive.cells import Position, vector
-from spicad.archive.overlaps import Cone, Footprint
 
 AWKWARD = (
     (0.0, 90.0),
@@ -124,63 +123,6 @@ def test_a_footprint_has_no_point_outside_of_its_cells(place: Position, turn: fl
 
     assert {cells.cell_of(*point) for point in points_in(polygon, 40)} <= covered
     assert covered == cells.cells_of_polygons([polygon[::-1]])
-
-
-@given(places, turns, some.sampled_from(SIZES[:5]), some.floats(0.2, 5))
-@settings(max_examples=80, deadline=None)
-def test_a_footprint_touches_all_parts_that_it_is_said_to_and_no_others(
-    place: Position, turn: float, size: float, ratio: float
-) -> None:
-    polygon = rectangle(place, turn, size, ratio)
-    footprint = Footprint((tuple(polygon),))
-
-    parts = cells.parts_of_polygons([polygon])
-
-    assert set(parts) == cells.cells_of_polygons([polygon])
-    for point in points_in(polygon, 40):
-        part = part_of(point)
-        assert not parts[part >> 6] or parts[part >> 6] >> (part & 63) & 1
-    said = [64 * cell + bit for cell, bits in parts.items() for bit in range(64) if bits >> bit & 1]
-    for part in random.Random(1).sample(said, min(len(said), 20)):
-        square = cells.corners_of(part, cells.PART_ORDER)
-        assert any(Cone(*point, cells.SPARE_DEG).touches(footprint) for point in points_in(square, 40)) or (
-            footprint.touches(Footprint((tuple(square),)))
-        )
-
-
-def part_of(point: Position) -> int:
-    face, x, y = cells._on_face(*point)
-    side = cells.PARTS_SIDE
-    ix, iy = (min(int(along * side), side - 1) for along in (x, y))
-    return (face << 2 * cells.PART_ORDER) + cells.SPREAD[ix] + 2 * cells.SPREAD[iy]
-
-
-def test_the_parts_of_nearly_all_ccds_are_known() -> None:
-    dice = random.Random(3)
-    whole = 0
-    for _ in range(400):
-        place = (dice.uniform(0, 360), math.degrees(math.asin(dice.uniform(-1, 1))))
-        whole += 0 not in cells.parts_of_polygons([rectangle(place, dice.uniform(0, 360), 0.25)]).values()
-
-    assert whole > 380
-
-
-@pytest.mark.slow
-@given(places, some.sampled_from((0.0, 0.1, 0.7, 4.0, 30.0)), turns, some.floats(0, 1.3))
-@settings(max_examples=100, deadline=None)
-def test_the_cover_of_a_cone_tells_what_lies_in_it(place: Position, radius: float, way: float, far: float) -> None:
-    cover = cells.cover_of_caps([[cells.Cap(vector(*place), math.radians(radius))]])
-    point = offset(place, way, min(radius * far, 180))
-    cell, bit = part_of(point) >> 6, cells.BITS[part_of(point) & 63]
-    near = cover.rim.get(cell, cells.Near(0, 0))
-
-    is_whole = any(first <= cell <= last for first, last in cover.inside)
-
-    assert not (is_whole and cell in cover.rim)
-    if far <= 1:
-        assert is_whole or near.touched & bit
-    else:
-        assert radius == 0 or not (is_whole or near.held & bit)
 
 
 @given(places, turns, some.sampled_from(SIZES[:5]))

@@ -23,10 +23,11 @@ from test_archive_cells import AWKWARD, offset, places, points_in, rectangle, tu
 from spicad import tables
 from spicad.archive import cells, conditions, coordinates, search
 from spicad.archive.cells import Position, vector
-from spicad.archive.overlaps import Box, Cone, Footprint, footprint_of
+from spicad.archive.outlines import outlines_of
+from spicad.archive.overlaps import Box, Cone, Footprint, footprint_of, polygons_of, positions_of
 from spicad.archive.search import Found, Range, Wanted
 from spicad.rules import condition
-from spicad.tables import Cell, Exposure, Selected, Selection, Tagged
+from spicad.tables import Exposure, Outline, Selected, Selection, Tagged
 from spicad.words import BadInput
 
 __all__ = ["mariadb"]
@@ -95,13 +96,17 @@ def fill() -> None:
     with tables.database.atomic():
         for start in range(0, COUNT, 50):
             Exposure.insert_many(ROWS[start : start + 50]).execute()
-        pairs = [(c, n, p) for n, each in FOOTPRINTS.items() for c, p in cells.parts_of_polygons(each.polygons).items()]
-        for start in range(0, len(pairs), 400):
-            Cell.insert_many(pairs[start : start + 400], fields=[Cell.cell, Cell.exposure, Cell.parts]).execute()
+        outline(*ROWS)
         Tagged.insert_many([{"tag": "good", "exposure": n, "who": "alice", "time": 0} for n in (1, 2, 3)]).execute()
         Tagged.insert_many([{"tag": "ring", "exposure": n, "who": "alice", "time": 0} for n in (2, 3, 4)]).execute()
         mine = Selection.create(name="mine", owner="alice", group="lens", changed=0.0)
         Selected.insert_many([{"selection": mine.id, "exposure": n} for n in (5, 6)]).execute()
+
+
+def outline(*rows: dict[str, Any]) -> None:
+    for row in rows:
+        for each in outlines_of(row["s_region"], row["s_ra"], row["s_dec"]):
+            Outline.insert(exposure=row["id"], **each._asdict()).execute()
 
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("mariadb", marks=pytest.mark.slow)])
@@ -134,18 +139,17 @@ def tried(holds: Any) -> list[int]:
 @pytest.mark.slow
 @given(places, some.sampled_from((0.0, 1e-5, 0.01, 0.3, 3.0, 20.0, 70.0, 120.0)), some.integers(0, 10**9))
 @settings(max_examples=100, deadline=None)
-def test_a_cone_tells_of_many_regions_at_once_what_it_tells_of_each(place: Position, radius: float, seed: int) -> None:
+def test_a_cone_tells_of_many_polygons_at_once_what_it_tells_of_each(place: Position, radius: float, seed: int) -> None:
     dice = random.Random(seed)
     cone = Cone(*place, radius)
-    regions = []
-    for count in (1, 3, 1, 2, 1, 1):
-        sizes = [dice.choice((0.01, 0.2, 2.0)) for _ in range(count)]
-        middles = [offset(place, dice.uniform(0, 360), radius + size * dice.uniform(-1.2, 1.2)) for size in sizes]
-        regions.append(region([rectangle(m, dice.uniform(0, 360), s) for m, s in zip(middles, sizes, strict=True)]))
-    triangle = region([rectangle(place, 10.0, 0.2)[:3]])
+    sizes = [dice.choice((0.01, 0.2, 2.0)) for _ in range(9)]
+    middles = [offset(place, dice.uniform(0, 360), radius + size * dice.uniform(-1.2, 1.2)) for size in sizes]
+    made = [rectangle(m, dice.uniform(0, 360), s) for m, s in zip(middles, sizes, strict=True)]
+    triangle, five = made[0][:3], [*made[1], made[1][0]]
 
-    for listed in (regions, [*regions, triangle], [], [triangle, ""]):
-        assert cone.touched(listed) == [cone.touches(footprint_of(each)) for each in listed]
+    for listed in (made, [*made, triangle, five], [], [triangle]):
+        polygons = polygons_of(region(listed))
+        assert cone.touched(polygons) == [cone.touches(Footprint((positions_of(each),))) for each in polygons]
 
 
 @pytest.mark.slow
@@ -256,7 +260,7 @@ def test_an_exposure_of_which_only_the_position_is_known_is_found_there(archive:
     row = {**ROWS[0], "id": number, "path_key": "x", "s_ra": place[0], "s_dec": place[1], "s_region": ""}
     with tables.database.atomic() as change:
         Exposure.insert(row).execute()
-        Cell.insert(cell=cells.cell_of(*place), exposure=number, parts=0).execute()
+        outline(row)
 
         found = [number in search.exposures_at(Cone(*each, 0.001)) for each in (place, (place[0] + 90, place[1] / 2))]
         change.rollback()
@@ -270,7 +274,7 @@ def test_so_many_exposures_that_one_text_would_not_hold_them_are_found_too(
     cone = Cone(0.0, 90.0, 4.0)
     found = search.exposures_at(cone)
 
-    monkeypatch.setattr(search, "MOST_IN_ONE_TEXT", 3)
+    monkeypatch.setattr(search, "LONGEST_TEXT", 3)
 
     assert len(found) > 3
     assert search.exposures_at(cone) == found

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import peewee
 import pytest
 from broken import WCS as WCS_KEYS
 from broken import exposure, primary
@@ -19,10 +20,12 @@ from test_manual import ROOT
 
 from spicad import tables
 from spicad.archive import registering
+from spicad.archive.cells import position
 from spicad.archive.headers import separation_deg
 from spicad.archive.instruments import shipped
-from spicad.archive.registering import Arrival, Record, as_line, find_parts, from_line, read_for_archive, register
-from spicad.tables import Ccd, Cell, Exposure
+from spicad.archive.overlaps import polygons_of
+from spicad.archive.registering import Arrival, Record, as_line, from_line, read_for_archive, register, write_outlines
+from spicad.tables import Ccd, Exposure, Outline
 from spicad.words import SpicaError
 
 __all__ = ["mariadb"]
@@ -47,7 +50,7 @@ def arrival(record: Record, node: str = "n1", path: str = "", content: bytes = b
     return Arrival(record, node, path or record.path, digest)
 
 
-def test_an_exposure_comes_into_the_tables_with_its_ccds_and_cells(tmp_path: Path, archive: str) -> None:
+def test_an_exposure_comes_into_the_tables_with_its_ccds_and_their_outlines(tmp_path: Path, archive: str) -> None:
     record = read(tmp_path, exposure(primary(EXPNUM=900001)))
 
     [done] = register([arrival(record, path="/n1/20AS01/r/900001p.fits")])
@@ -70,10 +73,10 @@ def test_an_exposure_comes_into_the_tables_with_its_ccds_and_cells(tmp_path: Pat
         away = [separation_deg((ccd.s_ra, ccd.s_dec), tuple(corner)) for corner in json.loads(ccd.corners)]
         assert away == pytest.approx([away[0]] * 4, rel=1e-3)
         assert separation_deg((ccd.s_ra, ccd.s_dec), (row.s_ra, row.s_dec)) < row.s_fov / 2
-    written = Cell.select(Cell.cell, Cell.parts).where(Cell.exposure == row.id).order_by(Cell.cell).tuples()
-    assert tuple(written) == record.cells
-    assert record.cells
-    assert all(parts and -(1 << 63) <= parts < 1 << 63 for _, parts in record.cells)
+    written = list(Outline.select().where(Outline.exposure == row.id).order_by(Outline.number))
+    assert [(each.number, each.corners) for each in written] == list(enumerate(polygons_of(row.s_region)))
+    for each, ccd in zip(written, ccds, strict=True):
+        assert separation_deg(position((each.x, each.y, each.z)), (ccd.s_ra, ccd.s_dec)) < 1e-5
 
 
 def test_what_is_registered_already_is_known_and_not_written_again(tmp_path: Path, archive: str) -> None:
@@ -123,21 +126,41 @@ def test_a_science_exposure_without_a_place_on_the_sky_is_refused_and_a_bias_is_
         read(tmp_path, exposure(**blind))
     bias = read(tmp_path, exposure(primary(OBSTYPE="BIAS"), **blind))
 
-    assert (bias.values["kind"], bias.values["s_ra"], bias.cells) == ("bias", None, ())
+    assert (bias.values["kind"], bias.values["s_ra"], bias.outlines) == ("bias", None, ())
 
 
-def test_parts_that_an_older_spica_did_not_know_are_found(tmp_path: Path, archive: str) -> None:
-    [done] = register([arrival(read(tmp_path, exposure()))])
-    whole = list(Cell.select().order_by(Cell.cell).tuples())
-    Cell.update(parts=0).execute()
-    Cell.insert(cell=whole[0][0] - 1, exposure=done.exposure, parts=0).execute()
+def test_an_older_database_gets_the_outlines_of_what_is_in_it(tmp_path: Path, archive: str) -> None:
+    register([arrival(read(tmp_path, exposure()))])
+    whole = list(Outline.select().order_by(Outline.number).tuples())
+    tables.database.execute_sql("DROP TABLE outline")
+    tables.database.execute_sql("CREATE TABLE cell (cell INTEGER)")
+    tables.SchemaVersion.delete().where(tables.SchemaVersion.number >= tables.OUTLINES).execute()
 
-    count = find_parts()
+    tables.upgrade(write_outlines)
 
-    assert count == 1
-    assert list(Cell.select().order_by(Cell.cell).tuples()) == whole
-    assert all(parts for _, _, parts in whole)
-    assert find_parts() == 0
+    assert list(Outline.select().order_by(Outline.number).tuples()) == whole
+    assert len(whole) == 2
+    is_sqlite = isinstance(tables.database.obj, peewee.SqliteDatabase)
+    assert tables.database.table_exists("cell") != is_sqlite
+
+
+def test_an_upgrade_that_was_killed_while_it_wrote_outlines_is_made_whole(tmp_path: Path, archive: str) -> None:
+    register([arrival(read(tmp_path, exposure()))])
+    whole = list(Outline.select().order_by(Outline.number).tuples())
+    tables.database.execute_sql("DROP TABLE outline")
+    tables.SchemaVersion.delete().where(tables.SchemaVersion.number >= tables.OUTLINES).execute()
+
+    def killed() -> None:
+        write_outlines()
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        tables.upgrade(killed)
+    with pytest.raises(SpicaError, match="spica database upgrade"):
+        tables.require_current()
+    tables.upgrade(write_outlines)
+
+    assert list(Outline.select().order_by(Outline.number).tuples()) == whole
 
 
 def test_a_batch_is_registered_as_a_whole_or_not_at_all(
@@ -155,7 +178,7 @@ def test_a_batch_is_registered_as_a_whole_or_not_at_all(
     monkeypatch.setattr(registering, "_insert", fail_at_the_last)
     with pytest.raises(RuntimeError):
         register(batch)
-    assert (Exposure.select().count(), Ccd.select().count(), Cell.select().count()) == (0, 0, 0)
+    assert (Exposure.select().count(), Ccd.select().count(), Outline.select().count()) == (0, 0, 0)
     monkeypatch.undo()
 
     assert [done.outcome for done in register(batch)] == ["registered"] * 3
@@ -166,7 +189,9 @@ KILLED = """
 import os, sys
 from spicad import tables
 from spicad.archive import registering
+from spicad.archive.cells import position
 from spicad.archive.instruments import shipped
+from spicad.archive.overlaps import polygons_of
 
 url, path, when = sys.argv[1], sys.argv[2], int(sys.argv[3])
 tables.connect(url)

@@ -1,7 +1,6 @@
 """HEALPix cells of footprints, cones and boxes: the numbers that the archive's index on the sky is made of.
 
-Positions are ICRS in degrees, cells nested and of order 8 (0.229 degrees wide). Each has 64 parts, the cells of order
-11 in it: a footprint's are kept as bits, which decide most searches. The exact tests are overlaps.py's.
+Positions are ICRS in degrees, cells nested and of order 8 (0.229 degrees wide). The exact tests are overlaps.py's.
 
 The pixelisation is that of Gorski et al. 2005, ApJ 622, 759, section 4.1 and figure 4: twelve square faces, each a
 plane with coordinates x (to the north-east) and y (to the north-west) from 0 to 1.
@@ -11,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
 from typing import NamedTuple
@@ -19,11 +17,6 @@ from typing import NamedTuple
 ORDER = 8
 SIDE = 1 << ORDER  # cells along a face
 CELLS = 12 * SIDE * SIDE
-PART_ORDER = ORDER + 3
-PARTS_SIDE = 1 << PART_ORDER  # parts along a face
-ALL_PARTS = (
-    -1
-)  # part n of cell c is cell 64 c + n of order 11, and bit n of a signed number of 64 bits, as databases have
 
 Position = tuple[float, float]  # right ascension, declination
 Vector = tuple[float, float, float]
@@ -38,43 +31,15 @@ ROW_OF_FACE = (2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4)  # of its southern corner, in
 TURN_OF_FACE = (1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7)  # of its centre, in eighths
 NARROWEST = 0.65  # radians of a cell as large as a face; none is narrower, measured at order 6: 0.71
 NEAR = math.radians(0.04)  # a cell so near is taken too; edges of cells leave great circles by at most 0.014 degrees
-MOST_BEND = 0.1  # parts; a polygon whose edges bend more in the face's plane is covered the slower way
-SPARE_DEG = 0.01  # farther from a footprint none of its parts is; MOST_BEND makes it 0.004, stretched by up to 1.6
-
-SPARE = math.radians(SPARE_DEG)
+MOST_BEND = 0.02  # cells; a polygon whose edges bend more in the face's plane is covered the slower way
 
 
 def _spread(number: int) -> int:
-    return sum(((number >> bit) & 1) << (2 * bit) for bit in range(PART_ORDER))
+    return sum(((number >> bit) & 1) << (2 * bit) for bit in range(ORDER))
 
 
-SPREAD = tuple(_spread(number) for number in range(PARTS_SIDE))
+SPREAD = tuple(_spread(number) for number in range(SIDE))
 GATHERED = {SPREAD[x] + 2 * SPREAD[y]: (x, y) for x in range(16) for y in range(16)}  # what SPREAD has spread
-BITS = (*(1 << number for number in range(63)), -1 << 63)
-
-
-def _all_of(parts: Iterable[tuple[int, int]]) -> int:
-    return sum({BITS[SPREAD[i] + 2 * SPREAD[j]] for i, j in parts})
-
-
-# Of a square of four parts: all its bits; how far north and east of the cell's centre it lies, in parts; the bit, and
-# that of each part.
-SQUARES = tuple(
-    (
-        _all_of((i + a, j + b) for a in (0, 1) for b in (0, 1)),
-        (i + j - 6, i - j),
-        tuple((_all_of([(i + a, j + b)]), i + a + j + b - 7, i + a - j - b) for a in (0, 1) for b in (0, 1)),
-    )
-    for i in range(0, 8, 2)
-    for j in range(0, 8, 2)
-)
-# By column, first and last row.
-COLUMNS = tuple(
-    tuple(tuple(_all_of((i, j) for j in range(first, last + 1)) for last in range(8)) for first in range(8))
-    for i in range(8)
-)
-POLAR = 0.35  # faces from a pole; BENT holds down to there
-BENT = 2e-5  # radians; by which parts leave their places in the parallelogram of their cell, at most 1.3e-5 at POLAR
 
 
 def vector(ra: float, dec: float) -> Vector:
@@ -159,9 +124,8 @@ class Cap(NamedTuple):
     radius: float
 
 
-@dataclass(frozen=True)
-class Run:
-    """Cells from `first` to `last`; `is_inside` when each lies wholly in the region, and `spare` away from its rim."""
+class Run(NamedTuple):
+    """Cells from `first` to `last`; `is_inside` when each lies wholly in the region."""
 
     first: int
     last: int
@@ -179,75 +143,74 @@ def _radius_of_cells(order: int) -> float:
     return angle(one, (math.sqrt(1 - z * z), 0.0, z))
 
 
-def runs_of_caps(caps: Sequence[Cap], spare: float = 0.0) -> list[Run]:
-    """The cells that touch what all caps have in common (and a few near it), as few runs as can be."""
+Square = tuple[int, int, int, int]  # face, column, row and number
+
+
+def runs_of_caps(caps: Sequence[Cap], finest: int = ORDER) -> list[Run]:
+    """The cells that touch what all caps have in common (and a few near it), as few runs as can be.
+
+    With a coarser `finest` they are told by larger cells: sooner, but more of them are only near.
+    """
     found: list[Run] = []
-    for first, last, is_inside, *_ in _leaves(caps, spare):
-        _append(found, Run(first, last, is_inside))
-    return found
-
-
-Leaf = tuple[int, int, bool, int, int, int, Vector]
-
-
-def _leaves(caps: Sequence[Cap], spare: float) -> Iterator[Leaf]:
-    """First and last cell, whether all of them are inside; face, column, row and centre of the square they fill."""
-    todo = _start(min(caps, key=itemgetter(1)))
-    first_order = todo[0][0]
-    limits = {order: [_limits(cap, order, spare) for cap in caps] for order in range(first_order, ORDER + 1)}
+    order, todo = _start(min(caps, key=itemgetter(1)), finest)
     while todo:
-        order, face, ix, iy, number = todo.pop()
-        side = 1 << order
-        x, y, z = centre = _on_sky(face, (ix + 0.5) / side, (iy + 0.5) / side)
-        is_inside = True
-        for (a, b, c), touches, holds in limits[order]:
-            closeness = a * x + b * y + c * z
-            if closeness < touches:
-                break
-            is_inside = is_inside and closeness >= holds
-        else:
-            if is_inside or order == ORDER:
-                shift = 2 * (ORDER - order)
-                first = (face << 2 * ORDER) + (number << shift)
-                yield first, first + (1 << shift) - 1, is_inside, face, ix, iy, centre
+        limits = [_limits(cap, order) for cap in caps]
+        step, width = 1 / (1 << order), 1 << 2 * (ORDER - order)
+        divided: list[Square] = []
+        for face, ix, iy, number in todo:
+            x, y, z = _on_sky(face, (ix + 0.5) * step, (iy + 0.5) * step)
+            is_inside = True
+            for (a, b, c), touches, holds in limits:
+                closeness = a * x + b * y + c * z
+                if closeness < touches:
+                    break
+                is_inside = is_inside and closeness >= holds
             else:
-                ix, iy, number = 2 * ix, 2 * iy, 4 * number
-                todo += (
-                    (order + 1, face, ix + 1, iy + 1, number + 3),
-                    (order + 1, face, ix, iy + 1, number + 2),
-                    (order + 1, face, ix + 1, iy, number + 1),
-                    (order + 1, face, ix, iy, number),
-                )
+                if is_inside or order == finest:
+                    found.append(Run(number * width, number * width + width - 1, is_inside))
+                else:
+                    ix, iy, number = 2 * ix, 2 * iy, 4 * number
+                    divided += (
+                        (face, ix, iy, number),
+                        (face, ix + 1, iy, number + 1),
+                        (face, ix, iy + 1, number + 2),
+                        (face, ix + 1, iy + 1, number + 3),
+                    )
+        order, todo = order + 1, divided
+    return _merged(sorted(found))
 
 
-def _start(cap: Cap) -> list[tuple[int, int, int, int, int]]:
-    """Order, face, column, row and number of cells that together hold the cap, the greatest number first.
+def _start(cap: Cap, finest: int) -> tuple[int, list[Square]]:
+    """The order and places of cells that together hold the cap.
 
     They are the cell of its centre and the eight round that, where all nine are on one face; else all faces.
     """
-    order = min(int(math.log2(NARROWEST / max(cap.radius, SLACK))), ORDER) if cap.radius < NARROWEST else 0
+    order = min(int(math.log2(NARROWEST / max(cap.radius, SLACK))), finest) if cap.radius < NARROWEST else 0
     side = 1 << order
     face, x, y = _on_face(*position(cap.centre))
     ix, iy = int(x * side), int(y * side)
     if not (0 < ix < side - 1 and 0 < iy < side - 1):
-        return [(0, face, 0, 0, 0) for face in range(11, -1, -1)]
+        return 0, [(face, 0, 0, face) for face in range(12)]
+    start = face << 2 * order
     block = [(column, row) for column in (ix - 1, ix, ix + 1) for row in (iy - 1, iy, iy + 1)]
-    numbered = [(SPREAD[column] + 2 * SPREAD[row], column, row) for column, row in block]
-    return [(order, face, column, row, number) for number, column, row in sorted(numbered, reverse=True)]
+    return order, [(face, column, row, start + SPREAD[column] + 2 * SPREAD[row]) for column, row in block]
 
 
-def _limits(cap: Cap, order: int, spare: float) -> tuple[Vector, float, float]:
+def _limits(cap: Cap, order: int) -> tuple[Vector, float, float]:
     """Cosines: a cell may touch the cap when its centre is not farther than one, lies in it when not than the other."""
     reach = _radius_of_cells(order) + SLACK
     touches = math.cos(cap.radius + reach) if cap.radius + reach < math.pi else -2.0
-    holds = math.cos(cap.radius - spare - reach) if cap.radius - spare >= reach else 2.0
+    holds = math.cos(cap.radius - reach) if cap.radius >= reach else 2.0
     return cap.centre, touches, -2.0 if cap.radius >= math.pi else holds
 
 
-def _append(runs: list[Run], run: Run) -> None:
-    if runs and runs[-1].last + 1 == run.first and runs[-1].is_inside == run.is_inside:
-        run = Run(runs.pop().first, run.last, run.is_inside)
-    runs.append(run)
+def _merged(runs: Iterable[Run]) -> list[Run]:
+    merged: list[Run] = []
+    for run in runs:
+        if merged and merged[-1].last + 1 == run.first and merged[-1].is_inside == run.is_inside:
+            run = Run(merged.pop().first, run.last, run.is_inside)
+        merged.append(run)
+    return merged
 
 
 def joined(runs: Iterable[Run]) -> list[tuple[int, int]]:
@@ -284,136 +247,38 @@ def caps_of_box(west: float, east: float, south: float, north: float) -> list[li
     return [[*caps, Cap(vector(west + 90, 0), HALF_PI), Cap(vector(west + width - 90, 0), HALF_PI)]]
 
 
-# Covers: which footprints may touch a region
-
-
-class Near(NamedTuple):
-    """Parts of a cell, as bits: a footprint in none of `touched` lies outside, one in some of `held` touches."""
-
-    touched: int
-    held: int
-
-
-@dataclass(frozen=True)
-class Cover:
-    """`inside` are first and last cells of which each lies wholly in the region, `rim` the others that touch it."""
-
-    inside: list[tuple[int, int]]
-    rim: dict[int, Near]
-
-
-def cover_of_caps(pieces: Iterable[Sequence[Cap]]) -> Cover:
-    """Of all that lies in one of the pieces, each of them what its caps have in common."""
-    inside: list[tuple[int, int]] = []
-    rim: dict[int, Near] = {}
-    for caps in pieces:
-        for first, last, is_inside, face, ix, iy, centre in _leaves(caps, SPARE):
-            if not is_inside:
-                near, known = _near(face, ix, iy, centre, caps), rim.get(first)
-                rim[first] = Near(known.touched | near.touched, known.held | near.held) if known else near
-            elif inside and inside[-1][1] + 1 == first:
-                inside[-1] = inside[-1][0], last
-            else:
-                inside.append((first, last))
-    return Cover(inside, rim)
-
-
-def _near(face: int, ix: int, iy: int, centre: Vector, caps: Sequence[Cap]) -> Near:
-    """Of one cell. Its parts are taken for equal parallelograms, which they are but for BENT; nearer to a pole nothing
-    is told.
-
-    A part lies `m` steps to the north and `n` to the east of the centre, by the derivatives of _on_sky: `rise` is
-    what z gains in a step, `turn` what the longitude does, and `skew` how much more of it there is a step north.
-    """
-    row = ROW_OF_FACE[face] - (ix + iy + 1) / SIDE
-    if not POLAR < row < 4 - POLAR or min(abs(row - 1), abs(row - 3)) < 2 / SIDE:
-        return Near(ALL_PARTS, 0)
-    rise, turn, skew = EQUATORIAL / PARTS_SIDE, math.pi / 4 / PARTS_SIDE, 0.0
-    if not 1 < row < 3:
-        near = row if row < 1 else 4 - row
-        rise, turn, skew = rise * near, turn / near, (ix - iy) / (SIDE * near) * (1 if row < 1 else -1)
-    x, y, z = centre
-    wide = x * x + y * y
-    north, east, down = rise * rise / wide, turn * turn * wide, -z * rise / wide
-    reach = math.sqrt(max(north + skew * skew * east, east)) + BENT  # from a part's centre to its farthest corner
-    touched = held = ALL_PARTS
-    for (a, b, c), radius in caps:
-        p, q, r = x - a, y - b, z - c  # chords from the cap's centre to the middles of parts
-        square, along, across = (
-            p * p + q * q + r * r,
-            2 * (down * (p * x + q * y) + r * rise),
-            2 * turn * (q * x - p * y),
-        )
-        size = 2 * math.sin(min(radius, math.pi) / 2)
-        farthest, nearest = (size + reach) ** 2, max(size - reach - SPARE, 0.0) ** 2
-        outside, inside = (size + 2 * reach) ** 2, max(size - 2 * reach - SPARE, 0.0) ** 2  # of a square of four parts
-        some_touched = some_held = 0
-        for bits, (m, n), parts in SQUARES:
-            aside = n + skew * m
-            chord = square + m * (m * north + along) + aside * (aside * east + across)
-            if chord < inside:
-                some_touched |= bits
-                some_held |= bits
-            elif chord <= outside:
-                for bit, m, n in parts:
-                    aside = n + skew * m
-                    chord = square + m * (m * north + along) + aside * (aside * east + across)
-                    if chord <= farthest:
-                        some_touched |= bit
-                        if chord < nearest:
-                            some_held |= bit
-        touched, held = touched & some_touched, held & some_held
-    return Near(touched, held)
-
-
 # Footprints
 
 
 def cells_of_polygons(polygons: Sequence[Polygon]) -> set[int]:
-    """Every cell that one of `polygons` touches, and at their rims a few that are only near."""
-    return set(parts_of_polygons(polygons))
-
-
-def parts_of_polygons(polygons: Sequence[Polygon]) -> dict[int, int]:
-    """By cell the parts that `polygons` touch, as bits; 0 where only the cell is known.
+    """Every cell that one of `polygons` touches, and at their rims a few that are only near.
 
     Corners follow one another round the polygon, edges are great circles; it is smaller than half of the sky.
-    What is no convex polygon is covered with all that its corners enclose, and its parts are not known.
+    What is no convex polygon is covered with all that its corners enclose.
     """
-    found: dict[int, int] = {}
-    unknown: set[int] = set()
+    found: set[int] = set()
     for polygon in polygons:
-        if not _add_parts_on_one_face(polygon, found):
-            unknown.update(_on_many_faces(polygon))
-    return found | dict.fromkeys(unknown, 0)
+        found.update(_on_one_face(polygon) or _on_many_faces(polygon))
+    return found
 
 
-def _add_parts_on_one_face(polygon: Polygon, found: dict[int, int]) -> bool:
-    """Of a small convex polygon that lies on one face, where its edges are nearly straight; False for any other."""
+def _on_one_face(polygon: Polygon) -> list[int]:
+    """Of a small convex polygon that lies on one face, where its edges are nearly straight; of any other none."""
     corners = [_on_face(ra, dec) for ra, dec in polygon]
     face = corners[0][0]
-    for corner in corners:
-        if corner[0] != face:
-            return False
     bend = _bend(polygon)
-    if bend > MOST_BEND:
-        return False
-    ends = [(x * PARTS_SIDE, y * PARTS_SIDE) for _, x, y in corners]
-    xs, ys = [x for x, _ in ends], [y for _, y in ends]
-    if min(xs) < bend or min(ys) < bend or max(max(xs), max(ys)) + bend >= PARTS_SIDE or not _is_convex(ends):
-        return False
+    if bend > MOST_BEND or any(corner[0] != face for corner in corners):
+        return []
+    ends = [(x * SIDE, y * SIDE) for _, x, y in corners]
+    along = [value for end in ends for value in end]
+    if min(along) < bend or max(along) + bend >= SIDE or not _is_convex(ends):
+        return []
     start = face << 2 * ORDER
-    for ix, (low, high) in _columns(ends, bend).items():
-        column, from_cell = COLUMNS[ix & 7], start + SPREAD[ix >> 3]
-        first, last = int(low), int(high)
-        part = first & 7
-        for iy in range(first >> 3, last >> 3):
-            cell = from_cell + 2 * SPREAD[iy]
-            found[cell] = found.get(cell, 0) | column[part][7]
-            part = 0
-        cell = from_cell + 2 * SPREAD[last >> 3]
-        found[cell] = found.get(cell, 0) | column[part][last & 7]
-    return True
+    return [
+        start + SPREAD[ix] + 2 * SPREAD[iy]
+        for ix, (low, high) in _columns(ends, bend).items()
+        for iy in range(int(low), int(high) + 1)
+    ]
 
 
 def _columns(ends: Sequence[tuple[float, float]], bend: float) -> dict[int, tuple[float, float]]:
@@ -443,7 +308,7 @@ def _is_convex(ends: Sequence[tuple[float, float]]) -> bool:
 
 
 def _bend(polygon: Polygon) -> float:
-    """How far, in parts, an edge may leave the straight line between its ends in the face's plane; at most.
+    """How far, in cells, an edge may leave the straight line between its ends in the face's plane; at most.
 
     A curve leaves its chord by at most length^2 / 8 times the greatest second derivative: of a great circle in the
     projection's equatorial part 1.27 faces per radian^2, in its polar part (2.8 / c + 0.3) at c from the pole; where
@@ -465,10 +330,10 @@ def _bend_between(lowest: float, highest: float, length: float) -> float:
     nearest_pole = 90 - max(abs(lowest), abs(highest)) - margin
     polar = 2.8 / math.radians(nearest_pole) + 0.3 if nearest_pole > 0 else math.inf
     if max(abs(lowest), abs(highest)) + margin < BORDER:
-        return PARTS_SIDE * 1.27 / 8 * length**2
+        return SIDE * 1.27 / 8 * length**2
     if min(abs(lowest), abs(highest)) - margin > BORDER and lowest * highest > 0:
-        return PARTS_SIDE * polar / 8 * length**2
-    return PARTS_SIDE * (polar / 8 * length**2 + KINK / 4 * length)
+        return SIDE * polar / 8 * length**2
+    return SIDE * (polar / 8 * length**2 + KINK / 4 * length)
 
 
 def _on_many_faces(polygon: Polygon) -> Iterator[int]:

@@ -10,12 +10,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, pairwise
 from math import cos, sin
 from operator import mul
 
 from spicad.archive import cells
-from spicad.archive.cells import Cap, Cover, Near, Position, Vector, angle, cross, dot, vector
+from spicad.archive.cells import Cap, Position, Vector, angle, cross, dot, vector
 
 TOUCHING = 1e-12  # radians; what rounding may put between things that touch
 ALONG = 1e-9  # radians; edges that differ by less in direction lie along each other
@@ -28,14 +27,19 @@ WORDS_OF_REGIONS = str.maketrans(dict.fromkeys("POLYGNUICRS()", " "))
 
 
 class Region:
-    """What may touch footprints."""
+    """What may touch footprints. It lies in its pieces, each of them what some caps have in common."""
+
+    is_all_of_pieces = True
+
+    def pieces(self) -> list[list[Cap]]:
+        raise NotImplementedError
 
     def touches(self, other: Footprint) -> bool:
         raise NotImplementedError
 
-    def touched(self, s_regions: Sequence[str]) -> list[bool]:
-        """Whether each is touched."""
-        return [self.touches(footprint_of(each)) for each in s_regions]
+    def touched(self, polygons: Sequence[str]) -> list[bool]:
+        """Whether each is touched, all of them being written as `polygons_of` does."""
+        return [self.touches(Footprint((positions_of(each),))) for each in polygons]
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,14 @@ class Footprint(Region):
     """Polygons of (ra, dec) in degrees; corners follow one another."""
 
     polygons: tuple[tuple[Position, ...], ...]
+    is_all_of_pieces = False
 
     @cached_property
     def shapes(self) -> tuple[tuple[Vector, ...], ...]:
         return tuple(tuple(vector(*corner) for corner in polygon) for polygon in self.polygons)
 
-    def cover(self) -> Cover:
-        parts = cells.parts_of_polygons(self.polygons)
-        return Cover([], {cell: Near(known or cells.ALL_PARTS, 0) for cell, known in parts.items()})
+    def pieces(self) -> list[list[Cap]]:
+        return [[cap] for cap in self.caps]
 
     @cached_property
     def caps(self) -> tuple[Cap, ...]:
@@ -67,12 +71,18 @@ class Footprint(Region):
 
 def footprint_of(s_region: str) -> Footprint:
     """From STC-S: "POLYGON ICRS 1 2 3 4 ...", also several of them in a UNION."""
-    polygons = []
-    for piece in s_region.split("POLYGON")[1:]:
-        numbers = [*map(float, piece.translate(WORDS_OF_REGIONS).split())]
-        if len(numbers) >= 6:
-            polygons.append(tuple(zip(numbers[::2], numbers[1::2], strict=False)))
-    return Footprint(tuple(polygons))
+    return Footprint(tuple(map(positions_of, polygons_of(s_region))))
+
+
+def polygons_of(s_region: str) -> list[str]:
+    """Of each its "ra dec ra dec ..."."""
+    pieces = (piece.translate(WORDS_OF_REGIONS).split() for piece in s_region.split("POLYGON")[1:])
+    return [" ".join(numbers) for numbers in pieces if len(numbers) >= 6]
+
+
+def positions_of(polygon: str) -> tuple[Position, ...]:
+    numbers = [*map(float, polygon.split())]
+    return tuple(zip(numbers[::2], numbers[1::2], strict=False))
 
 
 def spot(ra: float, dec: float) -> Footprint:
@@ -80,23 +90,6 @@ def spot(ra: float, dec: float) -> Footprint:
     size = SPOT_DEG if dec < 0 else -SPOT_DEG  # towards the equator: at a pole there is no way beyond
     side = SPOT_DEG / max(math.cos(math.radians(dec)), SPOT_DEG)
     return Footprint((((ra, dec), (ra - side, dec + size), (ra + side, dec + size)),))
-
-
-@dataclass(frozen=True)
-class Quads:
-    """Polygons of four corners each, all in one: what a search tries is worked through list by list, not one by one."""
-
-    ends: Sequence[int]  # of each region, the number of its polygons and of those before
-    ra: Sequence[float]
-    dec: Sequence[float]
-
-
-def quads_of(s_regions: Sequence[str]) -> Quads | None:
-    """None when some polygon has not four corners."""
-    ends = list(accumulate(region.count("POLYGON") for region in s_regions))
-    numbers = [*map(float, " ".join(s_regions).translate(WORDS_OF_REGIONS).split())]
-    is_plain = numbers and len(numbers) == 8 * ends[-1]
-    return Quads(ends, numbers[::2], numbers[1::2]) if is_plain else None
 
 
 @dataclass(frozen=True)
@@ -111,22 +104,25 @@ class Cone(Region):
     def __post_init__(self) -> None:
         object.__setattr__(self, "axis", vector(self.ra, self.dec))
 
-    def cover(self) -> Cover:
-        return cells.cover_of_caps([[Cap(self.axis, math.radians(self.radius))]])
+    def pieces(self) -> list[list[Cap]]:
+        return [[Cap(self.axis, math.radians(self.radius))]]
 
-    def touched(self, s_regions: Sequence[str]) -> list[bool]:
-        """Great circles are straight in the plane that touches the sky, and round its middle the cone is a circle."""
+    def touched(self, polygons: Sequence[str]) -> list[bool]:
+        """Great circles are straight in the plane that touches the sky, and round its middle the cone is a circle.
+
+        Polygons of four corners are worked through list by list, not one by one.
+        """
         limit = math.radians(self.radius) + TOUCHING
-        quads = quads_of(s_regions) if limit < WIDE else None
-        if quads is None:
-            return super().touched(s_regions)
+        if limit >= WIDE or not polygons or any(each.count(" ") != 7 for each in polygons):
+            return super().touched(polygons)
+        numbers = [*map(float, " ".join(polygons).split())]
         (high0, wide0), ra0 = (sin(self.dec * RADIAN), cos(self.dec * RADIAN)), self.ra
-        ra, dec = [(each - ra0) * RADIAN for each in quads.ra], [each * RADIAN for each in quads.dec]
+        ra, dec = [(each - ra0) * RADIAN for each in numbers[::2]], [each * RADIAN for each in numbers[1::2]]
         high, wide = [*map(sin, dec)], [*map(cos, dec)]
         fore = [*map(mul, wide, map(cos, ra))]
         along = [high0 * h + wide0 * f for h, f in zip(high, fore, strict=True)]
         if min(along) < LOW:
-            return super().touched(s_regions)
+            return super().touched(polygons)
         closest = [*map(max, along[::4], along[1::4], along[2::4], along[3::4])]
         held, most = cos(limit) if limit > SMALL else 2.0, math.tan(limit) ** 2
 
@@ -138,8 +134,7 @@ class Cone(Region):
                 most,
             )
 
-        each = [range(first, last) for first, last in pairwise([0, *quads.ends])]
-        return [max(closest[of.start : of.stop]) > held or any(map(is_met, of)) for of in each]
+        return [nearest > held or is_met(number) for number, nearest in enumerate(closest)]
 
     def touches(self, other: Footprint) -> bool:
         limit = math.radians(self.radius) + TOUCHING
@@ -187,8 +182,8 @@ class Box(Region):
     def width(self) -> float:
         return 360.0 if self.east - self.west >= 360 else (self.east - self.west) % 360
 
-    def cover(self) -> Cover:
-        return cells.cover_of_caps(cells.caps_of_box(self.west, self.east, self.south, self.north))
+    def pieces(self) -> list[list[Cap]]:
+        return cells.caps_of_box(self.west, self.east, self.south, self.north)
 
     def holds(self, v: Vector) -> bool:
         ra, dec = cells.position(v)

@@ -22,17 +22,18 @@ from typing import Any
 import peewee
 
 from spicad import fits, tables
-from spicad.archive.cells import cell_of, parts_of_polygons
 from spicad.archive.headers import Exposure, read_exposure
 from spicad.archive.instruments import MASTERS, Instruments
-from spicad.archive.overlaps import footprint_of
+from spicad.archive.outlines import outlines_of
 from spicad.archive.wcs import Place, centre_of, region_of
 from spicad.fits import FitsProblem
 from spicad.tables import Ccd as CcdRow
-from spicad.tables import Cell, Ingredient, database
 from spicad.tables import Exposure as ExposureRow
+from spicad.tables import Ingredient, database
+from spicad.tables import Outline as OutlineRow
 from spicad.words import BadInput, Problem, SpicaError
 
+OUTLINED_AT_ONCE = 10_000  # exposures of an upgrade; their rows are written in the order of the table
 BATCH = 50  # exposures of one transaction: its sync costs as much as ten of them
 LOCK_PATIENCE_S = 60
 ON_SKY = ("science", "stack")  # the types of exposure that nobody could find without their place
@@ -43,7 +44,7 @@ _DEFAULTS = {
     name: ExposureRow._meta.defaults.get(field) for name, field in ExposureRow._meta.fields.items() if name != "id"
 }
 CCD_COLUMNS = ("exposure", "number", "name", "width", "height", "s_ra", "s_dec", "corners")
-CELL_COLUMNS = ("cell", "exposure", "parts")
+OUTLINE_COLUMNS = ("size", "cell", "exposure", "number", "x", "y", "z", "held", "corners")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Record:
     mtime_ns: int
     values: dict[str, Any]  # columns of tables.Exposure
     ccds: tuple[tuple[Any, ...], ...]  # columns of tables.Ccd after `exposure`
-    cells: tuple[tuple[int, int], ...]  # columns of tables.Cell but `exposure`
+    outlines: tuple[tuple[Any, ...], ...]  # columns of tables.Outline but `exposure`
     warnings: tuple[str, ...]
     ingredients: tuple[tuple[str, str], ...] = ()  # of a master frame: name and sha256 of each
 
@@ -136,14 +137,14 @@ def _require_clear(exposure: Exposure, instruments: Instruments) -> None:
 
 
 def _record(exposure: Exposure) -> Record:
-    polygons = [ccd.corners for ccd in exposure.ccds if ccd.corners]
+    values = _values(exposure)
     return Record(
         path=str(exposure.path),
         bytes=exposure.size,
         mtime_ns=exposure.mtime_ns,
-        values=_values(exposure, polygons),
+        values=values,
         ccds=tuple([_ccd_values(ccd.hdu, ccd.name, ccd.width, ccd.height, ccd.corners) for ccd in exposure.ccds]),
-        cells=tuple(sorted(_cells(exposure, polygons).items())),
+        outlines=tuple(outlines_of(values["s_region"], values["s_ra"], values["s_dec"])),
         warnings=exposure.warnings,
         ingredients=_ingredients(exposure) if exposure.kind in MASTERS else (),
     )
@@ -161,7 +162,7 @@ def _ingredients(exposure: Exposure) -> tuple[tuple[str, str], ...]:
     return tuple((name, digest) for digest, name in found.items())
 
 
-def _values(exposure: Exposure, polygons: Sequence[Sequence[Place]]) -> dict[str, Any]:
+def _values(exposure: Exposure) -> dict[str, Any]:
     return {
         "obs_id": exposure.obs_id[:100],
         "instrument_name": exposure.instrument[:64],
@@ -173,7 +174,7 @@ def _values(exposure: Exposure, polygons: Sequence[Sequence[Place]]) -> dict[str
         "s_ra": exposure.s_ra,
         "s_dec": exposure.s_dec,
         "s_fov": None if exposure.radius_deg is None else 2 * exposure.radius_deg,
-        "s_region": region_of(polygons),
+        "s_region": region_of([ccd.corners for ccd in exposure.ccds if ccd.corners]),
         "t_min": exposure.mjd,
         "t_max": exposure.mjd_end,
         "t_exptime": exposure.t_exptime,
@@ -194,14 +195,6 @@ def _ccd_values(number: int, name: str, width: int, height: int, corners: Sequen
     ra, dec = centre_of(corners)
     shown = _CORNERS % tuple(chain.from_iterable(corners))
     return number, name[:68], width, height, ra, dec, shown
-
-
-def _cells(exposure: Exposure, polygons: Sequence[Sequence[Place]]) -> dict[int, int]:
-    if polygons:
-        return parts_of_polygons(polygons)
-    if exposure.s_ra is None or exposure.s_dec is None:
-        return {}
-    return {cell_of(exposure.s_ra, exposure.s_dec): 0}
 
 
 # Registering
@@ -294,25 +287,25 @@ def _insert(arrival: Arrival) -> int:
     cursor.execute(_statement(ExposureRow, tuple(_DEFAULTS), database.obj), [values[name] for name in _DEFAULTS])
     row = int(cursor.lastrowid)
     _execute_many(CcdRow, CCD_COLUMNS, [(row, *ccd) for ccd in record.ccds])
-    _execute_many(Cell, CELL_COLUMNS, [(cell, row, parts) for cell, parts in record.cells])
+    _execute_many(OutlineRow, OUTLINE_COLUMNS, [(size, cell, row, *rest) for size, cell, *rest in record.outlines])
     _execute_many(Ingredient, ("exposure", "sha256", "name"), [(row, sha, name) for name, sha in record.ingredients])
     return row
 
 
-def find_parts() -> int:
-    """Covers anew each exposure of whose cells no parts are known, as after an upgrade; returns how many there are."""
-    unknown: Any = Cell.select(Cell.exposure).where(Cell.parts == 0).distinct().order_by(Cell.exposure).tuples()
-    numbers = [number for (number,) in unknown]
-    for start in range(0, len(numbers), BATCH):
-        some: Any = ExposureRow.select(ExposureRow.id, ExposureRow.s_region).where(
-            ExposureRow.id.in_(numbers[start : start + BATCH]) & (ExposureRow.s_region != "")
-        )
-        with database.atomic():
-            for number, region in some.tuples():
-                parts = parts_of_polygons(footprint_of(region).polygons)
-                Cell.delete().where(Cell.exposure == number).execute()
-                _execute_many(Cell, CELL_COLUMNS, [(cell, number, bits) for cell, bits in parts.items()])
-    return len(numbers)
+def write_outlines() -> None:
+    """Of all exposures, anew: to upgrade an older database, also after an upgrade that was killed."""
+    OutlineRow.delete().execute()
+    columns: list[Any] = [ExposureRow.id, ExposureRow.s_region, ExposureRow.s_ra, ExposureRow.s_dec]
+    last = 0
+    while True:
+        some: Any = ExposureRow.select(*columns).where(ExposureRow.id > last).order_by(ExposureRow.id)
+        rows = list(some.limit(OUTLINED_AT_ONCE).tuples())
+        if not rows:
+            return
+        last = rows[-1][0]
+        outlines = ((row, outline) for row, *where in rows for outline in outlines_of(*where))
+        in_order = sorted((size, cell, row, *rest) for row, (size, cell, *rest) in outlines)
+        _execute_many(OutlineRow, OUTLINE_COLUMNS, in_order)
 
 
 # peewee takes longer to build the statement for each row than the database to write it: built once, executed plainly.
@@ -338,7 +331,7 @@ def as_line(record: Record) -> str:
             record.mtime_ns,
             record.values,
             record.ccds,
-            record.cells,
+            record.outlines,
             record.warnings,
             record.ingredients,
         ],
@@ -348,14 +341,14 @@ def as_line(record: Record) -> str:
 
 def from_line(line: str) -> Record:
     """Raises ValueError when it is none."""
-    path, size, mtime_ns, values, ccds, cells, warnings, ingredients = json.loads(line)
+    path, size, mtime_ns, values, ccds, outlines, warnings, ingredients = json.loads(line)
     return Record(
         path,
         size,
         mtime_ns,
         values,
         tuple(map(tuple, ccds)),
-        tuple(map(tuple, cells)),
+        tuple(map(tuple, outlines)),
         tuple(warnings),
         tuple(map(tuple, ingredients)),
     )

@@ -1,7 +1,7 @@
 """Finds exposures in the archive: by place, columns, tags, names and selections, all of them together.
 
 The tables must be open (tables.connect). Pages, `spica find`, job files and rules all search through here; how what is
-found is shown is theirs. A place is tried in two steps: cells.py's index, then overlaps.py's exact test.
+found is shown is theirs. A place is tried in two steps: by outlines.py's index, then by overlaps.py's exact test.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from typing import Any, Protocol, TypeVar
 
 import peewee
 
-from spicad import tables
-from spicad.archive import cells, conditions, coordinates
-from spicad.archive.cells import Cover
+from spicad.archive import cells, conditions, coordinates, outlines
+from spicad.archive.cells import Cap
 from spicad.archive.instruments import MASTERS, TYPES
 from spicad.archive.overlaps import Box, Cone, Footprint, footprint_of, spot
 from spicad.schema import shown
-from spicad.tables import COUNTED_BY_ID, Exposure, Ingredient, Selected, Tagged, database
+from spicad.tables import COUNTED_BY_ID, LONGEST_TEXT, Exposure, Ingredient, Selected, Tagged, database
 from spicad.words import BadInput, Problem, nearest
 
 KINDS = (*(kind for kind in TYPES if kind != "other"), *MASTERS)
@@ -39,10 +38,8 @@ FACETS: dict[str, Any] = {
     "object": Exposure.target_name,
 }
 USUAL_FACETS = ("filter", "runid", "grade")
-MOST_AT_ONCE = 400  # cells, or runs of them, of one statement; SQLite joins at most 500 SELECTs
+MOST_AT_ONCE = 400  # cells of one statement
 LONG_RUN = 64  # cells; what is longer is asked for by itself
-MOST_IN_ONE_TEXT = tables.LONGEST_TEXT // 21  # numbers of at most 20 digits
-UNKNOWN = "parts = 0"  # of what is only near a cell too
 MOST_BOUND = 500  # values of one statement
 LIKE_POSITION = re.compile(r"[-+0-9.,:\s°'\"hmsdeg]*")
 FITS_NAMES = (".fits", ".fits.fz", ".fits.gz", ".fit")
@@ -53,9 +50,10 @@ T = TypeVar("T")
 
 
 class Place(Protocol):
-    def cover(self) -> Cover: ...
-    def touches(self, other: Footprint) -> bool: ...
-    def touched(self, s_regions: Sequence[str]) -> list[bool]: ...
+    is_all_of_pieces: bool
+
+    def pieces(self) -> list[list[Cap]]: ...
+    def touched(self, polygons: Sequence[str]) -> list[bool]: ...
 
 
 @dataclass(frozen=True)
@@ -102,73 +100,57 @@ class Wanted:
 
 def exposures_at(place: Place) -> list[int]:
     """The numbers of all exposures whose footprint touches the place, in order."""
-    cover = place.cover()
-    found = set[int]()  # negative where only an exact test can tell
-    short: list[tuple[int, int]] = []
-    for run in cover.inside:
-        if run[1] - run[0] < LONG_RUN:
-            short.append(run)
+    words = [word for size in _sizes() for caps in place.pieces() for word in _near(caps, size, place.is_all_of_pieces)]
+    found = {int(word) for word in words if " " not in word}
+    unsure = [word.split(" ", 1) for word in words if " " in word]
+    numbers = [int(number) for number, _ in unsure]
+    left = [number not in found for number in numbers]
+    touched = place.touched([corners for _, corners in compress(unsure, left)])
+    return sorted(found.union(compress(compress(numbers, left), touched)))
+
+
+def _sizes() -> list[int]:
+    """Those that some outline has."""
+    each = (f"EXISTS (SELECT 1 FROM outline WHERE size = {size})" for size in range(len(outlines.SIZES)))  # noqa: S608
+    return list(compress(range(len(outlines.SIZES)), database.execute_sql(f"SELECT {', '.join(each)}").fetchone()))
+
+
+def _near(caps: Sequence[Cap], size: int, is_all: bool) -> Iterator[str]:
+    """Exposures that touch what the caps have in common, as their number, and those that may, with corners after it."""
+    told, values = _told(caps, size, is_all)
+    short: list[int] = []
+    for first, last in outlines.cells_near(caps, size):
+        if last - first < LONG_RUN:
+            short += range(first, last + 1)
         else:
-            found.update(number for (number,) in database.execute_sql(_of_run(), run))
-    for runs in _portions(short, MOST_AT_ONCE):
-        found |= _in_cells(("first", "last"), runs, "cell.cell BETWEEN near.first AND near.last", UNKNOWN)
-    rim = [(cell, parts.touched, parts.held) for cell, parts in cover.rim.items()]
-    for some in _portions(rim, MOST_AT_ONCE):
-        on = f"cell.cell = near.number WHERE (parts & touched OR {UNKNOWN})"
-        found |= _in_cells(("number", "touched", "held"), some, on, "parts & held = 0")
-    sure = {number for number in found if number > 0}
-    return sorted(sure.union(_touching(place, {-number for number in found if number < 0} - sure)))
+            yield from _words(told, "BETWEEN {0} AND {0}", [*values, size, first, last])
+    for some in _portions(short, MOST_AT_ONCE):
+        yield from _words(told, f"IN ({', '.join(['{0}'] * len(some))})", [*values, size, *some])
 
 
-def _of_run() -> str:
-    mark = database.param
-    return f"SELECT DISTINCT {_signed(UNKNOWN)} FROM cell WHERE cell BETWEEN {mark} AND {mark}"  # noqa: S608
+def _told(caps: Sequence[Cap], size: int, is_all: bool) -> tuple[str, list[float]]:
+    """SQL for an outline's exposure, with the corners after it where only they can tell; NULL for what is too far."""
+    closeness = "x * {0} + y * {0} + z * {0}"
+    touches = " AND ".join(["held >= 0"] + [f"{closeness} + held * {{0}} >= {{0}}"] * len(caps)) if is_all else "0 = 1"
+    may = " AND ".join([f"{closeness} >= {{0}}"] * len(caps))
+    both = "CONCAT(exposure, ' ', corners)" if _is_mysql() else "exposure || ' ' || corners"
+    sure = [value for cap in caps for value in (*cap.centre, *outlines.sure_of(caps, cap, size))] if is_all else []
+    near = [value for centre, radius in outlines.wider(caps, size) for value in (*centre, outlines.least(radius))]
+    return f"CASE WHEN {touches} THEN exposure WHEN {may} THEN {both} END", sure + near
 
 
-def _signed(unsure: str) -> str:
-    return f"CASE WHEN {unsure} THEN -exposure ELSE exposure END"
+def _words(told: str, which: str, values: Sequence[float]) -> list[str]:
+    """They come as one text: a row for each would take longer than to find it."""
+    chosen = f"FROM outline WHERE size = {{0}} AND cell {which}"
+    (text,) = database.execute_sql(f"SELECT GROUP_CONCAT({told}) {chosen}".format(database.param), values).fetchone()
+    if text and len(text) >= LONGEST_TEXT:  # MySQL has cut it off
+        rows = database.execute_sql(f"SELECT {told} {chosen}".format(database.param), values)
+        return [str(word) for (word,) in rows if word is not None]
+    return text.split(",") if text else []
 
 
-def _in_cells(columns: Sequence[str], near: Sequence[tuple[int, ...]], on: str, unsure: str) -> set[int]:
-    """Numbers of the exposures in the cells that `near` lists, negative where `unsure` holds.
-
-    They come as one text: a row for each would take longer than to find it.
-    """
-    mark = database.param
-    listed = [f"SELECT {', '.join(f'{mark} AS {column}' for column in columns)}"]
-    listed += [f"SELECT {', '.join([mark] * len(columns))}"] * (len(near) - 1)
-    chosen = f"FROM ({' UNION ALL '.join(listed)}) AS near CROSS JOIN cell ON {on}"
-    values = [value for each in near for value in each]
-    count, text = database.execute_sql(
-        f"SELECT COUNT(*), GROUP_CONCAT({_signed(unsure)}) {chosen}",
-        values,
-    ).fetchone()
-    if count > MOST_IN_ONE_TEXT:
-        rows = database.execute_sql(f"SELECT DISTINCT {_signed(unsure)} {chosen}", values)
-        return {number for (number,) in rows}
-    return set(map(int, set(text.split(",")))) if count else set()
-
-
-def _touching(place: Place, numbers: Collection[int]) -> Iterator[int]:
-    for rows in _regions(numbers):
-        regions = {number: region for number, region, ra, _ in rows if region or ra is None}
-        yield from compress(regions, place.touched([*regions.values()]))
-        for number, region, ra, dec in rows:
-            if not region and ra is not None and place.touches(spot(ra, dec)):
-                yield number
-
-
-def _footprints(numbers: Collection[int]) -> Iterator[tuple[int, Footprint]]:
-    for rows in _regions(numbers):
-        for number, region, ra, dec in rows:
-            yield number, footprint_of(region) if region or ra is None else spot(ra, dec)
-
-
-def _regions(numbers: Collection[int]) -> Iterator[list[tuple[int, str, float | None, float]]]:
-    for some in _portions(sorted(numbers), MOST_BOUND):
-        places = ", ".join([database.param] * len(some))
-        statement = f"SELECT id, s_region, s_ra, s_dec FROM exposure WHERE id IN ({places})"  # noqa: S608
-        yield database.execute_sql(statement, some).fetchall()
+def _is_mysql() -> bool:
+    return isinstance(database.obj, peewee.MySQLDatabase)
 
 
 def ingredients_of(numbers: Sequence[int]) -> dict[int, list[str]]:
@@ -187,8 +169,11 @@ def _portions(values: Sequence[T], most: int) -> Iterator[Sequence[T]]:
 
 def place_of_exposure(number: int) -> Footprint | None:
     """To look for what overlaps it; None when it has no place on the sky."""
-    found = [footprint for _, footprint in _footprints([number])]
-    return found[0] if found and found[0].polygons else None
+    columns: list[Any] = [Exposure.s_region, Exposure.s_ra, Exposure.s_dec]
+    row: Any = Exposure.select(*columns).where(Exposure.id == number).tuples().first() or ("", None, None)
+    region, ra, dec = row
+    found = footprint_of(region) if region or ra is None else spot(ra, dec)
+    return found if found.polygons else None
 
 
 def place_of_object(name: str) -> Cone:
@@ -259,7 +244,7 @@ def among(numbers: Collection[int]) -> Any:
     """`id IN (these)`, as one bound value however many they are."""
     if len(numbers) <= MOST_BOUND:
         return Exposure.id.in_(list(numbers))
-    if isinstance(database.obj, peewee.MySQLDatabase):
+    if _is_mysql():
         sql = "(SELECT id FROM JSON_TABLE(%s, '$[*]' COLUMNS (id BIGINT PATH '$')) AS listed)"
     else:
         sql = "(SELECT value FROM json_each(?))"
@@ -341,7 +326,7 @@ class Found:
 
 def exposures_by(index: str) -> Any:
     """The table, under the name that peewee gives to the first one of a query, to be read by that index."""
-    hint = "FORCE INDEX ({})" if isinstance(database.obj, peewee.MySQLDatabase) else "INDEXED BY {}"
+    hint = "FORCE INDEX ({})" if _is_mysql() else "INDEXED BY {}"
     return peewee.SQL(f"exposure AS t1 {hint.format(index)}")
 
 

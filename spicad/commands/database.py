@@ -57,7 +57,7 @@ def _status(settings: Settings, is_json: bool) -> int:
 
 
 def _upgrade(settings: Settings) -> int:
-    from spicad.archive.registering import find_parts
+    from spicad.archive.registering import write_outlines
 
     _require_no_daemon(settings)
     require_owner(settings)
@@ -65,11 +65,9 @@ def _upgrade(settings: Settings) -> int:
     try:
         if tables.schema_version() > tables.NEWEST:
             tables.require_current()
-        done = tables.upgrade()
+        done = tables.upgrade(write_outlines)
         for words in done:
             print(f"schema {words}")
-        if done and (count := find_parts()):
-            print(f"the sky of {count} exposures was looked up anew")
     finally:
         opened.close()
     print(f"{tables.shown_url(settings.database.url)}: schema {tables.NEWEST}" + ("" if done else ", nothing to do"))

@@ -1,10 +1,12 @@
 """Cone searches and counted facets in a large archive, beside the best index alone and a naive query, in one run.
 
-    python tests/benchmarks/search.py [--footprints 300000] [--database sqlite] [--database mariadb] [--keep FOLDER]
+    python tests/benchmarks/search.py [--footprints 300000] [--database sqlite] [--database mariadb]
+    python tests/benchmarks/search.py --footprints 10000000 --at URL [--only-fill]
 
-The reference is the covering HEALPix index asked for numbers alone, by whole cells, through the bare driver: it
-finds also what is only near. Spica's answer is exact. The footprints are made here: squares of 0.2 degrees, evenly
-over the sky, the index written in its own order. Ten million take half an hour and 9 GB for each database. The first
+The reference is a covering HEALPix index in a table of its own, asked for numbers alone, by whole cells, through the
+bare driver: it finds also what is only near. Spica's answer is exact. The footprints are made here: squares of 0.2
+degrees, evenly over the sky, both indexes written in their own order. Ten million take half an hour and 10 GB for each
+database; `--at` fills one and leaves it, to be measured at another time; a filling that was ended goes on. The first
 cones after that read their pages from the disk.
 """
 
@@ -13,13 +15,12 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import shutil
 import statistics
 import sys
 import tempfile
 import time
-from array import array
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,17 @@ from stand import table, verdict
 
 from spicad import tables
 from spicad.archive import cells, overlaps, search
+from spicad.archive.cells import Position
+from spicad.archive.outlines import Outline, outlines_of
 from spicad.archive.overlaps import Cone
 from spicad.archive.search import Found, Range, Wanted
-from spicad.tables import Cell, Exposure, Selection, database
+from spicad.tables import Exposure, Mark, Selection, database
 
 SIDE_DEG = 0.2
 SKY_DEG2 = 41_252.96
 TARGETS = (60, 1000)  # rows of a cone
+BEST = "best_index"
+FILLED = "filled"
 TRIES = 60
 MOST = 1.5  # times the reference
 FACETS = 100_000
@@ -55,48 +60,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--footprints", type=int, default=300_000)
     parser.add_argument("--database", action="append", choices=("sqlite", "mariadb"), default=[])
-    parser.add_argument("--keep", type=Path, help="leave the SQLite file there, or use the one of an earlier run")
+    parser.add_argument("--at", metavar="URL", help="use this database, which is filled as far as it is not, and left")
+    parser.add_argument("--only-fill", action="store_true", help="do not measure")
     chosen = parser.parse_args()
+    if chosen.at:
+        return 0 if at(chosen.at, chosen.footprints, chosen.only_fill) else 1
     good = True
     for name in chosen.database or ("sqlite", "mariadb"):
-        good &= (sqlite if name == "sqlite" else mariadb)(chosen.footprints, chosen.keep)
+        good &= (sqlite if name == "sqlite" else mariadb)(chosen.footprints)
     return 0 if good else 1
 
 
-def sqlite(count: int, keep: Path | None) -> bool:
-    folder = keep or Path(tempfile.mkdtemp(prefix="spica-search-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"archive-{count}.db"
-    try:
-        is_new = not path.exists()
-        opened = tables.connect(f"sqlite:///{path}")
-        if is_new:
-            opened.execute_sql("PRAGMA synchronous=OFF")
-            opened.execute_sql("PRAGMA cache_size=-500000")
-            fill(count)
-            opened.close()
-            opened.connect()
-        size = path.stat().st_size
-        sizes = dict(opened.execute_sql("SELECT name, SUM(pgsize) FROM dbstat GROUP BY name")) if has_dbstat() else {}
-        cell = sizes.get("cell", 0) + sizes.get("cell_exposure", 0)
-        print(f"SQLite: {size / 1e6:.0f} MB in all, the index on the sky {cell / 1e6:.0f} MB of it")
-        good = measured("SQLite", count)
-        opened.close()
-        return good
-    finally:
-        if keep is None:
-            shutil.rmtree(folder)
+def sqlite(count: int) -> bool:
+    with tempfile.TemporaryDirectory(prefix="spica-search-") as folder:
+        return at(f"sqlite:///{folder}/archive.db", count)
 
 
-def has_dbstat() -> bool:
-    try:
-        database.execute_sql("SELECT 1 FROM dbstat LIMIT 1")
-    except peewee.DatabaseError:
-        return False
-    return True
-
-
-def mariadb(count: int, keep: Path | None) -> bool:
+def mariadb(count: int) -> bool:
     from services import MariaDB
 
     server = MariaDB(
@@ -105,83 +85,132 @@ def mariadb(count: int, keep: Path | None) -> bool:
     )  # fmt: skip
     try:
         server.start()
-        opened = tables.connect(server.url("archive"))
-        fill(count)
-        sql = "SELECT table_name, data_length + index_length FROM information_schema.tables WHERE table_schema = %s"
-        sizes = {name: float(size) / 1e6 for name, size in opened.execute_sql(sql, ("archive",))}
-        print(f"MariaDB: {sum(sizes.values()):.0f} MB in all, the index on the sky {sizes['cell']:.0f} MB of it")
-        good = measured("MariaDB", count)
-        opened.close()
-        return good
+        return at(server.url("archive"), count)
     finally:
         server.remove()
+
+
+def at(url: str, count: int, is_only_filled: bool = False) -> bool:
+    opened = tables.connect(url)
+    if is_sqlite():
+        opened.execute_sql("PRAGMA synchronous=OFF")
+        opened.execute_sql("PRAGMA cache_size=-500000")
+    fill(count)
+    opened.close()
+    opened.connect()
+    words = "SQLite" if is_sqlite() else "MariaDB"
+    of = sizes()
+    print(
+        f"{words}: {sum(of.values()):.0f} MB in all, {of['outline']:.0f} the index on the sky, {of[BEST]:.0f} the best"
+    )
+    good = is_only_filled or measured(words, count)
+    opened.close()
+    return good
+
+
+def sizes() -> dict[str, float]:
+    """MB of each table."""
+    sql = "SELECT table_name, data_length + index_length FROM information_schema.tables WHERE table_schema = 'archive'"
+    if is_sqlite():
+        sql = "SELECT tbl_name, SUM(pgsize) FROM dbstat JOIN sqlite_schema USING (name) GROUP BY tbl_name"
+    return {name: float(size) / 1e6 for name, size in database.execute_sql(sql)}
 
 
 # Made footprints
 
 
 def fill(count: int) -> None:
-    tables.upgrade()
+    """Goes on where an earlier one was ended."""
     began = time.monotonic()
-    dropped = [*without_indexes(Exposure), *without_indexes(Cell)]
-    dice = random.Random(1)
-    keys, bits = array("q"), array("q")  # cell and exposure in one number
-    for start in range(0, count, BATCH):
-        rows = []
-        for number in range(start + 1, min(start + BATCH, count) + 1):
-            row, polygon = exposure(number, count, dice)
-            rows.append(row)
-            parts = cells.parts_of_polygons([polygon])
-            keys.extend([(cell << 32) + number for cell in parts])
-            bits.extend(parts.values())
-        insert("exposure", COLUMNS, rows)
-    by_cell, of_cell = np.frombuffer(keys, "i8"), np.frombuffer(bits, "i8")
-    for some in np.array_split(np.argsort(by_cell), 1 + len(by_cell) // BATCH):  # in order: each page is written once
-        pairs = zip(by_cell[some].tolist(), of_cell[some].tolist(), strict=True)
-        insert("cell", ("cell", "exposure", "parts"), [(key >> 32, key & 0xFFFFFFFF, parts) for key, parts in pairs])
-    with database.atomic():
-        for statement in dropped:
-            database.execute_sql(statement)
-    chosen = Selection.create(name="hundred-thousand", owner="alice", group="lens", changed=0.0)
-    some = sorted(dice.sample(range(1, count + 1), min(FACETS, count)))
-    insert("selected", ("selection", "exposure"), [(chosen.id, number) for number in some])
-    database.execute_sql("ANALYZE" if is_sqlite() else "ANALYZE TABLE exposure, cell, selected")
+    tables.upgrade()
+    dice = np.random.default_rng(1)
+    ra, dec = dice.uniform(0, 360, count), np.degrees(np.arcsin(dice.uniform(-1, 1, count)))
+    parts = np.array_split(np.arange(count), -(-count // BATCH))
+    if done() == 0:
+        with database.atomic():
+            drop_indexes()
+            Mark.insert(name=FILLED, number=1).execute()
+    for number in range(done(), len(parts) + 1):
+        with step(number + 1):
+            fill_exposures(ra, dec, parts[number - 1], count)
+    if done() <= 2 * len(parts):
+        home = [cells.cell_of(*place) for place in zip(ra.tolist(), dec.tolist(), strict=True)]
+        in_order = np.array_split(np.argsort(home), len(parts))  # from cell to cell: nearly all pages are written once
+        for number in range(done() - len(parts), len(parts) + 1):
+            with step(len(parts) + number + 1):
+                fill_indexes(ra, dec, in_order[number - 1])
+    if done() > 2 * len(parts) + 1:
+        return
+    tables._make_missing_indexes(Exposure)
+    database.execute_sql("ANALYZE" if is_sqlite() else f"ANALYZE TABLE exposure, outline, {BEST}")
+    with step(2 * len(parts) + 2):
+        chosen = Selection.create(name="hundred-thousand", owner="alice", group="lens", changed=0.0)
+        some = 1 + np.sort(dice.permutation(count)[:FACETS])
+        insert("selected", ("selection", "exposure"), [(chosen.id, number) for number in some.tolist()])
     print(f"{count} footprints made in {time.monotonic() - began:.0f} s")
+
+
+def done() -> int:
+    """How many steps of the filling."""
+    return Mark.select(peewee.fn.MAX(Mark.number)).where(Mark.name == FILLED).scalar() or 0
+
+
+@contextmanager
+def step(number: int) -> Iterator[None]:
+    with database.atomic():
+        yield
+        Mark.update(number=number).where(Mark.name == FILLED).execute()
+
+
+def fill_exposures(ra: Any, dec: Any, some: Any, count: int) -> None:
+    places = zip(some.tolist(), ra[some].tolist(), dec[some].tolist(), strict=True)
+    insert("exposure", COLUMNS, [exposure(index + 1, count, a, d) for index, a, d in places])
+
+
+def fill_indexes(ra: Any, dec: Any, some: Any) -> None:
+    """Spica's and the reference."""
+    outlines, pairs = [], []
+    for index, a, d in zip(some.tolist(), ra[some].tolist(), dec[some].tolist(), strict=True):
+        polygon = square(a, d)
+        outlines += [(index + 1, *outline) for outline in outlines_of(region(polygon))]
+        pairs += [(cell, index + 1) for cell in cells.cells_of_polygons([polygon])]
+    insert("outline", ("exposure", *Outline._fields), sorted(outlines, key=lambda row: (row[1], row[2], row[0])))
+    insert(BEST, ("cell", "exposure"), sorted(pairs))
 
 
 def is_sqlite() -> bool:
     return isinstance(database.obj, peewee.SqliteDatabase)
 
 
-def without_indexes(made: Any) -> list[str]:
-    """Drops them and says how they are made again: one sorted pass instead of a place for each row."""
-    name = made._meta.table_name
-    again = []
-    for index in database.get_indexes(name):
-        if index.name in ("PRIMARY", "sqlite_autoindex_cell_1"):
-            continue
-        kind = "UNIQUE INDEX" if index.unique else "INDEX"
-        again.append(index.sql or f"CREATE {kind} {index.name} ON `{name}` (`{'`, `'.join(index.columns)}`)")
-        database.execute_sql(f"DROP INDEX {index.name}" + ("" if is_sqlite() else f" ON `{name}`"))
-    return again
+def drop_indexes() -> None:
+    """Those of exposures, which are made again in one sorted pass; the reference's table comes into being."""
+    for index in database.get_indexes("exposure"):
+        if index.name != "PRIMARY":
+            database.execute_sql(f"DROP INDEX {index.name}" + ("" if is_sqlite() else " ON exposure"))
+    columns = "cell INTEGER NOT NULL, exposure BIGINT NOT NULL, PRIMARY KEY (cell, exposure)"
+    database.execute_sql(f"CREATE TABLE {BEST} ({columns})" + (" WITHOUT ROWID" if is_sqlite() else ""))
 
 
-def exposure(number: int, count: int, dice: random.Random) -> tuple[tuple[Any, ...], list[tuple[float, float]]]:
-    ra, dec = dice.uniform(0, 360), math.degrees(math.asin(dice.uniform(-1, 1)))
+def square(ra: float, dec: float) -> list[Position]:
     half = SIDE_DEG / 2
     across = min(half / math.cos(math.radians(dec)), 20.0) if abs(dec) < 89.5 else 20.0
     low, high = max(dec - half, -90.0), min(dec + half, 90.0)
-    polygon = [((ra + a) % 360, d) for a, d in ((-across, low), (across, low), (across, high), (-across, high))]
-    region = "POLYGON ICRS " + " ".join(f"{a:.6f} {d:.6f}" for a, d in polygon)
+    return [((ra + a) % 360, d) for a, d in ((-across, low), (across, low), (across, high), (-across, high))]
+
+
+def region(polygon: list[Position]) -> str:
+    return "POLYGON ICRS " + " ".join(f"{a:.6f} {d:.6f}" for a, d in polygon)
+
+
+def exposure(number: int, count: int, ra: float, dec: float) -> tuple[Any, ...]:
     start = 52_000 + 4000 * number / count
     run, object_ = f"{number * 200 // count:03d}A", f"F{number % 997}"
-    row = (
+    return (
         number, str(number), f"{number}p.fits", "node1", f"/archive/{number}p.fits", f"{number:064x}",
         f"{number * 7919:064x}", 10_000_000, 0, "MegaPrime", "CFHT", FILTERS[number * 7919 % 5], run, object_,
-        "science", ra, dec, SIDE_DEG * 1.4143, region, start, start + 0.01, 600.0, 1.2, 0.8, "ABCD"[number * 31 % 4],
-        "", 1, 0.0,
+        "science", ra, dec, SIDE_DEG * 1.4143, region(square(ra, dec)), start, start + 0.01, 600.0, 1.2, 0.8,
+        "ABCD"[number * 31 % 4], "", 1, 0.0,
     )  # fmt: skip
-    return row, polygon
 
 
 def insert(name: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
@@ -269,7 +298,7 @@ def best_index(cone: Cone) -> list[int]:
     runs = cells.joined(cells.runs_of_cone(cone.ra, cone.dec, cone.radius))
     listed = [cell for first, last in runs for cell in range(first, last + 1)]
     mark = database.param
-    sql = f"SELECT DISTINCT exposure FROM cell WHERE cell IN ({', '.join([mark] * len(listed))})"
+    sql = f"SELECT DISTINCT exposure FROM {BEST} WHERE cell IN ({', '.join([mark] * len(listed))})"
     cursor = database.connection().cursor()
     cursor.execute(sql, listed)
     return [number for (number,) in cursor.fetchall()]
