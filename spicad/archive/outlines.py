@@ -24,7 +24,7 @@ ROUNDED = 1e-14  # of a cosine
 USUALLY_HELD = 0.6  # of the size: how far round its middle all is in an outline; 0.7 in a square, 0.4 in a MegaCam CCD
 NOT_HELD = -1.0
 CELL_OF_ORDER_0 = 1.02  # radians
-CELLS_IN_RADIUS = 2  # of a cone; more of them are sooner found one by one, fewer of them hold too much besides
+CELLS_IN_RADIUS = 2  # of a cone, and half a one in a size; more of them take longer to find than what they spare
 
 
 class Outline(NamedTuple):
@@ -79,7 +79,7 @@ def cells_near(caps: Sequence[Cap], size: int) -> list[tuple[int, int]]:
     """First and last cells in which outlines of that size have their middles that may touch all of the caps."""
     finest = cells.ORDER
     if len(caps) == 1:  # what larger cells hold besides is sooner tried than smaller ones are found
-        widest = (caps[0].radius + SIZES[size]) / CELLS_IN_RADIUS
+        widest = max((caps[0].radius + SIZES[size]) / CELLS_IN_RADIUS, 2 * SIZES[size])
         finest = min(max(math.ceil(math.log2(CELL_OF_ORDER_0 / widest)), 0), cells.ORDER)
     return cells.joined(cells.runs_of_caps(wider(caps, size), finest))
 

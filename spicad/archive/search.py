@@ -38,7 +38,8 @@ FACETS: dict[str, Any] = {
     "object": Exposure.target_name,
 }
 USUAL_FACETS = ("filter", "runid", "grade")
-MOST_AT_ONCE = 400  # cells of one statement
+MOST_AT_ONCE = 400  # cells of one query
+MOST_ASKED = 20  # queries of one statement
 LONG_RUN = 64  # cells; what is longer is asked for by itself
 MOST_BOUND = 500  # values of one statement
 LIKE_POSITION = re.compile(r"[-+0-9.,:\s°'\"hmsdeg]*")
@@ -100,7 +101,10 @@ class Wanted:
 
 def exposures_at(place: Place) -> list[int]:
     """The numbers of all exposures whose footprint touches the place, in order."""
-    words = [word for size in _sizes() for caps in place.pieces() for word in _near(caps, size, place.is_all_of_pieces)]
+    asked = [
+        query for size in _sizes() for caps in place.pieces() for query in _near(caps, size, place.is_all_of_pieces)
+    ]
+    words = [word for some in _portions(asked, MOST_ASKED) for word in _words(some)]
     found = {int(word) for word in words if " " not in word}
     unsure = [word.split(" ", 1) for word in words if " " in word]
     numbers = [int(number) for number, _ in unsure]
@@ -115,7 +119,16 @@ def _sizes() -> list[int]:
     return list(compress(range(len(outlines.SIZES)), database.execute_sql(f"SELECT {', '.join(each)}").fetchone()))
 
 
-def _near(caps: Sequence[Cap], size: int, is_all: bool) -> Iterator[str]:
+@dataclass(frozen=True)
+class Query:
+    """Of outlines: what is `told` of each that is `chosen`."""
+
+    told: str
+    chosen: str
+    values: list[float]
+
+
+def _near(caps: Sequence[Cap], size: int, is_all: bool) -> Iterator[Query]:
     """Exposures that touch what the caps have in common, as their number, and those that may, with corners after it."""
     told, values = _told(caps, size, is_all)
     short: list[int] = []
@@ -123,9 +136,10 @@ def _near(caps: Sequence[Cap], size: int, is_all: bool) -> Iterator[str]:
         if last - first < LONG_RUN:
             short += range(first, last + 1)
         else:
-            yield from _words(told, "BETWEEN {0} AND {0}", [*values, size, first, last])
+            yield Query(told, "size = {0} AND cell BETWEEN {0} AND {0}", [*values, size, first, last])
     for some in _portions(short, MOST_AT_ONCE):
-        yield from _words(told, f"IN ({', '.join(['{0}'] * len(some))})", [*values, size, *some])
+        chosen = f"size = {{0}} AND cell IN ({', '.join(['{0}'] * len(some))})"
+        yield Query(told, chosen, [*values, size, *some])
 
 
 def _told(caps: Sequence[Cap], size: int, is_all: bool) -> tuple[str, list[float]]:
@@ -139,14 +153,19 @@ def _told(caps: Sequence[Cap], size: int, is_all: bool) -> tuple[str, list[float
     return f"CASE WHEN {touches} THEN exposure WHEN {may} THEN {both} END", sure + near
 
 
-def _words(told: str, which: str, values: Sequence[float]) -> list[str]:
-    """They come as one text: a row for each would take longer than to find it."""
-    chosen = f"FROM outline WHERE size = {{0}} AND cell {which}"
-    (text,) = database.execute_sql(f"SELECT GROUP_CONCAT({told}) {chosen}".format(database.param), values).fetchone()
-    if text and len(text) >= LONGEST_TEXT:  # MySQL has cut it off
-        rows = database.execute_sql(f"SELECT {told} {chosen}".format(database.param), values)
-        return [str(word) for (word,) in rows if word is not None]
-    return text.split(",") if text else []
+def _words(queries: Sequence[Query]) -> list[str]:
+    """They come as one text for each query: a row for each word would take longer than to find it."""
+    texts = _asked("GROUP_CONCAT({})", queries)
+    if any(len(text) >= LONGEST_TEXT for text in texts):  # MySQL has cut it off
+        return _asked("{}", queries)
+    return ",".join(texts).split(",") if texts else []
+
+
+def _asked(form: str, queries: Sequence[Query]) -> list[str]:
+    each = (f"SELECT {form.format(query.told)} FROM outline WHERE {query.chosen}" for query in queries)  # noqa: S608
+    values = [value for query in queries for value in query.values]
+    rows = database.execute_sql(" UNION ALL ".join(each).format(database.param), values)
+    return [str(answer) for (answer,) in rows if answer is not None]
 
 
 def _is_mysql() -> bool:
