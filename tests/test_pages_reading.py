@@ -197,6 +197,16 @@ def test_results_have_their_products_figures_and_configurations(capsule: Capsule
     assert results.digests_of_inputs(capsule) == {"/data/900001p.fits": "a" * 64}
 
 
+def test_a_product_has_the_quality_report_of_its_own_exposure():
+    names = ("a.quality.json", "a.b.quality.json", "a.b.weight.fits.fz", "a.flag.fits.fz", "ab.weight.fits.fz")
+    kinds = ("quality", "quality", "packed", "packed", "packed")
+    products = [results.Product(number, name, 1, "", kinds[number], "") for number, name in enumerate(names)]
+
+    found = [results.report_on(each, products) for each in products[2:]]
+
+    assert found == [products[1], products[0], None]
+
+
 def test_a_product_is_known_by_its_number_only(capsule: Capsule):
     assert results.product(capsule, 2).name == "a.ldac"
     for number in (0, 5, -1):

@@ -97,8 +97,9 @@ def product(capsule: Capsule, number: int) -> Product:
 
 def report_on(chosen: Product, products: Sequence[Product]) -> Product | None:
     """The quality report on the exposure or stack that `chosen` belongs to."""
-    reports = (each for each in products if each.kind == "quality")
-    return next((each for each in reports if chosen.name.startswith(each.name.removesuffix("quality.json"))), None)
+    reports = [each for each in products if each.kind == "quality"]
+    fitting = [each for each in reports if chosen.name.startswith(each.name.removesuffix("quality.json"))]
+    return max(fitting, key=lambda each: len(each.name), default=None)  # of a.b.fits.fz not the one of a.fits
 
 
 def in_order(products: Sequence[Product]) -> list[Product]:
