@@ -220,7 +220,7 @@ def test_a_damaged_capsule_is_put_aside_with_its_steps_and_the_run_begun_anew(
 
     life = live()
     life.until(lambda: life.daemon.workshop.bench.running, "the step to begin anew")
-    assert is_gone(pid)
+    wait_until(lambda: is_gone(pid), "the step of before to be gone")
     let_go(spica)
 
     assert life.until_over(process) == "COMPLETED"
@@ -237,7 +237,7 @@ def test_a_recipe_that_a_power_cut_has_shortened_is_put_aside(spica: RunningSpic
 
     life = live()
     life.until(lambda: life.daemon.workshop.bench.running, "the step to begin anew")
-    assert is_gone(pid)
+    wait_until(lambda: is_gone(pid), "the step of before to be gone")
     let_go(spica)
 
     assert life.until_over(process) == "COMPLETED"
@@ -356,7 +356,7 @@ def test_a_step_without_a_sandbox_is_ended_and_begun_anew(spica: RunningSpica, l
 
     life = live()
     life.until(lambda: life.daemon.workshop.bench.running, "the second attempt")
-    assert is_gone(pid)
+    wait_until(lambda: is_gone(pid), "the step of before to be gone")
     let_go(spica)
 
     assert life.until_over(process) == "COMPLETED"
@@ -370,7 +370,7 @@ def test_a_step_without_a_sandbox_that_nobody_noted_is_ended_too(spica: RunningS
 
     life = live()
     life.until(lambda: life.daemon.workshop.bench.running, "the second attempt")
-    assert is_gone(pid)
+    wait_until(lambda: is_gone(pid), "the step of before to be gone")
     let_go(spica)
 
     assert life.until_over(process) == "COMPLETED"

@@ -189,9 +189,7 @@ KILLED = """
 import os, sys
 from spicad import tables
 from spicad.archive import registering
-from spicad.archive.cells import position
 from spicad.archive.instruments import shipped
-from spicad.archive.overlaps import polygons_of
 
 url, path, when = sys.argv[1], sys.argv[2], int(sys.argv[3])
 tables.connect(url)
