@@ -107,7 +107,8 @@ def whole(sky: SkyMade, folder: Path) -> None:
     """As a user runs it."""
     folder.mkdir()
     words = ["-MASK_NAME", str(sky.bad_pixels), "-ASTREFCAT_NAME", str(sky.reference), "-OUTPUT_DIR", str(folder)]
-    subprocess.run([ROOT / "bin/qualityfits", sky.exposures[0], *words], check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, ROOT / "bin/qualityfits", sky.exposures[0], *words]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def recorded(sky: SkyMade, folder: Path) -> dict[str, list[Command]]:

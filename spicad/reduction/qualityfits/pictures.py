@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ def write_previews(whole: Whole, layout: Layout, size: int, preview: Path, weigh
         share = np.clip((values - low) / max(high - low, 1e-30), 0, 1)
         return np.asarray(np.arcsinh(STRETCH * share) / np.arcsinh(STRETCH))
 
-    _write(whole, layout, preview, lambda result: result.preview, stretched)
     tops = [float(each.result.weight_preview.max()) for each in whole.ccds if each.result.weight_preview is not None]
     top = max([1e-30, *tops])
-    _write(whole, layout, weight, lambda result: result.weight_preview, lambda values: np.clip(values / top, 0, 1))
+    with ThreadPoolExecutor(2) as pool:
+        of_image = pool.submit(_write, whole, layout, preview, lambda result: result.preview, stretched)
+        _write(whole, layout, weight, lambda result: result.weight_preview, lambda values: np.clip(values / top, 0, 1))
+        of_image.result()
 
 
 def _range(previews: list[NDArray[np.float32] | None]) -> tuple[float, float]:

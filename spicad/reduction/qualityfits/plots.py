@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spicad.archive.quality import PICTURES
+from spicad.reduction.cosmics import medians
 from spicad.reduction.qualityfits.measure import Measured, Whole, cells_a_side, ellipticities, in_cells
 from spicad.reduction.qualityfits.mosaic import Layout
 from spicad.reduction.qualityfits.stack import Comparison, depth_of
@@ -180,17 +181,23 @@ def _mesh_tiles(number: int, each: Measured, mesh: Array, by: int) -> list[tuple
     """Areas of a mesh over the whole CCD, `by` x `by` of its cells in one; those without a value are left out."""
     rows, columns = mesh.shape
     tiles = []
-    for row in range(0, rows, by):
-        for column in range(0, columns, by):
-            part = mesh[row : row + by, column : column + by]
-            part = part[np.isfinite(part)]
-            if not part.size:
-                continue
-            left, right = (edge / columns * each.ccd.width + 0.5 for edge in (column, min(column + by, columns)))
-            low, high = (edge / rows * each.ccd.height + 0.5 for edge in (row, min(row + by, rows)))
-            corners = np.array([[left, low], [right, low], [right, high], [left, high]])
-            tiles.append((number, corners, float(np.median(part))))
+    for (row, column), value in np.ndenumerate(_medians_of_blocks(mesh, by)):
+        if np.isnan(value):
+            continue
+        left, right = (edge / columns * each.ccd.width + 0.5 for edge in (column * by, min((column + 1) * by, columns)))
+        low, high = (edge / rows * each.ccd.height + 0.5 for edge in (row * by, min((row + 1) * by, rows)))
+        corners = np.array([[left, low], [right, low], [right, high], [left, high]])
+        tiles.append((number, corners, float(value)))
     return tiles
+
+
+def _medians_of_blocks(mesh: Array, by: int) -> Array:
+    """Of the finite values of `by` x `by` cells each, fewer at the far rims; NaN where there are none."""
+    rows, columns = (math.ceil(side / by) for side in mesh.shape)
+    blocks = np.full((rows * by, columns * by), np.nan)
+    blocks[: mesh.shape[0], : mesh.shape[1]] = np.where(np.isfinite(mesh), mesh, np.nan)
+    one_a_row = blocks.reshape(rows, by, columns, by).swapaxes(1, 2).reshape(rows * columns, by * by)
+    return medians(one_a_row).reshape(rows, columns)
 
 
 def _coarseness(cells: int) -> int:

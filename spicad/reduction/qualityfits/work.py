@@ -176,10 +176,8 @@ def _draw(whole: Whole, comparison: Comparison | None, folder: Path, name: str, 
 
     layout = layout_of([each.ccd for each in whole.ccds], whole.centre)
     preview, weight = (folder / f"{name}{PICTURES[kind][0]}" for kind in ("preview", "weight"))
-    with ThreadPoolExecutor(2) as pool:
-        previews = pool.submit(write_previews, whole, layout, size, preview, weight)
-        write_plots(whole, comparison, layout, folder, name)
-        previews.result()
+    write_previews(whole, layout, size, preview, weight)
+    write_plots(whole, comparison, layout, folder, name)
 
 
 def _catalogues(results: list[CcdResult]) -> list[CcdCatalogue]:
