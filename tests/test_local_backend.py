@@ -305,13 +305,29 @@ def test_a_kill_takes_what_a_bwrap_left_that_ended_while_it_made_the_sandbox(ste
         child = int(outer.stdout.readline())
         launched = local.Launched(outer.pid, local._ticks(outer.pid), local.boot(), 1000.0, sandboxed=True)
         (step / "launch.json").write_text(json.dumps(asdict(launched)))
+        wait_until(lambda: _is_sleep(child), "the child to begin")
         outer.kill()
         outer.wait()
-        assert _is_sleep(child)
 
         local.kill(step)
 
         wait_until(lambda: not _is_sleep(child), "the child to be gone")
+
+
+def test_a_kill_of_a_step_that_has_ended_leaves_alone_a_group_that_has_its_number_now(
+    step: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen(["/bin/true"]) as over:
+        ticks = local._ticks(over.pid)
+    launched = local.Launched(over.pid, ticks, local.boot(), 1000.0, sandboxed=True)
+    (step / "launch.json").write_text(json.dumps(asdict(launched)))
+    (step / "status").write_text('{ "exit-code": 0 }\n')
+    ended: list[int] = []
+    monkeypatch.setattr(os, "killpg", lambda group, _: ended.append(group))
+
+    local.kill(step)
+
+    assert ended == []
 
 
 def test_a_kill_by_another_process_than_the_one_that_began_it(step: Path) -> None:

@@ -210,14 +210,17 @@ def kill(folder: Path) -> None:
     """
     launched = launched_in(folder)
     if launched and launched.boot == boot():
-        for words in _status_words(folder):
+        said = _status_words(folder)
+        for words in said:
             inner = words.get("child-pid", 0)
             # The first process of a pid namespace takes all others with it; the namespace tells a recycled pid.
             if inner and _pid_namespace(inner) == words.get("pid-namespace"):
                 _end(inner)
-        # A bwrap that ends while it still makes the sandbox leaves a child that waits for it, in its group; no other is
-        # given that number while the group has members.
-        if is_alive(launched) or not os.path.exists(f"/proc/{launched.pid}"):
+        # A bwrap that is killed while it makes the sandbox leaves a child that waits for it, in its group; no other is
+        # given that number while the group has members. One that told the tool's end left nothing: its number may be
+        # another's by now.
+        is_told = any("exit-code" in words for words in said)
+        if is_alive(launched) or not (is_told or os.path.exists(f"/proc/{launched.pid}")):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(launched.pid, signal.SIGKILL)
     if not (launched and launched.sandboxed):
