@@ -22,6 +22,7 @@ from spicad.words import SpicaError
 database = peewee.DatabaseProxy()
 private = peewee.DatabaseProxy()  # what the Unix group of the spool must not read; on MySQL the same as `database`
 READING = {"cache_size": -32_000}  # KiB; with the usual 2 MB a cone among two million footprints takes thrice as long
+PATIENCE_S = 30.0  # for an answer of a MySQL server
 LONGEST_TEXT = 1 << 20  # bytes that MySQL may put together from many rows; its own limit is 1024
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -680,13 +681,16 @@ MIGRATIONS: tuple[tuple[int, str, Callable[[], None]], ...] = (
 NEWEST = MIGRATIONS[-1][0]
 
 
-def connect(url: str, password_file: str = "", read_only: bool = False) -> peewee.Database:
-    """Opens the database of `url` and makes it the one that all tables use. Raises SpicaError naming the mend."""
+def connect(url: str, password_file: str = "", read_only: bool = False, is_patient: bool = False) -> peewee.Database:
+    """Opens the database of `url` and makes it the one that all tables use. Raises SpicaError naming the mend.
+
+    With `is_patient` a MySQL server may take as long as it likes for an answer.
+    """
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         opened = _sqlite(sqlite_file(url), read_only)
     elif parts.scheme in ("mysql", "mariadb"):
-        opened = _mysql(parts, password_file)
+        opened = _mysql(parts, password_file, None if is_patient else PATIENCE_S)
     else:
         raise SpicaError(f"database.url {url!r}: expected sqlite:///FILE or mysql://USER@HOST/NAME.")
     database.initialize(opened)
@@ -749,14 +753,14 @@ def accounts_file(path: Path) -> Path:
     return path.with_name(f"{path.stem}-accounts{path.suffix}")
 
 
-def _mysql(parts: Any, password_file: str) -> peewee.Database:
+def _mysql(parts: Any, password_file: str, patience_s: float | None) -> peewee.Database:
     options = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
     connection: dict[str, Any] = {
         "user": unquote(parts.username or ""),
         "charset": "utf8mb4",
         "connect_timeout": 10,
-        "read_timeout": 30,
-        "write_timeout": 30,
+        "read_timeout": patience_s,
+        "write_timeout": patience_s,
     }
     if password_file:
         connection["password"] = secret(Path(password_file))

@@ -15,7 +15,7 @@ import peewee
 import pytest
 from services import MariaDB, mariadb
 
-from spicad import quota, tables
+from spicad import commands, quota, tables
 from spicad.ledger import Ledger, NewProcess
 from spicad.spool import Accepted
 from spicad.tables import Digest, Event, Process, Step
@@ -80,6 +80,23 @@ def test_each_migration_has_a_number_of_its_own() -> None:
     numbers = [number for number, _, _ in tables.MIGRATIONS]
 
     assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.slow
+def test_an_upgrade_is_given_the_time_that_it_takes(
+    mariadb: MariaDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def a_long_one() -> None:
+        tables.database.execute_sql("DO SLEEP(0.6)")
+
+    conf = f'[paths]\nspool = "spool"\nresults = "results"\n[database]\nurl = "{mariadb.url()}"\n'
+    (tmp_path / "spica.conf").write_text(conf)
+    monkeypatch.setenv("SPICA_CONF", str(tmp_path / "spica.conf"))
+    monkeypatch.setattr(tables, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(tables, "MIGRATIONS", (*tables.MIGRATIONS, (99, "an index of a large archive", a_long_one)))
+    monkeypatch.setattr(tables, "NEWEST", 99)
+
+    assert commands.main(["database", "upgrade"]) == 0
 
 
 def test_an_archive_without_grades_by_persons_and_figures_gets_them(url: str) -> None:

@@ -61,7 +61,8 @@ def _upgrade(settings: Settings) -> int:
 
     _require_no_daemon(settings)
     require_owner(settings)
-    opened = tables.connect(settings.database.url, settings.database.password_file)
+    # Indexes of a large archive take MariaDB minutes.
+    opened = tables.connect(settings.database.url, settings.database.password_file, is_patient=True)
     try:
         if tables.schema_version() > tables.NEWEST:
             tables.require_current()
