@@ -82,6 +82,14 @@ def test_each_migration_has_a_number_of_its_own() -> None:
     assert numbers == sorted(set(numbers))
 
 
+def upgraded(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, more: str = "") -> int:
+    """By the command; its status."""
+    conf = folder / "spica.conf"
+    conf.write_text(f'[paths]\nspool = "spool"\nresults = "results"\n[database]\nurl = "{url}"\n{more}')
+    monkeypatch.setenv("SPICA_CONF", str(conf))
+    return commands.main(["database", "upgrade"])
+
+
 @pytest.mark.slow
 def test_an_upgrade_is_given_the_time_that_it_takes(
     mariadb: MariaDB, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -89,14 +97,28 @@ def test_an_upgrade_is_given_the_time_that_it_takes(
     def a_long_one() -> None:
         tables.database.execute_sql("DO SLEEP(0.6)")
 
-    conf = f'[paths]\nspool = "spool"\nresults = "results"\n[database]\nurl = "{mariadb.url()}"\n'
-    (tmp_path / "spica.conf").write_text(conf)
-    monkeypatch.setenv("SPICA_CONF", str(tmp_path / "spica.conf"))
     monkeypatch.setattr(tables, "PATIENCE_S", 0.3)
     monkeypatch.setattr(tables, "MIGRATIONS", (*tables.MIGRATIONS, (99, "an index of a large archive", a_long_one)))
     monkeypatch.setattr(tables, "NEWEST", 99)
 
-    assert commands.main(["database", "upgrade"]) == 0
+    assert upgraded(mariadb.url(), tmp_path, monkeypatch) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", ["", "[web]\n"])
+def test_an_upgrade_says_who_else_needs_rights_on_new_tables(
+    mariadb: MariaDB,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    section: str,
+) -> None:
+    url = mariadb.url()
+    more = f'{section}{"database" if section else "readers"} = "{url}"\n'
+
+    assert upgraded(url, tmp_path, monkeypatch, more) == 0
+
+    assert "spica setup" in capsys.readouterr().out
 
 
 def test_an_archive_without_grades_by_persons_and_figures_gets_them(url: str) -> None:

@@ -72,8 +72,8 @@ def _upgrade(settings: Settings) -> int:
     finally:
         opened.close()
     print(f"{tables.shown_url(settings.database.url)}: schema {tables.NEWEST}" + ("" if done else ", nothing to do"))
-    if done and settings.web.database:
-        print("The site's own account needs its rights on new tables. As root, run: spica setup --yes --no-mail")
+    if done and (settings.web.database or settings.database.readers):
+        print("The accounts of the site and of readers need rights on new tables. As root: spica setup --yes --no-mail")
     return DONE
 
 
