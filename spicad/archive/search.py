@@ -129,7 +129,7 @@ class Query:
 
 
 def _near(caps: Sequence[Cap], size: int, is_all: bool) -> Iterator[Query]:
-    """Exposures that touch what the caps have in common, as their number, and those that may, with corners after it."""
+    """Of all outlines of that size that may touch what the caps have in common."""
     told, values = _told(caps, size, is_all)
     short: list[int] = []
     for first, last in outlines.cells_near(caps, size):
