@@ -44,7 +44,8 @@ GATHERED = {SPREAD[x] + 2 * SPREAD[y]: (x, y) for x in range(16) for y in range(
 
 def vector(ra: float, dec: float) -> Vector:
     a, d = math.radians(ra), math.radians(dec)
-    return math.cos(d) * math.cos(a), math.cos(d) * math.sin(a), math.sin(d)
+    ring = math.cos(d)
+    return ring * math.cos(a), ring * math.sin(a), math.sin(d)
 
 
 def position(v: Vector) -> Position:
@@ -362,7 +363,8 @@ def enclosing(corners: Sequence[Vector]) -> Cap:
     if length < SLACK:
         return Cap((0.0, 0.0, 1.0), math.pi)
     middle = (total[0] / length, total[1] / length, total[2] / length)
-    radius = max(angle(middle, corner) for corner in corners)
+    chord = max([math.dist(middle, corner) for corner in corners])
+    radius = 2 * math.asin(min(chord / 2, 1.0))
     return Cap(middle, radius if radius < HALF_PI else math.pi)
 
 
