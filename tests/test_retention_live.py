@@ -221,6 +221,7 @@ def test_refused_files_leave_the_spool_when_their_time_is_over(life: Life) -> No
     drop(life.spica, "wrong.spica", "name = 1\n[end]\n")
     rejected = life.spica.spool / "rejected"
     life.until(lambda: {each.name for each in rejected.iterdir()} == {"wrong.spica", "wrong.spica.why"}, "its refusal")
+    life.until((life.spica.spool / sweeping.RECORD).exists, "the first sweep to note the clock")
     (rejected / "folder.spica").mkdir()
 
     life.daemon.clock.ahead_s += 89 * DAY_S  # type: ignore[attr-defined]
