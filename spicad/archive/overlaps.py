@@ -7,6 +7,7 @@ are worth trying is told by cells.py; where they come from is search.py's affair
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,16 +27,16 @@ LOW = 0.2  # cosine; what lies farther off is not looked at in that plane
 WORDS_OF_REGIONS = str.maketrans(dict.fromkeys("POLYGNUICRS()", " "))
 
 
-class Region:
+class Region(ABC):
     """What may touch footprints. It lies in its pieces, each of them what some caps have in common."""
 
     is_all_of_pieces = True
 
-    def pieces(self) -> list[list[Cap]]:
-        raise NotImplementedError
+    @abstractmethod
+    def pieces(self) -> list[list[Cap]]: ...
 
-    def touches(self, other: Footprint) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def touches(self, other: Footprint) -> bool: ...
 
     def touched(self, polygons: Sequence[str]) -> list[bool]:
         """Whether each is touched, all of them being written as `polygons_of` does."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from spicad.reduction import ldac
 from spicad.reduction.cosmics import Mask, Pixels, Sharpest, cosmic_rays, grown
 from spicad.reduction.ldac import CcdCatalogue
+from spicad.reduction.medians import medians
 from spicad.reduction.qualityfits import maps, tools
 from spicad.reduction.qualityfits.exposure import Ccd, Companion, scaled_pixels
 from spicad.reduction.qualityfits.tools import ToolFailed, Tools
@@ -169,20 +170,14 @@ def _sky(image: Pixels, nothing: Mask) -> Sky:
         return blocks[:, ::SAMPLED, :, ::SAMPLED].swapaxes(1, 2).reshape(rows, columns, -1)
 
     sample, lost = sampled(image), sampled(nothing)
-    level = _medians(sample)
+    level = medians(sample)
     # Half of a cell's pixels lie below its sky: sources are above it.
-    noise = 1.4826 * _medians(np.abs(sample - level[..., None]))
+    noise = 1.4826 * medians(np.abs(sample - level[..., None]))
     holds_nothing = (sample.min(axis=2) == sample.max(axis=2)) | (lost.mean(axis=2) > 0.5)
     level[holds_nothing] = np.nan
     least = float(np.nanmedian(noise[~holds_nothing])) if (~holds_nothing).any() else 1.0
     noise = np.where(holds_nothing | ~(noise > 0), max(least, 1e-6), noise)
     return Sky(level.astype(np.float32), noise.astype(np.float32))
-
-
-def _medians(cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Along the last axis. Sorting takes a tenth of the time of numpy's median."""
-    ordered, count = np.sort(cells, axis=-1), cells.shape[-1]
-    return np.asarray((ordered[..., (count - 1) // 2] + ordered[..., count // 2]) / 2)
 
 
 def _rows_of_cells(

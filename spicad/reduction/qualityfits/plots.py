@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spicad.archive.quality import PICTURES
-from spicad.reduction.cosmics import medians
+from spicad.reduction.medians import medians
 from spicad.reduction.qualityfits.measure import Measured, Whole, cells_a_side, ellipticities, in_cells
 from spicad.reduction.qualityfits.mosaic import Layout
 from spicad.reduction.qualityfits.stack import Comparison, depth_of
