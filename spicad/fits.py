@@ -520,8 +520,10 @@ class _CardPlaces:
     def read(self, raw: bytes) -> dict[str, Value] | None:
         """None when a value asks for a warning."""
         if self.reals is not None:
-            with suppress(ValueError, _Odd):
+            try:
                 return dict(zip(self.keys, self.reals.read(raw), strict=True))
+            except (ValueError, _Odd):
+                pass
         try:
             header = dict(zip(self.keys, map(_VALUES.__getitem__, self.values.unpack_from(raw)), strict=True))
         except _Odd:

@@ -14,7 +14,7 @@ from broken import HEIGHT, WIDTH, exposure
 from test_fits import written
 
 from spicad.archive.headers import read_exposure, separation_deg
-from spicad.archive.wcs import circle_round, place_of, region_of, vector_of
+from spicad.archive.wcs import circle_round, place_of, polygon_of, region_of, vector_of
 
 EDGES = [[0.5, 0.5], [WIDTH + 0.5, 0.5], [WIDTH + 0.5, HEIGHT + 0.5], [0.5, HEIGHT + 0.5]]
 WIDE = {"CD1_1": -0.004, "CD2_2": 0.004, "CD1_2": 0.0003, "CD2_1": -0.0002}  # half a degree across
@@ -81,9 +81,10 @@ def test_places_and_directions_are_the_same_thing() -> None:
 
 
 def test_a_region_is_written_as_stc_s() -> None:
-    one, other = [(1.0, 2.0), (3.0, 4.0), (5.0, 6.0)], [(7.0, 8.0), (9.0, 1.0), (2.0, 3.0)]
+    one = polygon_of([(1.0, 2.0), (3.0, 4.0), (5.0, 6.0)])
+    other = polygon_of([(7.0, 8.0), (9.0, 1.0), (2.0, 3.0)])
 
-    assert region_of([]) == ""
+    assert (polygon_of([]), region_of([])) == ("", "")
     assert region_of([one]) == "POLYGON ICRS 1.000000 2.000000 3.000000 4.000000 5.000000 6.000000"
     assert region_of([one, other]) == (
         "UNION ICRS (POLYGON 1.000000 2.000000 3.000000 4.000000 5.000000 6.000000"

@@ -480,7 +480,7 @@ class _Said:
                 "", f"{key} = {shown!r} holds signs of markup or of a shell; it is only ever shown as text."
             )
         if key:
-            others = {header[key] for header in self.headers if key in header} - {None, "", value}
+            others = {header.get(key) for header in self.headers} - {None, "", value}
             if others:
                 other = min(map(str, others))
                 self.found.warn("", f"{key} differs between the HDUs: {value!r} is taken, not {other!r}.")

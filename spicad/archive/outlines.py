@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
 
 from spicad.archive import cells
-from spicad.archive.cells import Cap, Vector, cell_of, cross, dot, enclosing, vector
+from spicad.archive.cells import Cap, Vector, cell_of, enclosing, vector
 from spicad.archive.overlaps import polygons_of, positions_of, spot
 
 # Degrees from the middle to the farthest corner, at most. A CCD of MegaCam has 0.131, of WIRCam 0.121, of WFI 0.151.
@@ -40,28 +40,36 @@ class Outline(NamedTuple):
     corners: str  # "ra dec ra dec ..." in degrees
 
 
-def outlines_of(s_region: str, ra: float | None = None, dec: float | None = None) -> Iterator[Outline]:
+def outlines_of(s_region: str, ra: float | None = None, dec: float | None = None) -> list[Outline]:
     """Of a footprint in STC-S, or where that is empty of a position."""
-    texts = polygons_of(s_region)
-    if not s_region and ra is not None and dec is not None:
-        texts = [" ".join(map(repr, chain.from_iterable(spot(ra, dec).polygons[0])))]
-    for number, text in enumerate(texts):
-        corners = [vector(*corner) for corner in positions_of(text)]
-        middle, reach = enclosing(corners)
-        held = _held(corners, middle) if reach < cells.HALF_PI else NOT_HELD
-        size = bisect_left(SIZES, min(reach + SLACK, math.pi))
-        yield Outline(size, cell_of(*cells.position(middle)), number, *middle, held, text)
+    return outlines_of_polygons(polygons_of(s_region), ra, dec)
+
+
+def outlines_of_polygons(polygons: Sequence[str], ra: float | None, dec: float | None) -> list[Outline]:
+    """Of polygons as Outline has them in `corners`, or where there are none of a position."""
+    if not polygons and ra is not None and dec is not None:
+        polygons = [" ".join(map(repr, chain.from_iterable(spot(ra, dec).polygons[0])))]
+    return [_outline(number, polygon) for number, polygon in enumerate(polygons)]
+
+
+def _outline(number: int, polygon: str) -> Outline:
+    corners = [vector(*corner) for corner in positions_of(polygon)]
+    middle, reach = enclosing(corners)
+    held = _held(corners, middle) if reach < cells.HALF_PI else NOT_HELD
+    size = bisect_left(SIZES, min(reach + SLACK, math.pi))
+    return Outline(size, cell_of(*cells.position(middle)), number, *middle, held, polygon)
 
 
 def _held(corners: Sequence[Vector], middle: Vector) -> float:
     sines = []
-    a = corners[-1]
-    for b in corners:
-        normal = cross(a, b)
-        length = math.hypot(*normal)
+    a, b, c = middle
+    x1, y1, z1 = corners[-1]
+    for x2, y2, z2 in corners:
+        x, y, z = y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2  # across the edge
+        length = math.sqrt(x * x + y * y + z * z)
         if length > 0:
-            sines.append(dot(normal, middle) / length)
-        a = b
+            sines.append((a * x + b * y + c * z) / length)
+        x1, y1, z1 = x2, y2, z2
     if sines and (min(sines) > 0 or max(sines) < 0):
         return math.asin(min(1.0, *map(abs, sines))) - SLACK
     return NOT_HELD

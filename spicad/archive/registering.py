@@ -11,21 +11,21 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import peewee
 
 from spicad import fits, tables
+from spicad.archive.cells import position
 from spicad.archive.headers import Exposure, read_exposure
 from spicad.archive.instruments import MASTERS, Instruments
-from spicad.archive.outlines import outlines_of
-from spicad.archive.wcs import Place, centre_of, region_of
+from spicad.archive.outlines import Outline, outlines_of, outlines_of_polygons
+from spicad.archive.wcs import polygon_of, region_of
 from spicad.fits import FitsProblem
 from spicad.tables import Ccd as CcdRow
 from spicad.tables import Exposure as ExposureRow
@@ -39,7 +39,7 @@ LOCK_PATIENCE_S = 60
 ON_SKY = ("science", "stack")  # the types of exposure that nobody could find without their place
 WIDEST_DEG = 60.0
 REFUSED = (fits.TWICE, fits.NOT_ASCII)  # oddities of cards that the archive must not guess about
-_CORNERS = "[[%.7f, %.7f], [%.7f, %.7f], [%.7f, %.7f], [%.7f, %.7f]]"
+_CORNERS = "[[%s, %s], [%s, %s], [%s, %s], [%s, %s]]"
 _DEFAULTS = {
     name: ExposureRow._meta.defaults.get(field) for name, field in ExposureRow._meta.fields.items() if name != "id"
 }
@@ -55,8 +55,7 @@ class Record:
     bytes: int
     mtime_ns: int
     values: dict[str, Any]  # columns of tables.Exposure
-    ccds: tuple[tuple[Any, ...], ...]  # columns of tables.Ccd after `exposure`
-    outlines: tuple[tuple[Any, ...], ...]  # columns of tables.Outline but `exposure`
+    ccds: tuple[tuple[int, str, int, int, str], ...]  # number, name, width, height; corners as in tables.Outline, or ""
     warnings: tuple[str, ...]
     ingredients: tuple[tuple[str, str], ...] = ()  # of a master frame: name and sha256 of each
 
@@ -137,14 +136,12 @@ def _require_clear(exposure: Exposure, instruments: Instruments) -> None:
 
 
 def _record(exposure: Exposure) -> Record:
-    values = _values(exposure)
     return Record(
         path=str(exposure.path),
         bytes=exposure.size,
         mtime_ns=exposure.mtime_ns,
-        values=values,
-        ccds=tuple([_ccd_values(ccd.hdu, ccd.name, ccd.width, ccd.height, ccd.corners) for ccd in exposure.ccds]),
-        outlines=tuple(outlines_of(values["s_region"], values["s_ra"], values["s_dec"])),
+        values=_values(exposure),
+        ccds=tuple([(ccd.hdu, ccd.name[:68], ccd.width, ccd.height, polygon_of(ccd.corners)) for ccd in exposure.ccds]),
         warnings=exposure.warnings,
         ingredients=_ingredients(exposure) if exposure.kind in MASTERS else (),
     )
@@ -174,7 +171,6 @@ def _values(exposure: Exposure) -> dict[str, Any]:
         "s_ra": exposure.s_ra,
         "s_dec": exposure.s_dec,
         "s_fov": None if exposure.radius_deg is None else 2 * exposure.radius_deg,
-        "s_region": region_of([ccd.corners for ccd in exposure.ccds if ccd.corners]),
         "t_min": exposure.mjd,
         "t_max": exposure.mjd_end,
         "t_exptime": exposure.t_exptime,
@@ -187,14 +183,6 @@ def _values(exposure: Exposure) -> dict[str, Any]:
         "seeing": exposure.seeing,
         "ccd_count": len(exposure.ccds),
     }
-
-
-def _ccd_values(number: int, name: str, width: int, height: int, corners: Sequence[Place]) -> tuple[Any, ...]:
-    if not corners:
-        return number, name[:68], width, height, None, None, "[]"
-    ra, dec = centre_of(corners)
-    shown = _CORNERS % tuple(chain.from_iterable(corners))
-    return number, name[:68], width, height, ra, dec, shown
 
 
 # Registering
@@ -279,17 +267,31 @@ def _taken(arrival: Arrival, known: _Known) -> Registered:
 
 def _insert(arrival: Arrival) -> int:
     record = arrival.record
-    values = _DEFAULTS | record.values
+    polygons = [corners for *_, corners in record.ccds if corners]
+    values = _DEFAULTS | record.values | {"s_region": region_of(polygons)}
     values |= {"name": os.path.basename(arrival.path)[:255], "node": arrival.node, "path": arrival.path}
     values |= {"path_key": arrival.path_key, "sha256": arrival.sha256, "registered": time.time()}
     values |= {"bytes": record.bytes, "mtime_ns": record.mtime_ns}
     cursor = database.obj.cursor()
     cursor.execute(_statement(ExposureRow, tuple(_DEFAULTS), database.obj), [values[name] for name in _DEFAULTS])
     row = int(cursor.lastrowid)
-    _execute_many(CcdRow, CCD_COLUMNS, [(row, *ccd) for ccd in record.ccds])
-    _execute_many(OutlineRow, OUTLINE_COLUMNS, [(size, cell, row, *rest) for size, cell, *rest in record.outlines])
+    outlines = outlines_of_polygons(polygons, values["s_ra"], values["s_dec"])
+    _execute_many(CcdRow, CCD_COLUMNS, [(row, *ccd) for ccd in _ccd_values(record, outlines)])
+    _execute_many(OutlineRow, OUTLINE_COLUMNS, [(size, cell, row, *rest) for size, cell, *rest in outlines])
     _execute_many(Ingredient, ("exposure", "sha256", "name"), [(row, sha, name) for name, sha in record.ingredients])
     return row
+
+
+def _ccd_values(record: Record, outlines: Iterable[Outline]) -> Iterator[tuple[Any, ...]]:
+    """Columns of tables.Ccd after `exposure`."""
+    coming = iter(outlines)
+    for *values, corners in record.ccds:
+        if corners:
+            outline = next(coming)
+            ra, dec = position((outline.x, outline.y, outline.z))
+            yield *values, ra, dec, _CORNERS % tuple(corners.split())
+        else:
+            yield *values, None, None, "[]"
 
 
 def write_outlines() -> None:
@@ -331,7 +333,6 @@ def as_line(record: Record) -> str:
             record.mtime_ns,
             record.values,
             record.ccds,
-            record.outlines,
             record.warnings,
             record.ingredients,
         ],
@@ -341,14 +342,13 @@ def as_line(record: Record) -> str:
 
 def from_line(line: str) -> Record:
     """Raises ValueError when it is none."""
-    path, size, mtime_ns, values, ccds, outlines, warnings, ingredients = json.loads(line)
+    path, size, mtime_ns, values, ccds, warnings, ingredients = json.loads(line)
     return Record(
         path,
         size,
         mtime_ns,
         values,
         tuple(map(tuple, ccds)),
-        tuple(map(tuple, outlines)),
         tuple(warnings),
         tuple(map(tuple, ingredients)),
     )

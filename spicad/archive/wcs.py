@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
+from typing import NamedTuple
 
 from spicad.fits import Value
 
@@ -51,8 +51,7 @@ _RADIUS_TO_ANGLE: dict[str, Callable[[float], float]] = {
 GNOMONIC = frozenset(("TAN", "TPV", "SIP", "TNX"))
 
 
-@dataclass(frozen=True, slots=True)
-class Wcs:
+class Wcs(NamedTuple):
     """The numbers of a celestial WCS, in degrees and pixels; `header` is asked for terms of distortion."""
 
     projection: str  # as headers.projection_of gives it
@@ -304,9 +303,13 @@ def centre_of(places: Iterable[Place]) -> Place:
     return place_of((x, y, z))
 
 
-def region_of(polygons: Sequence[Sequence[Place]]) -> str:
+def polygon_of(corners: Sequence[Place]) -> str:
+    """As the archive writes it: "ra dec ra dec ..."."""
+    return " ".join(["%.6f %.6f"] * len(corners)) % tuple(chain.from_iterable(corners))
+
+
+def region_of(polygons: Sequence[str]) -> str:
     """As STC-S writes it: POLYGON ICRS 150.1 2.2 ...; UNION ICRS (POLYGON ... POLYGON ...) where there are several."""
-    each = [" %.6f" * (2 * len(polygon)) % tuple(chain.from_iterable(polygon)) for polygon in polygons]
-    if len(each) < 2:
-        return "".join(f"POLYGON ICRS{numbers}" for numbers in each)
-    return f"UNION ICRS (POLYGON{' POLYGON'.join(each)})"
+    if len(polygons) < 2:
+        return "".join(f"POLYGON ICRS {polygon}" for polygon in polygons)
+    return f"UNION ICRS (POLYGON {' POLYGON '.join(polygons)})"

@@ -1,8 +1,9 @@
 """What bringing a 36-CCD mosaic into the archive costs, beside a raw scan of its headers for 16 keys, and astropy.
 
-Run it by hand: python tests/benchmarks/ingest.py [MOSAICS]. All contenders read the same files, from memory, and write
-into SQLite with a commit every 50 files; the digest, which reads all pixels, is not part of it. Made files: 36 CCDs
-with 250 cards each, TPV terms and values that differ from CCD to CCD and from file to file, as Elixir's do.
+Run it by hand: python tests/benchmarks/ingest.py [ROUNDS]. In each round all contenders read the same files, which are
+in memory, in turns file by file, so that whatever else the machine does is shared; they write into SQLite (WAL,
+synchronous=FULL) with a commit every 50 files. The digest, which reads all pixels, is not part of it. Made files: 36
+CCDs with 250 cards each, TPV terms and values that differ from CCD to CCD and from file to file, as Elixir's do.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import gc
 import shutil
 import sqlite3
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import stand
@@ -26,16 +28,16 @@ from astropy.io import fits as astropy_fits
 from broken import data, header, image, primary
 
 from spicad import tables
-from spicad.archive.instruments import shipped
 from spicad.archive.reading import Reader
-from spicad.archive.registering import BATCH, Arrival, Record, read_for_archive, register
+from spicad.archive.registering import BATCH, Arrival, register
 
 MOST, MOST_OF_FZ = 1.5, 1.2
-ROUNDS = 5
+ROUNDS = 30
 KEYS = (
     "OBJECT", "FILTER", "EXPTIME", "AIRMASS", "QRUNID", "DATE-OBS", "EXTNAME", "GAIN", "SATURATE", "CRVAL1", "CRVAL2",
     "CRPIX1", "CRPIX2", "CD1_1", "CD2_2", "CTYPE1",
 )  # fmt: skip
+INSERT = f"INSERT INTO hdu VALUES ({', '.join('?' * (2 + len(KEYS)))})"
 PV = [1e-4, 1.001, -5e-4, 1e-6, 4e-5, -4e-5, 2e-5, -2e-2, 2e-4, -2e-2, 5e-5]
 FILLER = [f"KEY{number:<5}= {number:>20} / something that nobody asks for".encode() for number in range(195)]
 FACTS = {"INSTRUME": "MegaPrime", "DETECTOR": "MegaCam", "CRUNID": "13Am03"}
@@ -55,37 +57,32 @@ def mosaic(number: int) -> bytes:
     return raw
 
 
-def packed(path: Path) -> None:
-    with astropy_fits.open(path.with_suffix("")) as hdus:
-        images = [astropy_fits.CompImageHDU(hdu.data, hdu.header, compression_type="RICE_1") for hdu in hdus[1:]]
-        astropy_fits.HDUList([hdus[0], *images]).writeto(path)
-
-
 def real(number: float) -> bytes:
     return f"{number:>20.12E}".encode()
 
 
-# The references
+# The contenders: each takes one file at a time
 
 
-def raw_scan(paths: Sequence[Path], folder: Path) -> None:
+class RawScan:
     """From header to header by seeking; sixteen keys of each HDU into a table, as they stand."""
-    database = sqlite3.connect(folder / "plain.db")
-    database.execute("PRAGMA synchronous=FULL")
-    wanted = {key.ljust(8).encode() for key in KEYS}
-    for number, path in enumerate(paths):
+
+    def __init__(self, folder: Path) -> None:
+        self.database = _plain_database(folder / "raw.db")
+        self.wanted = {key.ljust(8).encode() for key in KEYS}
+
+    def take(self, path: Path) -> None:
         rows = []
         with path.open("rb", buffering=0) as file:
             size, offset = path.stat().st_size, 0
             while offset < size:
-                kept, data_bytes, length = _scanned(file, offset, wanted)
-                rows.append([str(path), len(rows), *(kept.get(key) for key in wanted)])
+                kept, data_bytes, length = _scanned(file, offset, self.wanted)
+                rows.append([str(path), len(rows), *(kept.get(key) for key in self.wanted)])
                 offset += length + -(-data_bytes // 2880) * 2880
-        database.executemany(f"INSERT INTO hdu VALUES ({', '.join('?' * (2 + len(KEYS)))})", rows)
-        if number % BATCH == BATCH - 1:
-            database.commit()
-    database.commit()
-    database.close()
+        self.database.executemany(INSERT, rows)
+
+    def commit(self) -> None:
+        self.database.commit()
 
 
 def _scanned(file, offset: int, wanted: set[bytes]) -> tuple[dict[bytes, str], int, int]:
@@ -107,123 +104,123 @@ def _scanned(file, offset: int, wanted: set[bytes]) -> tuple[dict[bytes, str], i
                 return kept, abs(facts[b"BITPIX  "]) // 8 * (count + facts[b"PCOUNT  "]), length
 
 
-def by_astropy(paths: Sequence[Path], folder: Path) -> None:
-    database = sqlite3.connect(folder / "plain.db")
-    for path in paths:
+class Astropy:
+    def __init__(self, folder: Path) -> None:
+        self.database = _plain_database(folder / "astropy.db")
+
+    def take(self, path: Path) -> None:
         with astropy_fits.open(path, disable_image_compression=True) as hdus:
             rows = [[str(path), n, *(hdu.header.get(key) for key in KEYS)] for n, hdu in enumerate(hdus)]
-        database.executemany(f"INSERT INTO hdu VALUES ({', '.join('?' * (2 + len(KEYS)))})", rows)
-    database.commit()
-    database.close()
+        self.database.executemany(INSERT, rows)
+
+    def commit(self) -> None:
+        self.database.commit()
 
 
-# Spica
+def _plain_database(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=FULL")
+    database.execute(f"CREATE TABLE hdu (path TEXT, number INTEGER, {', '.join(f'[{key}]' for key in KEYS)})")
+    return database
 
 
-def here(paths: Sequence[Path], folder: Path) -> None:
-    """Read within this process."""
-    _registered((read_for_archive(path, shipped()) for path in paths), folder)
+class Spica:
+    """As with foreign files: read by a process of its own, which is at work already."""
 
+    def __init__(self, folder: Path) -> None:
+        self.batch: list[Arrival] = []
 
-def apart(paths: Sequence[Path], folder: Path) -> None:
-    """As Spica does it with foreign files: read by a process of its own, which is at work already."""
-    _registered((record for _, record in READER.read_all(paths)), folder)  # type: ignore[misc]
+    def take(self, path: Path) -> None:
+        record = READER.read(path)
+        self.batch.append(Arrival(record, "n1", record.path, f"{record.path:>64}"[-64:]))
+
+    def commit(self) -> None:
+        done = register(self.batch)
+        assert {each.outcome for each in done} == {"registered"}
+        self.batch = []
 
 
 READER = Reader(ROOT / "etc/instruments")
 
 
-def _registered(records, folder: Path) -> None:  # type: ignore[no-untyped-def]
-    opened = tables.connect(f"sqlite:///{folder / 'archive.db'}")
-    batch: list[Arrival] = []
-    count = 0
-    for record in records:
-        assert isinstance(record, Record), record
-        batch.append(Arrival(record, "n1", record.path, f"{record.path:>64}"[-64:]))
-        if len(batch) == BATCH:
-            count += len(register(batch))
-            batch = []
-    count += len(register(batch))
-    assert tables.Ccd.select().count() == 36 * count
-    opened.close()
+# The rounds
 
-
-RAW, HERE, APART = "raw scan of 16 keys", "Spica, read within the process", "Spica, read in a process of its own"
-PLAIN, FZ = "Spica, plain, the first of them", "Spica, .fits.fz of the same"
-CONTENDERS: dict[str, Callable[[Sequence[Path], Path], None]] = {
-    RAW: raw_scan,
-    HERE: here,
-    APART: apart,
-}
+RAW, PLAIN, FZ, ASTROPY = "raw scan of 16 keys", "Spica", "Spica, .fits.fz of the same", "astropy, the same 16 keys"
+Contender = RawScan | Astropy | Spica
+Turns = Sequence[tuple[str, type[Contender], Sequence[Path]]]
+Times = dict[str, list[float]]  # by contender, ms on the core of one mosaic, round by round
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     with scratch() as folder:
-        plain = [folder / f"{number:06}p.fits" for number in range(count)]
+        plain = [folder / f"{number:06}p.fits" for number in range(BATCH)]
         for number, path in enumerate(plain):
             path.write_bytes(mosaic(number))
-        fz = [path.with_suffix(".fits.fz") for path in plain[: max(5, count // 5)]]
-        for path in fz:
-            packed(path)
-        READER.read(plain[0])  # it is at work already
-        _compare(plain, fz, folder)
+        subprocess.run(["fpack", *map(str, plain)], check=True)
+        fz = [path.with_suffix(".fits.fz") for path in plain]
+        gc.collect()
+        gc.freeze()  # astropy and numpy, which the daemon has not
+        turns = [(RAW, RawScan, plain), (PLAIN, Spica, plain), (FZ, Spica, fz)]
+        _ms_of_rounds(turns, 1, folder)  # all is in memory, and at work
+        times = _ms_of_rounds(turns, rounds, folder)
+        times |= _ms_of_rounds([(ASTROPY, Astropy, plain)], 1, folder)
     READER.close()
-
-
-def _compare(plain: Sequence[Path], fz: Sequence[Path], folder: Path) -> None:
-    few = plain[: len(fz)]
-    times: dict[str, list[tuple[float, float]]] = {}
-    for _ in range(ROUNDS):  # in turns, so that whatever else the machine does is shared
-        for name, contender in CONTENDERS.items():
-            times.setdefault(name, []).append(_ms(contender, plain, folder))
-        times.setdefault(PLAIN, []).append(_ms(apart, few, folder))
-        times.setdefault(FZ, []).append(_ms(apart, fz, folder))
-    times["astropy, the same 16 keys"] = [_ms(by_astropy, few[:5], folder)]
-    core = {name: min(core for core, _ in each) for name, each in times.items()}
-    rows = [
-        (name, core[name], core[name] / core[RAW], min(wall for _, wall in each), statistics.median(w for _, w in each))
-        for name, each in times.items()
-    ]
-    columns = ("ms of one mosaic", "best core", "x reference", "best wall", "median wall")
-    table(f"{len(plain)} mosaics of 36 CCDs", columns, rows)
-    good = [  # by time on the core: the wall is also that of whatever else runs
-        verdict(APART, core[APART] / core[RAW], MOST),
-        verdict(".fits.fz beside plain", core[FZ] / core[PLAIN], MOST_OF_FZ),
+    rows = [(name, *_quartiles(ms), *_quartiles(_ratios(ms, times[RAW]))) for name, ms in times.items()]
+    columns = ("ms of one mosaic on the core", "median", "25 %", "75 %", "x reference", "25 %", "75 %")
+    table(f"{BATCH} mosaics of 36 CCDs, {rounds} rounds", columns, rows)
+    good = [
+        verdict("Spica beside the raw scan", statistics.median(_ratios(times[PLAIN], times[RAW])), MOST),
+        verdict(".fits.fz beside plain", statistics.median(_ratios(times[FZ], times[PLAIN])), MOST_OF_FZ),
     ]
     sys.exit(0 if all(good) else 1)
 
 
-def _make_databases(folder: Path) -> None:
+def _ms_of_rounds(turns: Turns, rounds: int, folder: Path) -> Times:
+    times: Times = {name: [] for name, *_ in turns}
+    for _ in range(rounds):
+        for name, spent_s in _round(turns, folder / "databases").items():
+            times[name].append(1000 * spent_s / BATCH)
+    return times
+
+
+def _round(turns: Turns, folder: Path) -> dict[str, float]:
+    """Into new databases; by contender, seconds on the core."""
+    folder.mkdir()
     tables.connect(f"sqlite:///{folder / 'archive.db'}")
     tables.upgrade()
-    tables.database.close()
-    database = sqlite3.connect(folder / "plain.db")
-    database.execute("PRAGMA journal_mode=WAL")
-    database.execute(f"CREATE TABLE hdu (path TEXT, number INTEGER, {', '.join(f'[{key}]' for key in KEYS)})")
-    database.close()
-
-
-def _ms(contender: Callable[[Sequence[Path], Path], None], paths: Sequence[Path], folder: Path) -> tuple[float, float]:
-    """Core time, the reading process's included, and wall time of one file.
-
-    The databases are new, with their tables made before the clock starts.
-    """
-    own = folder / "database"
-    own.mkdir()
-    _make_databases(own)
+    contenders = {name: contender(folder) for name, contender, _ in turns}
+    spent_s = dict.fromkeys(contenders, 0.0)
     gc.collect()
-    began, core = time.perf_counter(), _core_s()
-    contender(paths, own)
-    took, core = time.perf_counter() - began, _core_s() - core
-    shutil.rmtree(own)
-    return 1000 * core / len(paths), 1000 * took / len(paths)
+    for number in range(BATCH):
+        for name, _, paths in turns if number % 2 else reversed(turns):
+            began = _core_s()
+            contenders[name].take(paths[number])
+            if number == BATCH - 1:
+                contenders[name].commit()
+            spent_s[name] += _core_s() - began
+    tables.database.close()
+    shutil.rmtree(folder)
+    return spent_s
 
 
 def _core_s() -> float:
+    """Of this process and of the one that reads."""
     child = READER._child
     words = [] if child is None else Path(f"/proc/{child.pid}/schedstat").read_text().split()
     return time.process_time() + (int(words[0]) / 1e9 if words else 0.0)
+
+
+def _ratios(ours: Sequence[float], reference: Sequence[float]) -> list[float]:
+    """Round by round, as far as both go."""
+    return [one / other for one, other in zip(ours, reference, strict=False)]
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """The median first."""
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
+    return middle, low, high
 
 
 if __name__ == "__main__":
