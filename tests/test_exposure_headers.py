@@ -196,6 +196,46 @@ def test_other_coordinates_than_equatorial_ones_are_refused(
         read(tmp_path, exposure(CTYPE1=longitude, CTYPE2=latitude))
 
 
+@pytest.mark.parametrize(
+    ("cards", "words"),
+    [
+        ({"RADESYS": "FK4"}, "RADESYS is 'FK4'"),
+        ({"RADECSYS": "FK4", "EQUINOX": 1950.0}, "RADECSYS is 'FK4'"),
+        ({"EQUINOX": 1950.0}, "EQUINOX is 1950.0"),
+        ({"RADESYS": "FK5", "EQUINOX": "B1950"}, "EQUINOX is 'B1950'"),
+        ({"EPOCH": 1950}, "EPOCH is 1950"),
+    ],
+)
+def test_positions_of_another_equinox_than_2000_are_refused(tmp_path: Path, cards: dict, words: str) -> None:
+    with pytest.raises(BadInput, match=f"{words}, J2000 \\(FK5 or ICRS\\) was expected"):
+        read(tmp_path, exposure(**cards))
+    with pytest.raises(BadInput, match="another equinox"):
+        read(tmp_path, exposure(primary(**cards)))
+
+    assert read(tmp_path, exposure(primary(OBSTYPE="BIAS", **cards), **cards)).kind == "bias"
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"RADESYS": "ICRS", "EQUINOX": 1950.0},
+        {"RADESYS": "FK5", "EQUINOX": 2000.0},
+        {"EQUINOX": "J2000.0"},
+        {"EPOCH": 2003.2},
+        {"EQUINOX": "unknown"},
+    ],
+)
+def test_positions_of_2000_are_taken_as_they_are(tmp_path: Path, cards: dict) -> None:
+    assert read(tmp_path, exposure(**cards)).warnings == ()
+    assert read(tmp_path, exposure(primary(EQUINOX=1950.0), **{"EQUINOX": 2000.0} | cards)).warnings == ()
+
+
+def test_an_equinox_of_the_date_is_a_warning(tmp_path: Path) -> None:
+    assert read(tmp_path, exposure(EQUINOX=2013.4)).warnings == (
+        "EQUINOX is 2013.4: its positions are taken for those of J2000.",
+    )
+
+
 # Whether to prepare it
 
 

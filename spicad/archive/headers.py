@@ -38,13 +38,16 @@ WCS_NUMBERS = (
     *(f"{name}{axis}" for name in ("CRVAL", "CRPIX", "CDELT", "CROTA") for axis in (1, 2)),
     *(f"{name}{i}_{j}" for name in ("CD", "PC") for i in (1, 2) for j in (1, 2)),
 )
-KEYS = wcs.KEYS | {*WCS_NUMBERS, "CTYPE1", "CTYPE2", "EXTNAME", "NEXTEND", "MASTER", "PREPROC"}
+EQUINOX = ("RADESYS", "RADECSYS", "EQUINOX", "EPOCH")  # by the standard, and as they were called before it
+KEYS = wcs.KEYS | {*WCS_NUMBERS, *EQUINOX, "CTYPE1", "CTYPE2", "EXTNAME", "NEXTEND", "MASTER", "PREPROC"}
 
 READ_BY_THE_TOOLS = frozenset(("TAN", "TPV"))  # SCAMP 2.10 hangs on ZPN and leaves SIP coefficients out
 SMALLEST_SIDE = 16  # pixels; on 1 x 1 SCAMP loops for ever
 OLDEST_YEAR = 1950
 FAR_FROM_OTHERS_DEG = 10.0
 SAME_TANGENT_DEG = 1e-4
+FIRST_OF_FK5 = 1984.0  # what is of an earlier equinox is of FK4, unless it says otherwise: FITS standard 4.0, 8.3
+J2000_WITHIN = 1.0  # years; 50 arcsec
 NAMES_NOT_OF_FITS = re.compile(r"\.(fits?|fts)$", re.IGNORECASE)
 PACKED_NAMES = {".fz": "fits.fz", ".gz": "fits.gz", ".bz2": "fits.bz2"}
 PLAIN_EXTNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 _.+\[\]:-]*$")
@@ -134,10 +137,13 @@ def read_exposure(
     said = _said(file, instruments, found)
     ccds = tuple(_ccd(hdu, said.instrument, vectors, found) for hdu in images)
     exposure = _understood(path, file, ccds, said, today or date.today())
+    is_of_sky = exposure.kind not in (*RAW_CALIBRATIONS, *MASTERS)
+    if is_of_sky:
+        _judge_equinox(file.hdus[0].header, images, found)
     if found.refused:
         raise BadInput(Problem(_shown(path), what, mend) for what, mend in found.problems())
     exposure = _placed(exposure, vectors, said)
-    if exposure.kind in (*RAW_CALIBRATIONS, *MASTERS):  # they are of no place on the sky
+    if not is_of_sky:
         found.noted[:] = [noted for noted in found.noted if noted[1] not in (NO_PLACE, NO_POINTING)]
     texts = [*file.warnings, *fits.merged(found.noted), *_odd_name(path, file.packing), *_odd_layout(file, ccds)]
     if check_sums:
@@ -423,6 +429,41 @@ def _projection(first: str, second: str, has_sip: bool, has_pv: bool) -> str:
 def _other_system(ctype: str) -> str:
     """Of a celestial axis that is not equatorial: the name of its coordinates."""
     return {"G": "galactic", "E": "ecliptic"}.get(ctype.strip().upper()[:1], "")
+
+
+def _judge_equinox(primary: Mapping[str, Value], images: Sequence[Hdu], found: _Findings) -> None:
+    """Positions of 1950 are 0.6 degrees from those of 2000, and neither the archive nor the tools would know."""
+    of_all = tuple(map(primary.get, EQUINOX))
+    each = (tuple(map(image.header.get, EQUINOX)) for image in images)
+    for cards in {mine if any(mine) else of_all for mine in each}:
+        card, said, year = _equinox(*cards)
+        if year < FIRST_OF_FK5:
+            what = f"its positions are of another equinox: {card} is {said!r}, J2000 (FK5 or ICRS) was expected."
+            found.refuse("", what, "Have its WCS written anew: the tools would take it for one of J2000.")
+        elif abs(year - 2000) > J2000_WITHIN:
+            found.warn("", f"{card} is {said!r}: its positions are taken for those of J2000.")
+
+
+def _equinox(radesys: Value, radecsys: Value, equinox: Value, epoch: Value) -> tuple[str, Value, float]:
+    """The card that tells the equinox, what it says, and the year; without one it is 2000.
+
+    EPOCH is mostly the date of the observation: only one of 1950 is taken for the equinox.
+    """
+    card, frame = ("RADESYS", radesys) if radesys else ("RADECSYS", radecsys)
+    system = str(frame or "").strip().upper()
+    if system.startswith("FK4"):
+        return card, frame, 1950.0
+    if system == "ICRS":
+        return card, frame, 2000.0
+    if year := _year(equinox):
+        return "EQUINOX", equinox, year
+    return "EPOCH", epoch, 1950.0 if _year(epoch) == 1950 else 2000.0
+
+
+def _year(value: Value) -> float:
+    """Of a number, or of a text such as J2000.0 or B1950; 0 of anything else."""
+    found = re.fullmatch(r"[BJ]?([12][0-9]{3}(?:\.[0-9]{0,9})?)", str(value or "").strip().upper())
+    return float(found[1]) if found else 0.0
 
 
 def _latitude_first(header: Mapping[str, Value]) -> bool:
