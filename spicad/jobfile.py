@@ -51,14 +51,22 @@ JOB_KEYS = (
 ORDERS = ("hold", "release", "cancel", "rerun", "keep", "rebuild", "delete")  # about a process
 NODE_ORDERS = ("drain", "undrain", "sweep")  # about the node, and about all that is to be deleted
 SELECTION_ORDERS = ("save-selection", "share-selection", "unshare-selection", "delete-selection")
+TAG_ORDERS = ("put-tag", "take-tag")
 GRADE_ORDERS = ("grade", "take-grade-back", "take-grades")
 ORDER_KEYS = (
-    Key("order", "text", REQUIRED, "What to do", choices=ORDERS + NODE_ORDERS + SELECTION_ORDERS + GRADE_ORDERS),
+    Key(
+        "order",
+        "text",
+        REQUIRED,
+        "What to do",
+        choices=ORDERS + NODE_ORDERS + SELECTION_ORDERS + TAG_ORDERS + GRADE_ORDERS,
+    ),
     Key("process", "integer", 0, "The processid; for drain, undrain and sweep none", minimum=1, maximum=LARGEST),
     Key("fresh", "yes or no", False, "For rerun: from the recipe of the last run, reusing no finished step"),
     Key("days", "number", 0, "For keep: days from now; 0: as long as may be", minimum=0, maximum=36525),
     Key("selection", "text", "", "For orders about one of the archive: its name"),
-    Key("exposures", "text", "", "For save-selection and grade: numbers of exposures, such as 12,40-55"),
+    Key("tag", "text", "", "For put-tag and take-tag: the tag"),
+    Key("exposures", "text", "", "For save-selection, tags and grade: numbers of exposures, such as 12,40-55"),
     Key("share", "yes or no", False, "For save-selection: the group may use it"),
     Key("replace", "yes or no", False, "For save-selection: instead of the one of that name"),
     Key("grade", "text", "", "For grade: A, B, C or D"),
@@ -105,6 +113,7 @@ class Order:
     token: str = ""  # of its drop
     days: float = 0.0
     selection: str = ""
+    tag: str = ""
     exposures: str = ""
     share: bool = False
     replace: bool = False
@@ -136,6 +145,8 @@ def parse(text: str, source: str) -> Job | Order:
             raise BadInput(document.problem(("order",), 'the key "process" is missing.', "Add: process = PROCESSID"))
         if values["order"] in SELECTION_ORDERS and not values["selection"]:
             raise BadInput(document.problem(("order",), 'the key "selection" is missing.', 'Add: selection = "NAME"'))
+        if values["order"] in TAG_ORDERS and not values["tag"]:
+            raise BadInput(document.problem(("order",), 'the key "tag" is missing.', 'Add: tag = "NAME"'))
         if values["order"] == "grade" and not values["grade"]:
             raise BadInput(document.problem(("order",), 'the key "grade" is missing.', 'Add: grade = "B"'))
         given = {key.name: values[key.name] for key in ORDER_KEYS if key.name != "end"}

@@ -15,7 +15,7 @@ from spicad import quota, rows, sweeping
 from spicad.archive import grade_lists, grades, selections
 from spicad.capsule import Capsule
 from spicad.durable import sync_folder
-from spicad.jobfile import GRADE_ORDERS, NODE_ORDERS, SELECTION_ORDERS, Order, parse
+from spicad.jobfile import GRADE_ORDERS, NODE_ORDERS, SELECTION_ORDERS, TAG_ORDERS, Order, parse
 from spicad.ledger import AWAY
 from spicad.node import DRAINED
 from spicad.people import MAY, OF_A_MEMBER, Person, Thing, may
@@ -36,6 +36,8 @@ def obey(order: Order, actor: Person, workshop: Workshop, now: float) -> str:
         return _drain(order, actor, workshop)
     if order.order in SELECTION_ORDERS:
         return _about_selection(order, actor)
+    if order.order in TAG_ORDERS:
+        return _about_tag(order, actor)
     if order.order in GRADE_ORDERS:
         return _about_grades(order, actor, now)
     if order.order == "keep":
@@ -86,6 +88,18 @@ def _about_selection(order: Order, actor: Person) -> str:
             selections.delete(actor, order.selection)
         else:
             selections.share(actor, order.selection, verb == "share")
+    except SpicaError as error:
+        return str(error)
+    except AWAY:
+        return "the database does not answer. Try again later."
+    return ""
+
+
+def _about_tag(order: Order, actor: Person) -> str:
+    """Those who may not write to the database tag through the daemon; said twice, it is said once."""
+    try:
+        change = selections.tag if order.order == "put-tag" else selections.untag
+        change(actor, order.tag, selections.from_ranges(order.exposures))
     except SpicaError as error:
         return str(error)
     except AWAY:

@@ -567,7 +567,7 @@ def test_a_stack_of_a_made_sky_is_followed_shown_fetched_and_verified(tmp_path: 
     assert "7 of 7 products are identical (run 1 and run 2)" in verified.stdout
 
 
-def test_who_may_not_write_to_the_database_has_selections_saved_by_the_daemon(
+def test_who_may_not_write_to_the_database_has_selections_and_tags_saved_by_the_daemon(
     running_spica: RunningSpica, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SPICA_CONF", str(running_spica.conf))
@@ -594,3 +594,9 @@ def test_who_may_not_write_to_the_database_has_selections_saved_by_the_daemon(
         "rest": (20 - red, True),
     }
     assert "there is no selection" in spica("selection", "delete", "red")[1]
+    monkeypatch.setattr(selections, "TAGGED_AT_ONCE", 7)
+    words = "spica: 20 exposures have the tag good now.\n"
+    assert spica("find", "--kind", "any", "--put-tag", "good", "--count") == (0, words)
+    assert "cannot be a tag" in spica("find", "--kind", "any", "--put-tag", "two words")[1]
+    assert spica("find", "--kind", "any", "--filter", "r", "--take-tag", "good", "--count")[0] == 0
+    assert running_spica.spica("find", "--kind", "any", "--tag", "good", "--count").stdout == f"{20 - red}\n"

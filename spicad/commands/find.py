@@ -31,7 +31,7 @@ from spicad.archive.search import (
 from spicad.archive.skymap import skymap
 from spicad.commands import DONE, NOTHING
 from spicad.commands.printing import complain, how_many, print_json, print_table
-from spicad.commands.selections import save
+from spicad.commands.selections import put_tag, save, take_tag
 from spicad.commands.tables import change_tables, may_change, open_tables
 from spicad.config import Settings
 from spicad.people import Person
@@ -124,8 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = config.load()
     actor = people.person(os.getuid(), settings)
     changes = arguments.save or arguments.put_tag or arguments.take_tag
-    tags_change = arguments.put_tag or arguments.take_tag
-    with (change_tables if tags_change or (changes and may_change(settings)) else open_tables)(settings):
+    with (change_tables if changes and may_change(settings) else open_tables)(settings):
         found = Found(_wanted(arguments, actor))
         count = found.count() if changes or not _writes(arguments) else None
         if changes and count:
@@ -229,9 +228,9 @@ def _change(arguments: argparse.Namespace, settings: Settings, actor: Person, fo
         save(settings, actor, arguments.save, numbers, _typed(arguments), arguments.share, arguments.replace)
         complain(f"saved as the selection {arguments.save}: {len(numbers)} exposures.")
     if arguments.put_tag:
-        complain(f"{selections.tag(actor, arguments.put_tag, numbers)} exposures have the tag {arguments.put_tag} now.")
+        complain(put_tag(settings, actor, arguments.put_tag, numbers))
     if arguments.take_tag:
-        complain(f"{selections.untag(actor, arguments.take_tag, numbers)} exposures have lost the tag.")
+        complain(take_tag(settings, actor, arguments.take_tag, numbers))
     return Found(Wanted(kinds=(), exposures=tuple(numbers)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spicad import config, people
@@ -18,6 +18,8 @@ from spicad.jobfile import MOST_BYTES
 from spicad.people import Person
 from spicad.schema import as_toml
 from spicad.words import SpicaError
+
+TAGGED_AT_ONCE = 5000  # exposures of one order: their numbers must fit into a job file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,13 +59,38 @@ def save(
     order(settings, "save", name, exposures=selections.as_ranges(numbers), share=is_shared, replace=replaces, why=words)
 
 
+def put_tag(settings: Settings, actor: Person, tag: str, numbers: Sequence[int]) -> str:
+    """As `save`; returns what is to be said of it."""
+    if may_change(settings):
+        return f"{selections.tag(actor, tag, numbers)} exposures have the tag {tag} now."
+    _order_about_tag(settings, "put-tag", tag, numbers)
+    return f"{len(numbers)} exposures have the tag {tag} now."
+
+
+def take_tag(settings: Settings, actor: Person, tag: str, numbers: Sequence[int]) -> str:
+    if may_change(settings):
+        return f"{selections.untag(actor, tag, numbers)} exposures have lost the tag."
+    _order_about_tag(settings, "take-tag", tag, numbers)
+    return "those that had the tag by you have lost it."
+
+
+def _order_about_tag(settings: Settings, verb: str, tag: str, numbers: Sequence[int]) -> None:
+    for start in range(0, len(numbers), TAGGED_AT_ONCE):
+        some = selections.as_ranges(numbers[start : start + TAGGED_AT_ONCE])
+        _drop_order(settings, {"order": verb, "tag": tag, "exposures": some}, tag)
+
+
 def order(settings: Settings, verb: str, name: str, **more: str | bool) -> None:
     values = {"order": f"{verb}-selection", "selection": name, **{key: each for key, each in more.items() if each}}
+    _drop_order(settings, values, name)
+
+
+def _drop_order(settings: Settings, values: Mapping[str, str | bool], name: str) -> None:
     text = "".join(f"{key} = {as_toml(each)}\n" for key, each in values.items()) + "[end]\n"
     if len(text) > MOST_BYTES:
         what = f"{name}: so many exposures can only be saved by who may write to the database."
         raise SpicaError(f"{what} Save it on the web pages, or ask who runs Spica.")
-    wait_until_taken(settings, drop(settings, f"{verb}-selection", text))
+    wait_until_taken(settings, drop(settings, str(values["order"]), text))
 
 
 def _do(arguments: argparse.Namespace, actor: Person, settings: Settings) -> None:
