@@ -7,16 +7,18 @@ import io
 import itertools
 import json
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from services import mariadb
 from test_archive_search import FOOTPRINTS, ROWS, fill, region
 
 from spicad import commands, tables
-from spicad.archive import cells, formats, moc, selections, skymap
+from spicad.archive import cells, formats, moc, search, selections, skymap
 from spicad.archive.overlaps import Cone
 from spicad.people import Person
 from spicad.tables import Exposure
@@ -181,6 +183,30 @@ def test_csv_holds_every_row_and_no_formula(spica: Command, folder: Path) -> Non
     line = list(formats.as_csv([hostile]))[1]
     assert all(f"'{text}" in line for text in formulas.values())
     assert next(csv.reader(io.StringIO(line)))[4] == 'a,"b"\n'
+
+
+@pytest.mark.parametrize("form", ["--csv", "--votable", "--paths"])
+def test_however_many_rows_there_are_they_are_written_as_they_come(
+    spica: Command, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    drawn: list[Mapping[str, Any]] = []
+    told: list[int] = []
+
+    def rows(*_: object) -> Iterator[Mapping[str, Any]]:
+        for row in SCIENCE:
+            drawn.append(row)
+            yield {**dict.fromkeys(formats.NAMES), **row}
+
+    class Paper(io.StringIO):
+        def writelines(self, lines: Iterable[str]) -> None:
+            told.extend(len(drawn) for line in lines if "/data/" in line)
+
+    monkeypatch.setattr(search.Found, "rows", rows)
+    monkeypatch.setattr(sys, "stdout", Paper())
+
+    commands.main(["find", form])
+
+    assert told == list(range(1, len(SCIENCE) + 1))
 
 
 def test_a_votable_is_read_by_others_and_escapes_texts(spica: Command) -> None:

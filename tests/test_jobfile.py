@@ -204,6 +204,7 @@ def test_an_order_names_what_and_which_process(order: str) -> None:
             'line 1: "order" is "stop" but must be one of hold, release, cancel, rerun,',
         ),
         ('order = "hold"', 'line 1: the key "process" is missing.'),
+        ('order = "put-tag"', 'line 1: the key "tag" is missing.'),
         ('order = "hold"\nprocess = 0', 'line 2: "process" is 0 but must be at least 1.'),
         ('order = "hold"\nprocess = true', 'line 2: "process" is true but must be a whole number.'),
         ('order = "hold"\nprocess = 0x' + "F" * 9000, 'line 2: "process" is a huge number but must be at most'),

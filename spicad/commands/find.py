@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -248,20 +249,22 @@ def _print(arguments: argparse.Namespace, found: Found) -> int:
         return DONE
     usual = 0 if _writes(arguments) or arguments.svg else USUAL_LIMIT
     limit = usual if arguments.limit is None else arguments.limit
-    rows = list(found.rows("-" * arguments.reverse + arguments.sort, limit, arguments.offset))
-    writers: dict[str, Callable[[], Iterable[str]]] = {
-        "csv": lambda: formats.as_csv(rows),
-        "votable": lambda: formats.as_votable(rows),
-        "ds9": lambda: formats.as_ds9(rows),
-        "moc": lambda: [moc.as_json(formats.coverage(rows)) + "\n"],
-        "moc_ascii": lambda: [moc.as_ascii(formats.coverage(rows)) + "\n"],
-        "svg": lambda: [skymap(rows, " ".join(arguments.place))],
-        "paths": lambda: (f"{row['path']}\n" for row in rows),
+    coming = found.rows("-" * arguments.reverse + arguments.sort, limit, arguments.offset)
+    first = list(islice(coming, 1))
+    writers: dict[str, Callable[[Iterable[formats.Row]], Iterable[str]]] = {
+        "csv": formats.as_csv,
+        "votable": formats.as_votable,
+        "ds9": formats.as_ds9,
+        "moc": lambda rows: [moc.as_json(formats.coverage(rows)) + "\n"],
+        "moc_ascii": lambda rows: [moc.as_ascii(formats.coverage(rows)) + "\n"],
+        "svg": lambda rows: [skymap(list(rows), " ".join(arguments.place))],
+        "paths": lambda rows: (f"{row['path']}\n" for row in rows),
     }
     for name, lines in writers.items():
         if getattr(arguments, name):
-            sys.stdout.writelines(lines())
-            return DONE if rows else NOTHING
+            sys.stdout.writelines(lines(chain(first, coming)))
+            return DONE if first else NOTHING
+    rows = [*first, *coming]
     if arguments.json:
         numbers = [row["id"] for row in rows]
         tags, made_of = selections.tags_of(numbers), ingredients_of(numbers)
