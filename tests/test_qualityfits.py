@@ -19,7 +19,9 @@ from scipy.spatial import cKDTree
 
 from spicad.archive.quality import FIGURES, FLAGS, PICTURES, TABLES, Counts, Report, read_report
 from spicad.reduction import ldac
-from spicad.reduction.qualityfits.settings import KEYWORDS
+from spicad.reduction.keywords import read_orders
+from spicad.reduction.qualityfits.settings import KEYWORDS, QUALITYFITS
+from spicad.reduction.qualityfits.work import look_at
 from spicad.reduction.sky import make_sky
 from spicad.reduction.sky_options import SkyOptions
 
@@ -189,6 +191,20 @@ def test_a_clean_exposure_is_an_a_and_everything_is_there(seen: tuple[Report, Pa
     for suffix in [TABLES[kind] for kind in TABLES if kind != "origins"] + [PICTURES[kind][0] for kind in of_exposures]:
         assert (folder / f"{STEM}{suffix}").stat().st_size > 0, suffix
     assert not list(folder.glob(".*"))
+
+
+def test_only_products_stay_in_the_scratch_folder(clean: Path, tmp_path: Path):
+    scratch, out = tmp_path / "scratch", tmp_path / "out"
+    scratch.mkdir()
+    out.mkdir()
+    orders = read_orders(QUALITYFITS, [str(clean), "-WRITE_PLOTS", "N"])
+    assert orders is not None
+
+    look_at(clean, out, scratch, orders.values)
+
+    for ccd in range(OPTIONS.ccds):
+        left = {path.name for path in (scratch / f"ccd{ccd:03d}").iterdir()}
+        assert left == {"weight.fits.fz", "flag.fits.fz", "high.psf"}
 
 
 def test_the_tables_tell_the_same(seen: tuple[Report, Path]):

@@ -74,6 +74,11 @@ class CcdResult:
     files: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def is_void(self) -> bool:
+        """Nothing in its pixels, or none that could be read."""
+        return self.sky is None or not np.isfinite(self.sky.level).any()
+
 
 def looked_at(ccd: Ccd, orders: Orders) -> CcdResult:
     """Everything that is done to one CCD. A tool that fails becomes the problem of this CCD."""
@@ -91,7 +96,16 @@ def looked_at(ccd: Ccd, orders: Orders) -> CcdResult:
     except (SpicaError, OSError) as error:
         said = error if isinstance(error, ToolFailed) else f"its products cannot be read: {error}"
         result.problem, result.is_failure = result.problem or str(said), True
+    finally:
+        tidy(folder, result)
     return result
+
+
+def tidy(folder: Path, result: CcdResult) -> None:
+    """What the tools left goes at once, but for the products: those of all CCDs would fill a disk."""
+    for path in folder.iterdir():
+        if path not in result.files.values():
+            path.unlink()
 
 
 # Pixels
@@ -215,7 +229,7 @@ def _shrunk(image: Pixels, by: int) -> NDArray[np.float32]:
     if part.shape[0] < by or part.shape[1] < by:
         return np.asarray(part.mean(keepdims=True), np.float32)
     rows = np.add.reduce(part.reshape(height // by, by, width), axis=1)  # whole rows first: far quicker than blocks
-    return np.asarray(rows.reshape(height // by, width // by, by).sum(axis=2) / np.float32(by * by))
+    return np.asarray(sum(rows[:, first::by] for first in range(by)) / np.float32(by * by))
 
 
 # Tools

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from spicad.fits import Hdu, Value
 from spicad.reduction.cosmics import Pixels
 from spicad.reduction.packed import STORED, true_pixels
 from spicad.reduction.prepare import CannotPrepare, Wish, prepare
-from spicad.reduction.tangent import NoWcs, Tangent, tangent_of
+from spicad.reduction.tangent import NoWcs, Tangent, middle_of, tangent_of
 from spicad.words import BadInput, Problem, SpicaError
 
 SATURATION_ADU = 65000.0  # where no header tells: the end of 16 bits, nearly
@@ -79,6 +80,17 @@ class Exposure:
     zero_point: float | None  # magnitude of 1 ADU in the image
     expected_ccds: int | None  # by NEXTEND
     notes: tuple[str, ...]
+
+    @cached_property
+    def centre(self) -> tuple[float, float] | None:
+        """Its middle on the sky, degrees; None where no CCD has a WCS."""
+        middles = [
+            [float(each[0]) for each in ccd.tangent.sky(np.array([ccd.width / 2.0]), np.array([ccd.height / 2.0]))]
+            for ccd in self.ccds
+            if ccd.tangent
+        ]
+        sane = [each for each in middles if all(map(math.isfinite, each))]
+        return middle_of(*np.array(sane).T) if sane else None
 
 
 def open_exposure(source: Path, scratch: Path, instruments: Instruments, values: Mapping[str, Any]) -> Exposure:

@@ -26,7 +26,7 @@ from spicad.reduction.qualityfits.stars import (
     twins,
 )
 from spicad.reduction.references import References
-from spicad.reduction.tangent import middle_of, projected
+from spicad.reduction.tangent import projected
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -106,7 +106,7 @@ def measured(
     ccds = [Measured(result, _scale(result.ccd), problem=result.problem) for result in results]
     _tell_apart(ccds)
     _find_dark(ccds)
-    centre = _centre(ccds)
+    centre = exposure.centre
     for each in ccds:
         each.figures = _of_ccd(each, exposure.zero_point, centre)
     notes = []
@@ -126,19 +126,6 @@ def measured(
 def _scale(ccd: Ccd) -> float | None:
     scale = ccd.tangent.scale_arcsec if ccd.tangent else None
     return scale if scale and 1e-3 < scale < 3600 else None
-
-
-def _centre(ccds: Sequence[Measured]) -> tuple[float, float] | None:
-    """The middle of the exposure on the sky."""
-    middles = [
-        tuple(
-            float(each[0]) for each in m.ccd.tangent.sky(np.array([m.ccd.width / 2.0]), np.array([m.ccd.height / 2.0]))
-        )
-        for m in ccds
-        if m.ccd.tangent
-    ]
-    sane = [each for each in middles if all(map(math.isfinite, each))]
-    return middle_of(*(np.array(axis) for axis in zip(*sane, strict=True))) if sane else None
 
 
 # Stars and galaxies

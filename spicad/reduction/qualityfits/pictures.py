@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from spicad.reduction.qualityfits.ccd import CcdResult
-from spicad.reduction.qualityfits.measure import Whole
 from spicad.reduction.qualityfits.mosaic import Layout
 
 BACKDROP, LINES, TEXT, VOID = 24, 120, 255, 70  # grey, as the sky is: a third of the bytes of colour
@@ -20,20 +18,17 @@ STRETCH = 12.0  # of the arcsinh: how much faint light is lifted
 NAMED_FROM = 28  # pixels of a CCD's side
 
 
-def write_previews(whole: Whole, layout: Layout, size: int, preview: Path, weight: Path) -> None:
+def write_previews(results: Sequence[CcdResult], layout: Layout, size: int, preview: Path, weight: Path) -> None:
     layout = layout.scaled(size)
-    low, high = _range([each.result.preview for each in whole.ccds if not each.result.problem])
+    low, high = _range([each.preview for each in results if not each.problem])
 
     def stretched(values: NDArray[np.float32]) -> NDArray[np.float64]:
         share = np.clip((values - low) / max(high - low, 1e-30), 0, 1)
         return np.asarray(np.arcsinh(STRETCH * share) / np.arcsinh(STRETCH))
 
-    tops = [float(each.result.weight_preview.max()) for each in whole.ccds if each.result.weight_preview is not None]
-    top = max([1e-30, *tops])
-    with ThreadPoolExecutor(2) as pool:
-        of_image = pool.submit(_write, whole, layout, preview, lambda result: result.preview, stretched)
-        _write(whole, layout, weight, lambda result: result.weight_preview, lambda values: np.clip(values / top, 0, 1))
-        of_image.result()
+    top = max([1e-30, *(float(each.weight_preview.max()) for each in results if each.weight_preview is not None)])
+    _write(results, layout, preview, lambda result: result.preview, stretched)
+    _write(results, layout, weight, lambda result: result.weight_preview, lambda values: np.clip(values / top, 0, 1))
 
 
 def _range(previews: list[NDArray[np.float32] | None]) -> tuple[float, float]:
@@ -50,7 +45,7 @@ def _range(previews: list[NDArray[np.float32] | None]) -> tuple[float, float]:
 
 
 def _write(
-    whole: Whole,
+    results: Sequence[CcdResult],
     layout: Layout,
     path: Path,
     of: Callable[[CcdResult], NDArray[np.float32] | None],
@@ -58,16 +53,16 @@ def _write(
 ) -> None:
     picture = Image.new("L", (max(1, round(layout.width)), max(1, round(layout.height))), BACKDROP)
     draw = ImageDraw.Draw(picture)
-    for number, each in enumerate(whole.ccds):
-        values = of(each.result)
+    for number, each in enumerate(results):
+        values = of(each)
         corners = layout.corners(number, each.ccd)
-        if values is None or (each.result.problem and each.result.fractions.get("dead", 0) >= 1):
+        if values is None or each.is_void:
             draw.polygon(corners, fill=VOID)
             for one, other in ((0, 2), (1, 3)):
                 draw.line([corners[one], corners[other]], fill=LINES)
         else:
-            _paste(picture, layout, number, each.result, shown(np.nan_to_num(values)))
-    for number, each in enumerate(whole.ccds):
+            _paste(picture, layout, number, each, shown(np.nan_to_num(values)))
+    for number, each in enumerate(results):
         corners = layout.corners(number, each.ccd)
         draw.polygon(corners, outline=LINES)
         _name(draw, corners, each.ccd.name)

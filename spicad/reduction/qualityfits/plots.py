@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ from spicad.reduction.qualityfits.svg import (
     Canvas,
     Panel,
     axis_of,
-    colour,
+    colours,
     legend,
     polygon,
     segment,
@@ -114,22 +116,30 @@ def _close_field(canvas: Canvas, whole: Whole, layout: Layout, has_names: bool) 
     return canvas
 
 
+@dataclass(frozen=True)
+class Tiles:
+    """Areas of a CCD: x and y of the four corners of each, in pixels, and its value."""
+
+    corners: Array  # (2, tiles, 4)
+    values: Array
+
+
 def _tiles(
-    whole: Whole, layout: Layout, title: str, below: str, label: str, tiles: Sequence[tuple[int, Array, float]]
+    whole: Whole, layout: Layout, title: str, below: str, label: str, tiles: Mapping[int, Tiles]
 ) -> Canvas | None:
-    """Coloured areas: number of the CCD, corners in its pixels, value."""
-    if not tiles:
+    """Coloured areas, by the number of their CCD."""
+    values = np.concatenate([each.values for each in tiles.values()]) if tiles else np.empty(0)
+    if not len(values):
         return None
-    values = np.array([value for _, _, value in tiles])
     low, high = (float(each) for each in np.percentile(values, [2, 98]))
     if high - low < 1e-3 * abs(high):
         low, high = low - 5e-3 * abs(low), high + 5e-3 * abs(high)
     canvas = _field(whole, layout, title, below, True)
-    for number, corners, value in tiles:
-        x, y = layout.at(number, corners[:, 0], corners[:, 1])
-        share = (value - low) / max(high - low, 1e-30)
-        fill = colour(share)
-        canvas.parts.append(polygon(zip(LEFT + x, TOP + y, strict=True), fill, fill, 0.6))
+    for number, here in tiles.items():
+        x, y = layout.at(number, *here.corners)
+        corners = np.stack([LEFT + x, TOP + y], axis=-1).tolist()
+        fills = colours((here.values - low) / max(high - low, 1e-30))
+        canvas.parts += [polygon(points, fill, fill, 0.6) for points, fill in zip(corners, fills, strict=True)]
     for number, each in enumerate(whole.ccds):
         corners_ = [(LEFT + x, TOP + y) for x, y in layout.corners(number, each.ccd)]
         canvas.parts.append(polygon(corners_, "none", "white", 1.2))
@@ -138,12 +148,7 @@ def _tiles(
 
 
 def _psf(whole: Whole, layout: Layout) -> Canvas | None:
-    tiles = []
-    for number, each in enumerate(whole.ccds):
-        for x, y, here in in_cells(each):
-            assert each.table is not None
-            diameter = 2 * float(np.median(each.table["FLUX_RADIUS"][here])) * (each.scale or 1.0)
-            tiles.append((number, _cell(each, x, y), diameter))
+    tiles = {number: _of_stars(each) for number, each in enumerate(whole.ccds)}
     figures = whole.figures
     below = "Twice the half-light radius of stars, the median in cells"
     if figures.get("fwhm") is not None:
@@ -157,19 +162,30 @@ def _range(figures: dict[str, float | None]) -> str:
     return "" if low is None or high is None else f"{low:.3g} to {high:.3g} over it"
 
 
-def _cell(each: Measured, x: float, y: float) -> Array:
+def _of_stars(each: Measured) -> Tiles:
+    """Their half-light diameter in cells."""
+    corners, values = [], []
     wide, tall = each.ccd.width / cells_a_side(each) / 2, each.ccd.height / cells_a_side(each) / 2
-    return np.array([[x - wide, y - tall], [x + wide, y - tall], [x + wide, y + tall], [x - wide, y + tall]])
+    for x, y, here in in_cells(each):
+        assert each.table is not None
+        corners.append(_rectangles(x - wide, x + wide, y - tall, y + tall))
+        values.append(2 * float(np.median(each.table["FLUX_RADIUS"][here])) * (each.scale or 1.0))
+    return Tiles(np.stack(corners, axis=1) if corners else np.empty((2, 0, 4)), np.array(values))
+
+
+def _rectangles(left: Any, right: Any, low: Any, high: Any) -> Array:
+    """Corners in their order, x and y; numbers, or arrays of them."""
+    return np.array([np.stack([left, right, right, left], axis=-1), np.stack([low, low, high, high], axis=-1)])
 
 
 def _background(whole: Whole, layout: Layout) -> Canvas | None:
-    tiles = []
     meshes = [each.result.background for each in whole.ccds if each.result.background is not None]
     by = _coarseness(sum(mesh.size for mesh in meshes))
-    for number, each in enumerate(whole.ccds):
-        mesh = each.result.background
-        if mesh is not None and not each.problem.startswith("no light in it"):
-            tiles += _mesh_tiles(number, each, mesh.astype(float), by)
+    tiles = {
+        number: _mesh_tiles(each, each.result.background.astype(float), by)
+        for number, each in enumerate(whole.ccds)
+        if each.result.background is not None and not each.problem.startswith("no light in it")
+    }
     figures = whole.figures
     below = "SExtractor's background"
     if figures.get("background") is not None and figures.get("noise") is not None:
@@ -177,18 +193,17 @@ def _background(whole: Whole, layout: Layout) -> Canvas | None:
     return _tiles(whole, layout, "Background over the field", below, "ADU", tiles)
 
 
-def _mesh_tiles(number: int, each: Measured, mesh: Array, by: int) -> list[tuple[int, Array, float]]:
+def _mesh_tiles(each: Measured, mesh: Array, by: int) -> Tiles:
     """Areas of a mesh over the whole CCD, `by` x `by` of its cells in one; those without a value are left out."""
-    rows, columns = mesh.shape
-    tiles = []
-    for (row, column), value in np.ndenumerate(_medians_of_blocks(mesh, by)):
-        if np.isnan(value):
-            continue
-        left, right = (edge / columns * each.ccd.width + 0.5 for edge in (column * by, min((column + 1) * by, columns)))
-        low, high = (edge / rows * each.ccd.height + 0.5 for edge in (row * by, min((row + 1) * by, rows)))
-        corners = np.array([[left, low], [right, low], [right, high], [left, high]])
-        tiles.append((number, corners, float(value)))
-    return tiles
+    values = _medians_of_blocks(mesh, by)
+    row, column = np.nonzero(~np.isnan(values))
+
+    def edges(first: NDArray[np.intp], cells: int, pixels: int) -> tuple[Array, Array]:
+        low, high = (np.minimum(edge * by, cells) / cells * pixels + 0.5 for edge in (first, first + 1))
+        return low, high
+
+    across, up = edges(column, mesh.shape[1], each.ccd.width), edges(row, mesh.shape[0], each.ccd.height)
+    return Tiles(_rectangles(*across, *up), values[row, column])
 
 
 def _medians_of_blocks(mesh: Array, by: int) -> Array:
@@ -207,11 +222,9 @@ def _coarseness(cells: int) -> int:
 def _depth(whole: Whole, layout: Layout) -> Canvas | None:
     meshes = [depth_of(whole, each) for each in whole.ccds]
     by = _coarseness(sum(mesh.size for mesh in meshes))
-    tiles = [
-        tile
-        for number, (each, mesh) in enumerate(zip(whole.ccds, meshes, strict=True))
-        for tile in _mesh_tiles(number, each, mesh, by)
-    ]
+    tiles = {
+        number: _mesh_tiles(each, mesh, by) for number, (each, mesh) in enumerate(zip(whole.ccds, meshes, strict=True))
+    }
     limit, spread = whole.figures.get("limiting_magnitude"), whole.figures.get("depth_spread")
     below = "Magnitude of a point source at 5 sigmas, by the noise of the background"
     if limit is not None and spread is not None:
@@ -223,10 +236,11 @@ def _coverage(whole: Whole, layout: Layout) -> Canvas | None:
     weights = [each.result.weight_preview for each in whole.ccds]
     top = max([1e-30, *(float(weight.max()) for weight in weights if weight is not None)])
     by = _coarseness(sum(weight.size for weight in weights if weight is not None))
-    tiles = []
-    for number, (each, weight) in enumerate(zip(whole.ccds, weights, strict=True)):
-        if weight is not None:
-            tiles += _mesh_tiles(number, each, np.where(weight > 0, weight / top, np.nan).astype(float), by)
+    tiles = {
+        number: _mesh_tiles(each, np.where(weight > 0, weight / top, np.nan).astype(float), by)
+        for number, (each, weight) in enumerate(zip(whole.ccds, weights, strict=True))
+        if weight is not None
+    }
     covered = whole.figures.get("coverage_fraction")
     below = "" if covered is None else f"{covered:.1%} of the pixels have any weight"
     return _tiles(whole, layout, "Coverage", below, "weight", tiles)

@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
 BLUE, ORANGE, GREEN, RED, GREY, INK = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#9a9a9a", "#1a1a1a"
 SCALE = ((0, 32, 81), (59, 73, 108), (108, 110, 114), (154, 148, 120), (203, 188, 105), (253, 234, 69))
 FONT = 15
@@ -26,11 +31,13 @@ class Axis:
     label: str = ""
     is_log: bool = False
 
-    def share(self, value: float) -> float:
+    def share(self, values: Array | float) -> Array:
+        """Where values lie along it, 0 to 1."""
+        values = np.asarray(values, float)
         if self.is_log:
             low, high = math.log10(self.low), math.log10(self.high)
-            return (math.log10(max(value, 1e-300)) - low) / (high - low)
-        return (value - self.low) / (self.high - self.low)
+            return (np.log10(np.maximum(values, 1e-300)) - low) / (high - low)
+        return (values - self.low) / (self.high - self.low)
 
     def ticks(self) -> list[float]:
         if self.is_log:
@@ -73,9 +80,8 @@ class Canvas:
     def scale(self, x: float, y: float, height: float, low: float, high: float, label: str) -> None:
         """The scale of colours, standing, with its ends and middle."""
         steps = 40
-        for step in range(steps):
+        for step, fill in enumerate(colours(np.linspace(0, 1, steps))):
             top = y + height * (1 - (step + 1) / steps)
-            fill = colour(step / (steps - 1))
             self.parts.append(
                 f'<rect x="{x}" y="{top:.1f}" width="18" height="{height / steps + 0.6:.1f}" fill="{fill}"/>'
             )
@@ -117,26 +123,26 @@ class Panel:
             add(turn + text(self.left - 58, middle, self.y.label, FONT, "middle") + "</g>")
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        return self.left + self.x.share(x) * self.width, self.top + (1 - self.y.share(y)) * self.height
+        return self.left + float(self.x.share(x)) * self.width, self.top + (1 - float(self.y.share(y))) * self.height
 
-    def _holds(self, x: float, y: float) -> bool:
-        return -1e-6 <= self.x.share(x) <= 1 + 1e-6 and -1e-6 <= self.y.share(y) <= 1 + 1e-6
+    def _inside(self, x: Sequence[float] | Array, y: Sequence[float] | Array) -> Iterable[tuple[float, float]]:
+        """Where points that the panel holds lie on the canvas."""
+        across, up = self.x.share(np.asarray(x, float)), self.y.share(np.asarray(y, float))
+        held = np.maximum(np.abs(across - 0.5), np.abs(up - 0.5)) <= 0.5 + 1e-6
+        places = self.left + across[held] * self.width, self.top + (1 - up[held]) * self.height
+        return zip(*(each.tolist() for each in places), strict=True)
 
-    def dots(self, x: Iterable[float], y: Iterable[float], fill: str, radius: float = 1.8) -> None:
+    def dots(self, x: Sequence[float] | Array, y: Sequence[float] | Array, fill: str, radius: float = 1.8) -> None:
         """Those that lie inside, as one path: thousands of circles would be slow to draw."""
-        marks = []
-        for one, other in zip(x, y, strict=True):
-            if math.isfinite(one) and math.isfinite(other) and self._holds(one, other):
-                a, b = self.at(one, other)
-                marks.append(f"M{a:.1f} {b:.1f}h0")
+        marks = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in self._inside(x, y))
         if marks:
             self.canvas.parts.append(
-                f'<path d="{"".join(marks)}" stroke="{fill}" stroke-width="{2 * radius:g}" stroke-linecap="round"'
+                f'<path d="{marks}" stroke="{fill}" stroke-width="{2 * radius:g}" stroke-linecap="round"'
                 ' stroke-opacity="0.6"/>'
             )
 
     def line(self, points: Sequence[tuple[float, float]], stroke: str, dash: str = "", width: float = 2) -> None:
-        inside = [self.at(x, y) for x, y in points if self._holds(x, y)]
+        inside = list(self._inside([x for x, _ in points], [y for _, y in points]))
         if len(inside) > 1:
             text_ = " ".join(f"{a:.1f},{b:.1f}" for a, b in inside)
             dashes = f' stroke-dasharray="{dash}"' if dash else ""
@@ -185,12 +191,11 @@ def legend(x: float, y: float, entries: Sequence[tuple[str, str]]) -> list[str]:
     return found
 
 
-def colour(share: float) -> str:
+def colours(shares: Array) -> list[str]:
     """From dark blue over grey to yellow."""
-    at = min(max(share, 0.0), 1.0) * (len(SCALE) - 1)
-    lower = min(int(at), len(SCALE) - 2)
-    mixed = (round(a + (b - a) * (at - lower)) for a, b in zip(SCALE[lower], SCALE[lower + 1], strict=True))
-    return "#{:02x}{:02x}{:02x}".format(*mixed)
+    at = np.clip(shares, 0, 1) * (len(SCALE) - 1)
+    mixed = np.rint([np.interp(at, range(len(SCALE)), channel) for channel in zip(*SCALE, strict=True)]).astype(int)
+    return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in mixed.T.tolist()]
 
 
 def short(value: float) -> str:

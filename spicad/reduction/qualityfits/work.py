@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from spicad.reduction.qualityfits import maps
 from spicad.reduction.qualityfits.ccd import CcdResult, Orders, looked_at
 from spicad.reduction.qualityfits.exposure import Companion, Exposure, check_keywords, open_exposure
 from spicad.reduction.qualityfits.measure import Whole, measured, quiet
+from spicad.reduction.qualityfits.mosaic import layout_of
 from spicad.reduction.qualityfits.reference import read_reference
 from spicad.reduction.qualityfits.stack import (
     Comparison,
@@ -32,6 +33,7 @@ from spicad.reduction.qualityfits.stack import (
 )
 from spicad.reduction.qualityfits.tables import write_tables
 from spicad.reduction.qualityfits.tools import Tools, low_columns
+from spicad.reduction.references import References
 from spicad.words import SpicaError
 
 PROGRAM = f"qualityfits {__version__}"
@@ -67,22 +69,35 @@ def look_at(source: Path, folder: Path, scratch: Path, values: Mapping[str, Any]
         is_stack=exposure.is_stack,
         shrink=_shrink(exposure, values["PREVIEW_SIZE"]),
     )
-    results = _results(exposure, orders)
-    stars = None
-    if values["ASTREFCAT_NAME"]:
-        told = exposure.told
-        epoch = 2000.0 + (told.mjd - 51544.5) / 365.25 if told and told.mjd else None
-        stars = read_reference(Path(values["ASTREFCAT_NAME"]), epoch)
-    with quiet():
+    threads = values["NTHREADS"] or len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(min(threads, len(exposure.ccds))) as pool, quiet():
+        looking = [pool.submit(looked_at, ccd, orders) for ccd in exposure.ccds]
+        # The thread that has no CCD left draws them, beside all that follows.
+        previews = (
+            pool.submit(_preview, exposure, looking, folder, name, values["PREVIEW_SIZE"])
+            if values["WRITE_PLOTS"]
+            else None
+        )
+        results = [each.result() for each in looking]
+        stars = _reference(exposure, values["ASTREFCAT_NAME"])
         whole = measured(exposure, results, stars, thresholds, values)
         origins, comparison = _stacked(whole, values) if exposure.is_stack else (None, None)
-    report = _report(whole, thresholds, tools)
-    _write(whole, report, folder, name)
-    if values["WRITE_PLOTS"]:
-        _draw(whole, comparison, folder, name, values["PREVIEW_SIZE"])
+        report = _report(whole, thresholds, tools)
+        _write(whole, report, folder, name)
+        if previews is not None:
+            _plot(whole, comparison, folder, name)
+            previews.result()
     if origins is not None:
         write_origins(folder / f"{name}{TABLES['origins']}", origins)
     return report
+
+
+def _reference(exposure: Exposure, name: str) -> References | None:
+    """Its stars at the time of the exposure."""
+    if not name:
+        return None
+    told = exposure.told
+    return read_reference(Path(name), 2000.0 + (told.mjd - 51544.5) / 365.25 if told and told.mjd else None)
 
 
 def _stacked(whole: Whole, values: Mapping[str, Any]) -> tuple[list[Origin] | None, Comparison | None]:
@@ -101,12 +116,6 @@ def _shrink(exposure: Exposure, preview: int) -> int:
     """Pixels of a CCD, a side, for one of the preview: several CCDs lie beside each other."""
     across = max(1.0, len(exposure.ccds) ** 0.5) * max(max(ccd.width, ccd.height) for ccd in exposure.ccds)
     return max(1, int(across / preview))
-
-
-def _results(exposure: Exposure, orders: Orders) -> list[CcdResult]:
-    threads = orders.values["NTHREADS"] or len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(min(threads, len(exposure.ccds))) as pool, quiet():
-        return list(pool.map(lambda ccd: looked_at(ccd, orders), exposure.ccds))
 
 
 def _unreadable(source: Path, why: str) -> Report:
@@ -169,15 +178,18 @@ def _write(whole: Whole, report: Report, folder: Path, name: str) -> None:
     write_report(paths["json"], report)
 
 
-def _draw(whole: Whole, comparison: Comparison | None, folder: Path, name: str, size: int) -> None:
-    from spicad.reduction.qualityfits.mosaic import layout_of
+def _preview(exposure: Exposure, looking: Sequence[Future[CcdResult]], folder: Path, name: str, size: int) -> None:
     from spicad.reduction.qualityfits.pictures import write_previews
+
+    results = [each.result() for each in looking]
+    preview, weight = (folder / f"{name}{PICTURES[kind][0]}" for kind in ("preview", "weight"))
+    write_previews(results, layout_of(exposure.ccds, exposure.centre), size, preview, weight)
+
+
+def _plot(whole: Whole, comparison: Comparison | None, folder: Path, name: str) -> None:
     from spicad.reduction.qualityfits.plots import write_plots
 
-    layout = layout_of([each.ccd for each in whole.ccds], whole.centre)
-    preview, weight = (folder / f"{name}{PICTURES[kind][0]}" for kind in ("preview", "weight"))
-    write_previews(whole, layout, size, preview, weight)
-    write_plots(whole, comparison, layout, folder, name)
+    write_plots(whole, comparison, layout_of(whole.exposure.ccds, whole.centre), folder, name)
 
 
 def _catalogues(results: list[CcdResult]) -> list[CcdCatalogue]:
