@@ -32,6 +32,7 @@ from spicad.applications.configuration import (
 from spicad.applications.descriptor import Application, load_applications
 from spicad.applications.outputs import Verdict, verify
 from spicad.applications.tools import find_tool, tool_columns, tool_keywords
+from spicad.archive.instruments import ahead_text, shipped
 from spicad.reduction.sky import make_sky
 from spicad.reduction.sky_options import SkyOptions
 from spicad.words import BadInput, Ending, SpicaError
@@ -354,22 +355,22 @@ def test_a_ccd_that_misses_the_reference_is_found_although_the_rms_is_small(tmp_
 
 
 def test_scamp_reads_what_an_instrument_adds_to_the_headers(tmp_path, catalogues, sky):
-    """Exposures through two filters are of two photometric instruments."""
+    """By MegaCam's file: exposures through two filters, or of two runs, are of two instruments."""
     wanted = APPLICATIONS["scamp"].inputs["catalogue"].ahead
     files = {
         "catalogue": [(stem, ran.output("catalogue", stem)) for stem, ran in catalogues.items()],
         "reference": [("", sky.reference)],
     }
-    cards = {
-        wanted.replace("{stem}", stem): f"FILTER  = '{'old' if stem == 'img0001' else 'new':<8}'\nEND     \n" * CCDS
-        for stem in catalogues
-    }
+    megacam = shipped().named("megacam")
+    said = {stem: {"filter": "old" if stem == "img0001" else "new", "runid": f"run{stem[-1]}"} for stem in catalogues}
+    cards = {wanted.replace("{stem}", stem): ahead_text(megacam, each.get, CCDS) for stem, each in said.items()}
 
     ran = run(APPLICATIONS["scamp"], tmp_path / "step", files, beside=cards)
 
     assert ran.verdict.ending is Ending.DONE
     report = (tmp_path / "step/job/scamp.xml").read_text()
     assert set(re.findall(r"<TD>FILTER  = '(\w+)", report)) == {"new", "old"}
+    assert set(re.findall(r"QRUNID  = '(\w+)", report)) == {each["runid"] for each in said.values()}
 
 
 def test_a_chance_match_is_refused_by_its_contrast(tmp_path, catalogues, sky):
