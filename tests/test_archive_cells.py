@@ -192,6 +192,33 @@ def test_cells_said_to_be_inside_of_a_cone_are(place: Position, radius: float, s
             assert cells.angle(middle, vector(*corner)) <= math.radians(radius)
 
 
+@given(
+    places,
+    some.sampled_from((1e-6, 0.05, 0.3, 2.0, 15.0, 90.0)),
+    some.integers(0, cells.ORDER),
+    turns,
+    some.floats(0, 1),
+)
+@settings(max_examples=400, deadline=None)
+def test_a_block_of_a_face_holds_the_whole_of_a_cap(
+    place: Position, radius: float, order: int, way: float, part: float
+) -> None:
+    block = cells.block_round(cells.Cap(vector(*place), math.radians(radius)), order)
+
+    for far in (1.0, part):
+        cell = cells.cell_of(*offset(place, way, far * radius))
+        assert not block or any(run.first <= cell <= run.last for run in block)
+
+
+@pytest.mark.parametrize("place", [(20.0, 10.0), (70.0, 38.0), (45.0, 55.0), (15.0, -60.0)])
+def test_a_block_is_hardly_larger_than_what_is_found_by_looking_at_each_cell(place: Position) -> None:
+    cap = cells.Cap(vector(*place), math.radians(0.32))
+
+    block = {run.first for run in cells.block_round(cap, cells.ORDER)}
+
+    assert 0 < len(block) < 36
+
+
 def test_the_whole_sky_is_one_run() -> None:
     assert cells.joined(cells.runs_of_cone(12, 34, 180)) == [(0, cells.CELLS - 1)]
     assert cells.joined(runs_of_box(0, 360, -90, 90)) == [(0, cells.CELLS - 1)]

@@ -26,6 +26,7 @@ HALF_PI = math.pi / 2
 EQUATORIAL = 2 / 3  # |sin(dec)| where the polar caps of the projection begin
 BORDER = math.degrees(math.asin(EQUATORIAL))
 KINK = 0.75 * math.cos(math.asin(EQUATORIAL))  # faces per radian; the most by which x or y change their slope there
+STEEPEST = 1.03  # faces per radian; the most by which x or y grow in the equatorial part, at its borders
 SLACK = 1e-9  # radians; what rounding may take away
 ROW_OF_FACE = (2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4)  # of its southern corner, in faces from the north pole
 TURN_OF_FACE = (1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7)  # of its centre, in eighths
@@ -203,6 +204,39 @@ def _limits(cap: Cap, order: int) -> tuple[Vector, float, float]:
     touches = math.cos(cap.radius + reach) if cap.radius + reach < math.pi else -2.0
     holds = math.cos(cap.radius - reach) if cap.radius >= reach else 2.0
     return cap.centre, touches, -2.0 if cap.radius >= math.pi else holds
+
+
+def block_round(cap: Cap, order: int) -> list[Run]:
+    """The cells of that order that hold the cap: a rectangle of its face, found without a look at each of them.
+
+    Of a cap that may leave its face, none.
+    """
+    face, x, y = _on_face(*position(cap.centre))
+    steep_x, steep_y = _steepness(cap)
+    far_x, far_y = steep_x * cap.radius + SLACK, steep_y * cap.radius + SLACK
+    if not (far_x < x < 1 - far_x and far_y < y < 1 - far_y):
+        return []
+    side, width = 1 << order, 1 << 2 * (ORDER - order)
+    start = face * side * side
+    rows = [2 * each for each in SPREAD[int((y - far_y) * side) : int((y + far_y) * side) + 1]]
+    columns = SPREAD[int((x - far_x) * side) : int((x + far_x) * side) + 1]
+    numbers = sorted([(start + row + column) * width for column in columns for row in rows])
+    return [Run(number, number + width - 1, False) for number in numbers]
+
+
+def _steepness(cap: Cap) -> tuple[float, float]:
+    """Faces per radian by which x and y grow in the cap, at most.
+
+    In a polar part at p from 0 to 1 of the way round it, the square of the one's slope is at most 1.5 p^2 + 0.73, of
+    the other's 1.5 (1 - p)^2 + 0.73.
+    """
+    a, b, z = cap.centre
+    if abs(z) + cap.radius <= EQUATORIAL:
+        return STEEPEST, STEEPEST
+    part = math.degrees(math.atan2(b, a)) % 90.0 / 90.0
+    change = min(cap.radius / max(math.hypot(a, b), SLACK), 1.0)
+    falling, rising = (max(math.sqrt(1.5 * min(way + change, 1.0) ** 2 + 0.73), STEEPEST) for way in (1 - part, part))
+    return (falling, rising) if z > 0 else (rising, falling)
 
 
 def _merged(runs: Iterable[Run]) -> list[Run]:

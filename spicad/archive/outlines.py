@@ -85,11 +85,13 @@ def wider(caps: Sequence[Cap], size: int) -> list[Cap]:
 
 def cells_near(caps: Sequence[Cap], size: int) -> list[tuple[int, int]]:
     """First and last cells in which outlines of that size have their middles that may touch all of the caps."""
-    finest = cells.ORDER
-    if len(caps) == 1:  # what larger cells hold besides is sooner tried than smaller ones are found
-        widest = max((caps[0].radius + SIZES[size]) / CELLS_IN_RADIUS, 2 * SIZES[size])
-        finest = min(max(math.ceil(math.log2(CELL_OF_ORDER_0 / widest)), 0), cells.ORDER)
-    return cells.joined(cells.runs_of_caps(wider(caps, size), finest))
+    within = wider(caps, size)
+    if len(caps) > 1:
+        return cells.joined(cells.runs_of_caps(within))
+    # What larger cells hold besides is sooner tried than smaller ones are found.
+    widest = max((caps[0].radius + SIZES[size]) / CELLS_IN_RADIUS, 2 * SIZES[size])
+    order = min(max(math.ceil(math.log2(CELL_OF_ORDER_0 / widest)), 0), cells.ORDER)
+    return cells.joined(cells.block_round(within[0], order) or cells.runs_of_caps(within, order))
 
 
 def least(radius: float) -> float:

@@ -125,17 +125,18 @@ class Cone(Region):
         if min(along) < LOW:
             return super().touched(polygons)
         closest = [*map(max, along[::4], along[1::4], along[2::4], along[3::4])]
-        held, most = cos(limit) if limit > SMALL else 2.0, math.tan(limit) ** 2
+        held, radius = cos(limit) if limit > SMALL else 2.0, math.tan(limit)
+        east = [w * sin(r) / a for w, r, a in zip(wide, ra, along, strict=True)]
+        north = [(wide0 * h - high0 * f) / a for h, f, a in zip(high, fore, along, strict=True)]
 
-        def is_met(number: int) -> bool:
-            """Whether the circle meets this polygon, of which no corner is known to lie in it."""
-            corners = range(4 * number, 4 * number + 4)
-            return _meets_circle(
-                [(wide[i] * sin(ra[i]) / along[i], (wide0 * high[i] - high0 * fore[i]) / along[i]) for i in corners],
-                most,
-            )
+        def is_met(start: int) -> bool:
+            """Whether the circle meets the polygon that begins there, of which no corner is known to lie in it."""
+            x, y = east[start : start + 4], north[start : start + 4]
+            if min(x) > radius or max(x) < -radius or min(y) > radius or max(y) < -radius:
+                return False
+            return _meets_circle([*zip(x, y, strict=True)], radius * radius)
 
-        return [nearest > held or is_met(number) for number, nearest in enumerate(closest)]
+        return [nearest > held or is_met(4 * number) for number, nearest in enumerate(closest)]
 
     def touches(self, other: Footprint) -> bool:
         limit = math.radians(self.radius) + TOUCHING

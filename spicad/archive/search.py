@@ -38,6 +38,15 @@ FACETS: dict[str, Any] = {
     "object": Exposure.target_name,
 }
 USUAL_FACETS = ("filter", "runid", "grade")
+CLOSENESS = "x * {0} + y * {0} + z * {0}"  # of an outline to a cap, see outlines.py
+EACH_SIZE = "SELECT DISTINCT size FROM outline"  # MySQL goes from one to the next in the index
+EACH_SIZE_STEP_BY_STEP = """
+    WITH RECURSIVE each(size) AS (
+        SELECT MIN(size) FROM outline
+        UNION ALL SELECT (SELECT MIN(size) FROM outline WHERE size > each.size) FROM each WHERE size IS NOT NULL
+    )
+    SELECT size FROM each
+"""
 MOST_AT_ONCE = 400  # cells of one query
 MOST_ASKED = 20  # queries of one statement
 LONG_RUN = 64  # cells; what is longer is asked for by itself
@@ -115,8 +124,8 @@ def exposures_at(place: Place) -> list[int]:
 
 def _sizes() -> list[int]:
     """Those that some outline has."""
-    each = (f"EXISTS (SELECT 1 FROM outline WHERE size = {size})" for size in range(len(outlines.SIZES)))  # noqa: S608
-    return list(compress(range(len(outlines.SIZES)), database.execute_sql(f"SELECT {', '.join(each)}").fetchone()))
+    there = database.execute_sql(EACH_SIZE if _is_mysql() else EACH_SIZE_STEP_BY_STEP)
+    return [size for (size,) in there if size is not None]
 
 
 @dataclass(frozen=True)
@@ -124,33 +133,38 @@ class Query:
     """Of outlines: what is `told` of each that is `chosen`."""
 
     told: str
-    chosen: str
-    values: list[float]
+    chosen: str  # SQL from FROM on
+    values: list[Any]
 
 
 def _near(caps: Sequence[Cap], size: int, is_all: bool) -> Iterator[Query]:
     """Of all outlines of that size that may touch what the caps have in common."""
-    told, values = _told(caps, size, is_all)
+    told, sure = _told(caps, size, is_all)
+    may = " AND ".join(["size = {0}"] + [f"{CLOSENESS} >= {{0}}"] * len(caps))
+    near = [value for centre, radius in outlines.wider(caps, size) for value in (*centre, outlines.least(radius))]
     short: list[int] = []
     for first, last in outlines.cells_near(caps, size):
         if last - first < LONG_RUN:
             short += range(first, last + 1)
         else:
-            yield Query(told, "size = {0} AND cell BETWEEN {0} AND {0}", [*values, size, first, last])
+            chosen = f"outline WHERE cell BETWEEN {{0}} AND {{0}} AND {may}"
+            yield Query(told, chosen, [*sure, first, last, size, *near])
+    listed = "JSON_TABLE({0}, '$[*]' COLUMNS (value INT PATH '$')) AS listed STRAIGHT_JOIN"
+    if not _is_mysql():
+        listed = "json_each({0}) AS listed CROSS JOIN"
     for some in _portions(short, MOST_AT_ONCE):
-        chosen = f"size = {{0}} AND cell IN ({', '.join(['{0}'] * len(some))})"
-        yield Query(told, chosen, [*values, size, *some])
+        chosen = f"{listed} outline ON cell = value WHERE {may}"
+        yield Query(told, chosen, [*sure, json.dumps(some), size, *near])
 
 
 def _told(caps: Sequence[Cap], size: int, is_all: bool) -> tuple[str, list[float]]:
-    """SQL for an outline's exposure, with the corners after it where only they can tell; NULL for what is too far."""
-    closeness = "x * {0} + y * {0} + z * {0}"
-    touches = " AND ".join(["held >= 0"] + [f"{closeness} + held * {{0}} >= {{0}}"] * len(caps)) if is_all else "0 = 1"
-    may = " AND ".join([f"{closeness} >= {{0}}"] * len(caps))
+    """SQL for an outline's exposure, with the corners after it where only they can tell."""
     both = "CONCAT(exposure, ' ', corners)" if _is_mysql() else "exposure || ' ' || corners"
-    sure = [value for cap in caps for value in (*cap.centre, *outlines.sure_of(caps, cap, size))] if is_all else []
-    near = [value for centre, radius in outlines.wider(caps, size) for value in (*centre, outlines.least(radius))]
-    return f"CASE WHEN {touches} THEN exposure WHEN {may} THEN {both} END", sure + near
+    if not is_all:
+        return both, []
+    touches = " AND ".join(["held >= 0"] + [f"{CLOSENESS} + held * {{0}} >= {{0}}"] * len(caps))
+    sure = [value for cap in caps for value in (*cap.centre, *outlines.sure_of(caps, cap, size))]
+    return f"CASE WHEN {touches} THEN exposure ELSE {both} END", sure
 
 
 def _words(queries: Sequence[Query]) -> list[str]:
@@ -162,10 +176,10 @@ def _words(queries: Sequence[Query]) -> list[str]:
 
 
 def _asked(form: str, queries: Sequence[Query]) -> list[str]:
-    each = (f"SELECT {form.format(query.told)} FROM outline WHERE {query.chosen}" for query in queries)  # noqa: S608
+    each = (f"SELECT {form.format(query.told)} FROM {query.chosen}" for query in queries)  # noqa: S608
     values = [value for query in queries for value in query.values]
     rows = database.execute_sql(" UNION ALL ".join(each).format(database.param), values)
-    return [str(answer) for (answer,) in rows if answer is not None]
+    return [str(answer) for (answer,) in rows if answer is not None]  # none: of no row
 
 
 def _is_mysql() -> bool:
