@@ -14,8 +14,8 @@ from spicad.applications.descriptor import Require, parse_application
 from spicad.applications.figures import figures
 from spicad.applications.kinds import fault_of
 from spicad.applications.tools import parse_keywords
-from spicad.reduction.keywords import Keyword, Orders, Program, read_orders, sample
-from spicad.words import BadInput
+from spicad.reduction.keywords import Keyword, Orders, Program, read_orders, sample, status_of
+from spicad.words import BadInput, Problem, SpicaError
 
 PROGRAM = Program(
     "measure",
@@ -136,6 +136,27 @@ kind = "json"
 groups = { output = "figures", field = "groups", help = "Groups" }
 rms_mag = { output = "figures", table = "exposures", field = "rms_mag", take = "most", help = "Scatter", unit = "mag" }
 """
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (BadInput(Problem("a.fits", "holds no image.")), 2, "a.fits: holds no image."),
+        (SpicaError("SExtractor is not installed."), 3, "SExtractor is not installed."),
+        (MemoryError(), 3, "more memory is needed"),
+        (FileNotFoundError(2, "No such file or directory", "b.fits"), 3, "b.fits: No such file or directory."),
+    ],
+)
+def test_what_goes_wrong_is_said_in_words(
+    error: Exception, status: int, words: str, capsys: pytest.CaptureFixture[str]
+):
+    def work(orders: Orders) -> int:
+        raise error
+
+    ended = status_of(PROGRAM, ["a.fits"], work, failed=3)
+
+    assert ended == status
+    assert words in capsys.readouterr().err
 
 
 def test_figures_are_read_from_a_json_file(tmp_path: Path):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from spicad import __version__
-from spicad.words import BadInput, Problem, nearest
+from spicad.words import BadInput, Problem, SpicaError, nearest
 
 MAX_BYTES = 1 << 20
 KINDS = ("number", "integer", "yes or no", "choice", "text", "list of texts", "list of numbers")
@@ -86,6 +86,28 @@ def read_orders(program: Program, argv: Sequence[str]) -> Orders | None:
     if problems:
         raise BadInput(problems)
     return Orders(tuple(files), values)
+
+
+def status_of(program: Program, argv: Sequence[str], work: Callable[[Orders], int], failed: int = 1) -> int:
+    """The exit status of `work` on what the command line asks for; what goes wrong is said in words.
+
+    2: what was asked for, or a file, cannot be taken. `failed`: the work cannot be done.
+    """
+    try:
+        orders = read_orders(program, argv)
+        if orders is None:
+            return 0 if argv else 2
+        return work(orders)
+    except BadInput as error:
+        fail(program, str(error))
+        return 2
+    except SpicaError as error:
+        fail(program, str(error))
+    except MemoryError:
+        fail(program, "more memory is needed than this process may use.")
+    except OSError as error:
+        fail(program, f"{error.filename or 'a file'}: {error.strerror or error}.")
+    return failed
 
 
 def sample(program: Program) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spicad.reduction.astrometrix.settings import ASTROMETRIX, Settings, checked
-from spicad.reduction.keywords import fail, read_orders
+from spicad.reduction.keywords import fail, status_of
 from spicad.words import SpicaError
 
 if TYPE_CHECKING:
@@ -25,18 +25,7 @@ SOLVED, SOME_REFUSED, NOT_TRIED = 0, 1, 2
 def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: as much for every process of a node
-    try:
-        orders = read_orders(ASTROMETRIX, words)
-        if orders is None:
-            return SOLVED if words else NOT_TRIED
-        return _run(orders.files, checked(orders.values))
-    except SpicaError as error:
-        fail(ASTROMETRIX, str(error))
-    except OSError as error:
-        fail(ASTROMETRIX, f"{error.filename or 'a file'}: {error.strerror or error}.")
-    except MemoryError:
-        fail(ASTROMETRIX, "not enough memory; give it fewer catalogues at once.")
-    return NOT_TRIED
+    return status_of(ASTROMETRIX, words, lambda orders: _run(orders.files, checked(orders.values)), NOT_TRIED)
 
 
 def _run(paths: Sequence[Path], chosen: Settings) -> int:

@@ -11,32 +11,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spicad.reduction.keywords import Orders, fail, read_orders
+from spicad.reduction.keywords import Orders, status_of
 from spicad.reduction.photometrix.settings import PHOTOMETRIX
-from spicad.words import BadInput, Problem, SpicaError
+from spicad.words import BadInput, Problem
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: solved. 1: the set has no relative photometry. 2: what was asked for, or a catalogue, cannot be taken."""
-    try:
-        words = sys.argv[1:] if argv is None else argv
-        orders = read_orders(PHOTOMETRIX, words)
-        if orders is None:
-            return 0 if words else 2
-        for line in run(orders):
-            print(line)
-    except BadInput as error:
-        fail(PHOTOMETRIX, str(error))
-        return 2
-    except SpicaError as error:
-        fail(PHOTOMETRIX, str(error))
-        return 1
-    except MemoryError:
-        fail(PHOTOMETRIX, "more memory is needed than this process may use.")
-        return 1
-    except OSError as error:
-        fail(PHOTOMETRIX, f"{error.filename or 'a file'}: {error.strerror or error}.")
-        return 1
+    return status_of(PHOTOMETRIX, sys.argv[1:] if argv is None else argv, _done)
+
+
+def _done(orders: Orders) -> int:
+    for line in run(orders):
+        print(line)
     return 0
 
 

@@ -10,32 +10,19 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from spicad.reduction.keywords import Orders, fail, read_orders
+from spicad.reduction.keywords import Orders, status_of
 from spicad.reduction.preprocess.settings import PREPROCESS
-from spicad.words import BadInput, Problem, SpicaError
+from spicad.words import BadInput, Problem
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: made. 1: it cannot be made of these pixels. 2: what was asked for, or a file, cannot be taken."""
-    try:
-        words = sys.argv[1:] if argv is None else argv
-        orders = read_orders(PREPROCESS, words)
-        if orders is None:
-            return 0 if words else 2
-        for line in run(orders):
-            print(line)
-    except BadInput as error:
-        fail(PREPROCESS, str(error))
-        return 2
-    except SpicaError as error:
-        fail(PREPROCESS, str(error))
-        return 1
-    except MemoryError:
-        fail(PREPROCESS, "more memory is needed than this process may use.")
-        return 1
-    except OSError as error:
-        fail(PREPROCESS, f"{error.filename or 'a file'}: {error.strerror or error}.")
-        return 1
+    return status_of(PREPROCESS, sys.argv[1:] if argv is None else argv, _done)
+
+
+def _done(orders: Orders) -> int:
+    for line in run(orders):
+        print(line)
     return 0
 
 

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spicad.archive.quality import Report
-from spicad.reduction.keywords import Orders, fail, read_orders
+from spicad.reduction.keywords import Orders, fail, status_of
 from spicad.reduction.qualityfits.settings import QUALITYFITS
-from spicad.words import BadInput, Problem, SpicaError
+from spicad.words import BadInput, Problem
 
 # Many CCDs are on their way at once: libraries of linear algebra with threads of their own would only be in the way.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -24,24 +24,11 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """0: looked at, whatever the grade. 1: nothing could be measured. 2: what was asked for cannot be taken."""
-    try:
-        words = sys.argv[1:] if argv is None else argv
-        orders = read_orders(QUALITYFITS, words)
-        if orders is None:
-            return 0 if words else 2
-        report = run(orders)
-    except BadInput as error:
-        fail(QUALITYFITS, str(error))
-        return 2
-    except SpicaError as error:
-        fail(QUALITYFITS, str(error))
-        return 1
-    except MemoryError:
-        fail(QUALITYFITS, "more memory is needed than this process may use.")
-        return 1
-    except OSError as error:
-        fail(QUALITYFITS, f"{error.filename or 'a file'}: {error.strerror or error}.")
-        return 1
+    return status_of(QUALITYFITS, sys.argv[1:] if argv is None else argv, _done)
+
+
+def _done(orders: Orders) -> int:
+    report = run(orders)
     if report.problem:
         fail(QUALITYFITS, f"{report.exposure}: {report.problem}")
         return 1
