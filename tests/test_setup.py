@@ -532,6 +532,11 @@ def test_members_of_the_group_read_by_an_account_that_only_reads(place: Path, ma
     refused = spica(place, "user", "add", "mallory", "--mail", "m@example.org", "--administrator", "--stdin")
     assert refused.returncode != 0
     assert "database.password" in refused.stderr
+    assert not list(checks._readers(settings))
+    mariadb.execute("REVOKE SELECT ON spica_setup.exposure FROM spica_setup_read@localhost")
+    assert list(checks._readers(settings)) == [
+        ("wrong", "the account of readers may not read exposure", "spica setup --yes --no-mail")
+    ]
 
 
 @pytest.mark.slow
@@ -565,9 +570,9 @@ def test_the_site_works_with_its_own_account(place: Path, mariadb: MariaDB):  # 
     tables.database.connect(reuse_if_open=True)
     grades.give(person_of(account("alice")), [exposure.id], "B", ("defocus",))
     assert Exposure.get_by_id(exposure.id).grade == "B"
-    grants = [line for (line,) in tables.database.execute_sql("SHOW GRANTS").fetchall()]
-    assert checks._site_lacks(grants) == []
-    assert "account" in checks._site_lacks([line for line in grants if "account" not in line])
+    grants = checks._grants(tables.database)
+    assert checks._not_granted(grants, tables.SITE_WRITES) == []
+    assert "account" in checks._not_granted([line for line in grants if "account" not in line], tables.SITE_WRITES)
 
 
 @pytest.mark.slow

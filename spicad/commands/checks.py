@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -318,6 +318,7 @@ def database(settings: Settings) -> Findings:
         if isinstance(opened, peewee.MySQLDatabase):
             yield from _too_much(opened, "the daemon's account")
             yield from _open_to_the_group(settings)
+            yield from _readers(settings)
         else:
             yield from _sqlite_files(opened, tables.sqlite_file(url))
     finally:
@@ -348,8 +349,23 @@ def _open_to_the_group(settings: Settings) -> Findings:
             yield WRONG, f"{name} may be read by everybody in the group {settings.daemon.group}", "spica setup"
 
 
+def _readers(settings: Settings) -> Findings:
+    """That members of the group, who connect with an account of their own, may read all that is not private."""
+    options = settings.database
+    if not options.readers:
+        return
+    opened = tables.connect(options.readers, options.readers_password_file, read_only=True)
+    try:
+        lacking = _not_granted(_grants(opened), dict.fromkeys(tables.Table.__subclasses__(), "SELECT"))
+        if lacking:  # as after an upgrade that made new tables
+            yield WRONG, f"the account of readers may not read {', '.join(lacking)}", "spica setup --yes --no-mail"
+        yield from _too_much(opened, "the account of readers")
+    finally:
+        opened.close()
+
+
 def _too_much(opened: peewee.Database, whose: str) -> Findings:
-    for (grant,) in opened.execute_sql("SHOW GRANTS").fetchall():
+    for grant in _grants(opened):
         if re.match(r"GRANT USAGE ON \*\.\*", grant):
             continue
         if " ON *.* " in grant or "WITH GRANT OPTION" in grant:
@@ -534,7 +550,7 @@ def _sites_database(settings: Settings) -> Findings:
                     ("with SQLite let the site run as the daemon's user: spica serve"),
                 )
             return
-        lacking = _site_lacks([line for (line,) in opened.execute_sql("SHOW GRANTS").fetchall()])
+        lacking = _not_granted(_grants(opened), tables.SITE_WRITES)
         if lacking:  # as after an upgrade that made new tables
             yield WRONG, f"the site's account may not write {', '.join(lacking)}", "spica setup --yes --no-mail"
         if settings.web.database:
@@ -545,10 +561,14 @@ def _sites_database(settings: Settings) -> Findings:
         opened.close()
 
 
-def _site_lacks(grants: list[str]) -> list[str]:
-    """The tables that it must write and may not."""
+def _grants(opened: peewee.Database) -> list[str]:
+    return [line for (line,) in opened.execute_sql("SHOW GRANTS").fetchall()]
+
+
+def _not_granted(grants: list[str], wanted: Mapping[Any, str]) -> list[str]:
+    """The tables on which one of the wanted rights is lacking."""
     found = []
-    for table, rights in tables.SITE_WRITES.items():
+    for table, rights in wanted.items():
         name = table._meta.table_name
         verbs = set(re.findall(r"[A-Z]+", rights))
         about = [line for line in grants if f"`.`{name}` TO" in line or ".* TO" in line]
