@@ -372,7 +372,8 @@ class Workshop:
 
     def _adopt_step(self, run: Run, step: PlannedStep, folder: Path, attempt: int, now: float) -> None:
         backend = self.floor.backend
-        slots, time_s = max(step.threads, 1), self.bench.step_limits(step).time_s
+        slots = limits_of(self.floor.settings, backend.nodes()).slots_of(step.threads)
+        time_s = self.bench.step_limits(step).time_s
         running = Running(run, step, folder, slots, _noted_key(folder), attempt)
         if news := backend.adopt(folder, slots, time_s):
             self.bench.follow(running, news, "adopted")

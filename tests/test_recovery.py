@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import RunningSpica, wait_until
 from life import (
+    WAIT,
     Life,
     Lives,
     drop,
@@ -317,6 +318,19 @@ def test_a_step_outlives_its_daemon_and_is_adopted_by_the_next(spica: RunningSpi
 
     assert life.until_over(process) == "COMPLETED"
     assert [folder.name for folder in steps(spica)] == ["0001-wait"]
+
+
+def test_an_adopted_step_that_is_wider_than_the_machine_takes_all_slots_and_no_more(
+    spica: RunningSpica, live: Lives
+) -> None:
+    spica.application("wait", WAIT.replace("memory_mb", "threads = 64\nmemory_mb"))
+    process = running(live(), spica)
+
+    life = live()
+    assert [each.slots for each in life.daemon.workshop.bench.running.values()] == [2]
+    let_go(spica)
+
+    assert life.until_over(process) == "COMPLETED"
 
 
 def test_a_step_that_ended_while_no_daemon_ran_is_judged_and_not_repeated(spica: RunningSpica, live: Lives) -> None:
