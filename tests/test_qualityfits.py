@@ -366,6 +366,24 @@ def test_a_ccd_whose_header_puts_it_on_another_is_found_without_a_catalogue(clea
     assert report.grade in WORSE
 
 
+@pytest.mark.parametrize("has_catalogue", [True, False])
+@pytest.mark.parametrize(("card", "pixels"), [("CRPIX1", 70), ("CRPIX1", -150), ("CRPIX2", 120)])
+def test_the_ccd_that_is_shifted_is_named_and_no_other(
+    sky: Path, clean: Path, tmp_path: Path, card: str, pixels: float, has_catalogue: bool
+):
+    def shift(hdus: fits.HDUList) -> None:
+        hdus[2].header[card] += pixels
+
+    exposure = spoiled(clean, tmp_path / "shifted.fits", shift)
+    given = {"ASTREFCAT_NAME": sky / "refcat.cat"} if has_catalogue else {}
+
+    report = judged(exposure, tmp_path, WRITE_PLOTS="N", **given)
+
+    assert [ccd.name for ccd in report.ccds if ccd.problem] == ["ccd01"]
+    assert figure(report, "ccds_shifted") == 1
+    assert report.grade == "C"
+
+
 def test_elongated_images_are_found(tmp_path: Path):
     sky = made(tmp_path / "sky", OPTIONS, lambda truth: with_exposures(truth, e1=0.3, e2=0.1))
 

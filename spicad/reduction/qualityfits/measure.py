@@ -346,7 +346,8 @@ def _out_of_place(whole: Whole) -> tuple[set[str], set[str]]:
     scales = [each.scale for each in whole.ccds if each.scale]
     limit = max(SHIFTED_ARCSEC, SHIFTED_PIXELS * float(np.median(scales))) if scales else SHIFTED_ARCSEC
     away = shifted(places, limit)
-    by_layout = _astray(whole)
+    in_place = {name for name, place in places.items() if place.is_found and not place.turn} - away.keys()
+    by_layout = {name: words for name, words in _astray(whole).items() if name not in in_place}
     # A catalogue is near: where it has no star at all, the field is elsewhere.
     is_elsewhere = sum(place.expected for place in places.values()) < LEAST_MATCHED
     unmatched = {
@@ -417,26 +418,40 @@ def _overlap(one: Array, other: Array) -> float:
 
 
 def _beside_layout(whole: Whole, boxes: Mapping[str, Array]) -> dict[str, str]:
-    """Where DETSEC has each CCD, by a straight line through all on each axis, against where its WCS has it."""
+    """Where DETSEC has each CCD, by a plane through all others on each axis, against where its WCS has it.
+
+    A plane goes through any three, so that all of four CCDs would seem astray: four get a line along each axis, and it
+    is the one without which DETSEC's pixels are as large as those of the CCDs.
+    """
     told = [each.ccd for each in whole.ccds if each.ccd.detsec is not None and each.ccd.name in boxes]
     if len(told) < 4:
         return {}
     sections = np.array([ccd.detsec for ccd in told], float)
     detector = np.column_stack([sections[:, :2].mean(axis=1), sections[:, 2:].mean(axis=1), np.ones(len(told))])
     sky = np.array([[boxes[ccd.name][:2].mean(), boxes[ccd.name][2:].mean()] for ccd in told])
+    designs = [detector, detector]
+    if len(told) == 4:
+        along, across = np.abs((detector[:, :2] - detector[:, :2].mean(axis=0)).T @ (sky - sky.mean(axis=0)))
+        lines = [detector[:, [0, 2]], detector[:, [1, 2]]]
+        designs = lines if along[0] + across[1] > along[1] + across[0] else lines[::-1]
     side = np.array(
         [min(boxes[ccd.name][1] - boxes[ccd.name][0], boxes[ccd.name][3] - boxes[ccd.name][2]) for ccd in told]
     )
-    found = {}
+    found, stretched = {}, {}
     for number, ccd in enumerate(told):
         others = np.arange(len(told)) != number
         if np.linalg.matrix_rank(detector[others] - detector[others].mean(axis=0)) < 2:
             continue
-        fit = np.linalg.lstsq(detector[others], sky[others], rcond=None)[0]
-        away = float(np.hypot(*(sky[number] - detector[number] @ fit)))
-        rest = float(np.median(np.hypot(*(sky[others] - detector[others] @ fit).T)))
+        fits = [np.linalg.lstsq(design[others], at[others])[0] for design, at in zip(designs, sky.T, strict=True)]
+        off = np.hypot(*(at - design @ fit for at, design, fit in zip(sky.T, designs, fits, strict=True)))
+        away, rest = float(off[number]), float(np.median(off[others]))
         if away > ASTRAY * side[number] + 4 * rest:
             found[ccd.name] = "its WCS has it elsewhere among the CCDs than DETSEC does"
+            assert ccd.tangent is not None
+            stretched[ccd.name] = sum(abs(abs(float(fit[0])) - ccd.tangent.scale_arcsec / 3600) for fit in fits)
+    if len(told) == 4 and found:
+        name = min(stretched, key=lambda name: stretched[name])
+        return {name: found[name]}
     return found
 
 
