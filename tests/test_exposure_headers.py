@@ -118,6 +118,8 @@ LINEAR = [
     {"CD1_1": None, "CD1_2": None, "CD2_1": None, "CD2_2": None, "CDELT1": -0.0002, "CDELT2": 0.0001, "CROTA2": 30.0},
     dict.fromkeys(("CD1_1", "CD1_2", "CD2_1", "CD2_2"))
     | {"CDELT1": -1e-4, "CDELT2": 2e-4, "PC1_1": 0.8, "PC1_2": 0.6, "PC2_1": -0.6, "PC2_2": 0.8},
+    dict.fromkeys(("CD1_1", "CD1_2", "CD2_1", "CD2_2"))
+    | {"CDELT1": -1e-4, "CDELT2": 2e-4, "PC001001": 0.8, "PC001002": 0.6, "PC002001": -0.6, "PC002002": 0.8},
     {"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN", "CRVAL1": -30.0, "CRVAL2": 20.0},
     {"CTYPE1": "RA---CAR", "CTYPE2": "DEC--CAR", "CRVAL2": 0.0},
     {"CTYPE1": "RA---ARC", "CTYPE2": "DEC--ARC"},

@@ -37,6 +37,7 @@ WCS_CD = tuple(f"CD{i}_{j}" for i in (1, 2) for j in (1, 2))
 WCS_NUMBERS = (
     *(f"{name}{axis}" for name in ("CRVAL", "CRPIX", "CDELT", "CROTA") for axis in (1, 2)),
     *(f"{name}{i}_{j}" for name in ("CD", "PC") for i in (1, 2) for j in (1, 2)),
+    *(f"PC00{i}00{j}" for i in (1, 2) for j in (1, 2)),  # as it was written before the standard
 )
 EQUINOX = ("RADESYS", "RADECSYS", "EQUINOX", "EPOCH")  # by the standard, and as they were called before it
 KEYS = wcs.KEYS | {*WCS_NUMBERS, *EQUINOX, "CTYPE1", "CTYPE2", "EXTNAME", "NEXTEND", "MASTER", "PREPROC"}
@@ -482,8 +483,9 @@ def _matrix(numbers: Mapping[str, float]) -> tuple[float, float, float, float] |
     if "CDELT1" not in numbers or "CDELT2" not in numbers:
         return None
     step1, step2 = numbers["CDELT1"], numbers["CDELT2"]
-    if any(f"PC{i}_{j}" in numbers for i in (1, 2) for j in (1, 2)):
-        pc = [numbers.get(f"PC{i}_{j}", float(i == j)) for i in (1, 2) for j in (1, 2)]
+    if any(key.startswith("PC") for key in numbers):
+        axes = ((i, j) for i in (1, 2) for j in (1, 2))
+        pc = [numbers.get(f"PC{i}_{j}", numbers.get(f"PC00{i}00{j}", float(i == j))) for i, j in axes]
         return step1 * pc[0], step1 * pc[1], step2 * pc[2], step2 * pc[3]
     turn = math.radians(numbers.get("CROTA2", 0.0))
     return step1 * math.cos(turn), -step2 * math.sin(turn), step1 * math.sin(turn), step2 * math.cos(turn)
