@@ -435,9 +435,8 @@ def _other_system(ctype: str) -> str:
 def _judge_equinox(primary: Mapping[str, Value], images: Sequence[Hdu], found: _Findings) -> None:
     """Positions of 1950 are 0.6 degrees from those of 2000, and neither the archive nor the tools would know."""
     of_all = tuple(map(primary.get, EQUINOX))
-    each = (tuple(map(image.header.get, EQUINOX)) for image in images)
-    for cards in {mine if any(mine) else of_all for mine in each}:
-        card, said, year = _equinox(*cards)
+    for cards in {tuple(map(image.header.get, EQUINOX)) for image in images}:
+        card, said, year = _equinox(*(cards if any(cards) else of_all))
         if year < FIRST_OF_FK5:
             what = f"its positions are of another equinox: {card} is {said!r}, J2000 (FK5 or ICRS) was expected."
             found.refuse("", what, "Have its WCS written anew: the tools would take it for one of J2000.")

@@ -158,8 +158,9 @@ class Instrument:
 
     def filter_named(self, said: str) -> Filter:
         """What a header's word for a filter means; the word itself when the file does not list it."""
+        word = said.casefold()
         for one in self.filters:
-            if any(fnmatchcase(said.casefold(), name.casefold()) for name in one.names):
+            if any(fnmatchcase(word, name.casefold()) for name in one.names):
                 return one
         return Filter(said)
 
@@ -215,8 +216,9 @@ class Instruments:
         return next((one for one in self.known if one.name == name), self.generic)
 
     def of(self, headers: Sequence[Mapping[str, Value]]) -> Instrument:
-        best = max(self.known, key=lambda one: _recognised(one, headers))
-        return best if _recognised(best, headers) else self.generic
+        holding = [_recognised(one, headers) for one in self.known]
+        most = max(holding)
+        return self.known[holding.index(most)] if most else self.generic
 
     @cached_property
     def generic(self) -> Instrument:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from spicad.archive import cells
 from spicad.archive.cells import Cap, Vector, cell_of, enclosing, vector
-from spicad.archive.overlaps import polygons_of, positions_of, spot
+from spicad.archive.overlaps import polygons_of, spot
 
 # Degrees from the middle to the farthest corner, at most. A CCD of MegaCam has 0.131, of WIRCam 0.121, of WFI 0.151.
 SIZES_DEG = (*(0.155 * 2.0**power for power in range(-3, 10)), 180.0)
@@ -53,7 +53,8 @@ def outlines_of_polygons(polygons: Sequence[str], ra: float | None, dec: float |
 
 
 def _outline(number: int, polygon: str) -> Outline:
-    corners = [vector(*corner) for corner in positions_of(polygon)]
+    numbers = [*map(float, polygon.split())]
+    corners = [*map(vector, numbers[::2], numbers[1::2])]
     middle, reach = enclosing(corners)
     held = _held(corners, middle) if reach < cells.HALF_PI else NOT_HELD
     size = bisect_left(SIZES, min(reach + SLACK, math.pi))
