@@ -91,7 +91,7 @@ def mariadb(count: int) -> bool:
 
 
 def at(url: str, count: int, is_only_filled: bool = False) -> bool:
-    opened = tables.connect(url)
+    opened = tables.connect(url, is_patient=True)
     if is_sqlite():
         opened.execute_sql("PRAGMA synchronous=OFF")
         opened.execute_sql("PRAGMA cache_size=-500000")
