@@ -73,10 +73,12 @@ def make_folders(*folders: str | Path) -> None:
 
 
 def remove_tree(folder: str | Path) -> None:
-    """As far as it goes; quick for a folder that is empty."""
+    """As far as it goes; quick for a folder that is empty or not there."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         try:
             os.rmdir(folder)
+        except FileNotFoundError:
+            return
         except OSError:
             parent = os.open(os.path.dirname(folder) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:

@@ -268,6 +268,7 @@ class Evidence:
     stems: tuple[str, ...]
     ccds: Mapping[str, int]
     key: str
+    read: Mapping[str, Read]
     attempt: int
     started: float
     ended: float
@@ -296,7 +297,7 @@ def judge(evidence: Evidence) -> Outcome:
         disk_full=shutil.disk_usage(evidence.folder).free < DISK_FULL_BYTES,
         ccds=evidence.ccds,
     )
-    if changed := _changed_since(evidence.folder):
+    if changed := _changed_since(evidence.read):
         why = f"{changed.path}: the file has changed while {evidence.application.title} read it. Run it again."
         verdict = Verdict(Ending.NEVER_AGAIN, why, changed.stem)
     if verdict.ending is not Ending.DONE:
@@ -327,9 +328,13 @@ def _step_record_before(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _changed_since(folder: Path) -> Read | None:
+def read_in(record: Mapping[str, Any]) -> dict[str, Read]:
+    return {name: Read(**each) for name, each in record.get("inputs", {}).items()}
+
+
+def _changed_since(read: Mapping[str, Read]) -> Read | None:
     """An input that is not the file any more that was looked over: what was made of it belongs to no digest."""
-    for each in (Read(**record) for record in step_record(folder).get("inputs", {}).values()):
+    for each in read.values():
         if each.identity and not _is_still(each):
             return each
     return None
@@ -372,9 +377,9 @@ def _outcome(
 def _log_text(path: Path) -> str:
     """The log; of a very long one the end."""
     try:
-        with path.open("rb") as log:
-            log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - MOST_LOG_BYTES))
+        with open(path, "rb", buffering=0) as log:
+            end = log.seek(0, os.SEEK_END)
+            log.seek(max(0, end - MOST_LOG_BYTES))
             return log.read().decode("utf-8", "replace")
     except OSError:
         return ""

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +77,7 @@ class Running:
     folder: Path
     slots: int
     key: str
+    read: Mapping[str, steps.Read]
     attempt: int
     node: str = ""
     started: float = 0.0
@@ -267,7 +268,7 @@ class Workbench:
             )
             self.ended(run, step, outcome, now)
             return
-        self.follow(Running(run, step, folder, slots, looked.key, attempt), news)
+        self.follow(Running(run, step, folder, slots, looked.key, looked.read, attempt), news)
 
     def step_limits(self, step: PlannedStep) -> Limits:
         limits = self.floor.settings.limits
@@ -340,6 +341,7 @@ class Workbench:
             stems=run.stems(step),
             ccds={stem: len(exposures[stem].ccds) for stem in step.stems if stem in exposures},
             key=running.key,
+            read=running.read,
             attempt=run.attempt.get(step.number) or running.attempt,
             started=running.started,
             ended=now,

@@ -28,9 +28,9 @@ from spicad.logs import about
 from spicad.node import hours_limit, limits_of, node_limit, weights_of
 from spicad.people import Thing, make_results_folder, may, person_named
 from spicad.plan import PlannedStep
-from spicad.run import Outcome, Run
+from spicad.run import GOOD_STATES, Outcome, Run
 from spicad.spool import Accepted
-from spicad.steps import step_record
+from spicad.steps import read_in, step_record
 from spicad.waiting import (
     InUse,
     Limits,
@@ -374,7 +374,8 @@ class Workshop:
         backend = self.floor.backend
         slots = limits_of(self.floor.settings, backend.nodes()).slots_of(step.threads)
         time_s = self.bench.step_limits(step).time_s
-        running = Running(run, step, folder, slots, _noted_key(folder), attempt)
+        noted = _noted(folder)
+        running = Running(run, step, folder, slots, str(noted.get("key", "")), read_in(noted), attempt)
         if news := backend.adopt(folder, slots, time_s):
             self.bench.follow(running, news, "adopted")
         elif end := backend.left_undone(folder):
@@ -411,9 +412,8 @@ class Workshop:
             values |= {"content_key": outcome.key, "outputs": record}
         self.floor.ledger.step(run.process, run.number, step.number, state, **values)
         note_judgements(self.floor.ledger, run, step, outcome, capsule)
-        self.floor.ledger.process_values(
-            run.process, steps_done=run.count((StepState.DONE, StepState.REUSED)), steps_total=run.total
-        )
+        if not run.is_over:  # its end tells the same
+            self.floor.ledger.process_values(run.process, **_progress(run))
         self._go_or_finish(run)
 
     def _go_or_finish(self, run: Run) -> None:
@@ -486,8 +486,7 @@ class Workshop:
         self.floor.ledger.phase(
             run.process, Phase.EXECUTING, phase, run.cancelled_by or "spicad", why, now,
             ended=None if phase is Phase.HELD else now, expires=closing.expiry(self.floor.settings, run, phase, now),
-            steps_total=run.total,
-            steps_done=run.count((StepState.DONE, StepState.REUSED)),
+            **_progress(run),
         )  # fmt: skip
 
     def finish_late(self) -> None:
@@ -534,6 +533,10 @@ class Workshop:
         self._go_or_finish(run)
 
 
+def _progress(run: Run) -> dict[str, int]:
+    return {"steps_done": run.count(GOOD_STATES), "steps_total": run.total}
+
+
 def _as_waiting(run: Run) -> Waiting:
     owner = run.owner
     return Waiting(run.submitted, run.process, int(owner.rank), owner.user, owner.group, locality=run.locality)
@@ -546,10 +549,10 @@ def carried(job: Any, accepted: Accepted) -> Job:
     return replace(job, texts={**job.texts, **accepted.texts}, picks=picks)
 
 
-def _noted_key(folder: Path) -> str:
+def _noted(folder: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        return str(step_record(folder).get("key", ""))
-    return ""
+        return step_record(folder)
+    return {}
 
 
 def note_judgements(ledger: Ledger, run: Run, step: PlannedStep, outcome: Outcome, capsule: Capsule) -> None:

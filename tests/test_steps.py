@@ -23,7 +23,20 @@ from spicad.capsule import outcome_from, outcome_record
 from spicad.desk import Setup
 from spicad.plan import PlannedStep, clean
 from spicad.run import Made, Outcome
-from spicad.steps import Earlier, Evidence, Place, Question, StepFile, judge, lay_out, look_over, papers, reuse
+from spicad.steps import (
+    Earlier,
+    Evidence,
+    Place,
+    Question,
+    StepFile,
+    judge,
+    lay_out,
+    look_over,
+    papers,
+    read_in,
+    reuse,
+    step_record,
+)
 from spicad.words import Ending, StepState
 
 DESCRIPTOR = """\
@@ -310,12 +323,29 @@ def evidence(run: Path, label: str = "1p", number: int = 1, stem: str = "img0001
         (stem,),
         {stem: 1},
         key="k",
+        read={},
         attempt=1,
         started=1.0,
         ended=2.0,
         exit_code=0,
     )
     return replace(usual, **more)
+
+
+def test_an_input_that_has_changed_since_it_was_looked_over_is_noticed_also_by_a_later_life(
+    exposure: Path, tmp_path: Path
+) -> None:
+    looked = look_over(question(exposure))
+    given = evidence(run_folder(tmp_path), read=looked.read)
+    (given.folder / "step.json").write_text(papers(looked)["step.json"])
+    later = replace(given, read=read_in(step_record(given.folder)))
+    os.utime(exposure, (1.0, 1.0))
+
+    outcome = judge(given)
+
+    assert later == given
+    assert (outcome.state, outcome.culprit) == (StepState.FAILED, "img0001")
+    assert f"{exposure}: the file has changed while" in outcome.why
 
 
 def test_good_outputs_become_products_and_the_rest_is_swept(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ STRAYS_END_S = 5.0
 LONGEST_END_S = 5
 MOST = 1 << 62  # more than any limit that somebody means
 MOST_PROCESSES = 512
+LONGEST_STAT = 4096  # bytes: proc(5) tells less of a process
 MOST_OPEN_FILES = 16384  # SWarp opens image and weight of each exposure at once
 
 
@@ -168,8 +169,8 @@ def boot() -> str:
 def _ticks(pid: int) -> int:
     """Start time from proc(5) stat, field 22; 0 when there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            return int(stat.read().rpartition(b")")[2].split()[19])
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
+            return int(stat.read(LONGEST_STAT).rpartition(b")")[2].split()[19])
     except (FileNotFoundError, ProcessLookupError):
         return 0
 
@@ -347,8 +348,8 @@ class Local:
         launched, status = followed.launched, None
         with suppress(ChildProcessError):
             _, status = os.waitpid(launched.pid, os.WNOHANG)
-        code = exit_code(folder)
-        if code is None and not launched.sandboxed and status is not None:
+        code = exit_code(folder) if launched.sandboxed else None
+        if status is not None and not launched.sandboxed:
             code = os.waitstatus_to_exitcode(status)
             code = 128 - code if code < 0 else code
         if code is None or launched.sandboxed:
