@@ -133,6 +133,16 @@ def tried(holds: Any) -> list[int]:
     return [row["id"] for row in ROWS if holds(row)]
 
 
+def test_a_database_that_reads_no_lists_finds_the_same(archive: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the MariaDB of EL 9."""
+    cones = [Cone(row["s_ra"], row["s_dec"], radius) for row in ROWS if row["s_region"] for radius in (0.01, 2.0)]
+    found = [numbers(place=cone) for cone in cones]
+    monkeypatch.setattr(search, "_list_of_cells", lambda: "")
+
+    assert [numbers(place=cone) for cone in cones] == found
+    assert max(map(len, found)) > 10
+
+
 # Footprints, one by one
 
 

@@ -48,6 +48,7 @@ EACH_SIZE_STEP_BY_STEP = """
     SELECT size FROM each
 """
 MOST_AT_ONCE = 400  # cells of one query
+JSON_TABLE_SINCE = (10, 6)  # MariaDB; EL 9 has 10.5
 MOST_ASKED = 20  # queries of one statement
 LONG_RUN = 64  # cells; what is longer is asked for by itself
 MOST_BOUND = 500  # values of one statement
@@ -149,12 +150,22 @@ def _near(caps: Sequence[Cap], size: int, is_all: bool) -> Iterator[Query]:
         else:
             chosen = f"outline WHERE cell BETWEEN {{0}} AND {{0}} AND {may}"
             yield Query(told, chosen, [*sure, first, last, size, *near])
-    listed = "JSON_TABLE({0}, '$[*]' COLUMNS (value INT PATH '$')) AS listed STRAIGHT_JOIN"
-    if not _is_mysql():
-        listed = "json_each({0}) AS listed CROSS JOIN"
+    listed = _list_of_cells()
     for some in _portions(short, MOST_AT_ONCE):
-        chosen = f"{listed} outline ON cell = value WHERE {may}"
-        yield Query(told, chosen, [*sure, json.dumps(some), size, *near])
+        if listed:
+            chosen = f"{listed} outline ON cell = value WHERE {may}"
+            yield Query(told, chosen, [*sure, json.dumps(some), size, *near])
+        else:
+            chosen = f"outline WHERE cell IN ({', '.join(['{0}'] * len(some))}) AND {may}"
+            yield Query(told, chosen, [*sure, *some, size, *near])
+
+
+def _list_of_cells() -> str:
+    """SQL that joins a JSON list to what follows, its text always the same; '' where the database cannot."""
+    if not _is_mysql():
+        return "json_each({0}) AS listed CROSS JOIN"
+    has_it = database.server_version >= JSON_TABLE_SINCE
+    return "JSON_TABLE({0}, '$[*]' COLUMNS (value INT PATH '$')) AS listed STRAIGHT_JOIN" if has_it else ""
 
 
 def _told(caps: Sequence[Cap], size: int, is_all: bool) -> tuple[str, list[float]]:
