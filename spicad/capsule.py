@@ -197,8 +197,7 @@ class Capsule:
     def close_step(self, step: PlannedStep, outcome: Outcome) -> None:
         """The step has ended for good: outcome.json, durable."""
         folder = self.step(step)
-        if not outcome.node:  # it never began
-            make_folders(folder.parent, folder)
+        os.makedirs(folder, exist_ok=True)
         _write_record(folder / "outcome.json", outcome_record(outcome), is_durable=bool(outcome.made))
 
     def outcome(self, step: PlannedStep) -> Outcome | None:
