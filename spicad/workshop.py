@@ -374,8 +374,14 @@ class Workshop:
         backend = self.floor.backend
         slots = limits_of(self.floor.settings, backend.nodes()).slots_of(step.threads)
         time_s = self.bench.step_limits(step).time_s
-        noted = _noted(folder)
-        running = Running(run, step, folder, slots, str(noted.get("key", "")), read_in(noted), attempt)
+        try:
+            noted = step_record(folder)
+            key, read = str(noted.get("key", "")), read_in(noted)
+        except (OSError, ValueError, TypeError, AttributeError) as error:  # cut short, or another Spica's
+            log.warning("%s: it is begun anew: what it began with cannot be read: %s", about(run, step), error)
+            backend.forget(folder)
+            return
+        running = Running(run, step, folder, slots, key, read, attempt)
         if news := backend.adopt(folder, slots, time_s):
             self.bench.follow(running, news, "adopted")
         elif end := backend.left_undone(folder):
@@ -547,12 +553,6 @@ def carried(job: Any, accepted: Accepted) -> Job:
     assert isinstance(job, Job)
     picks = picks_from(accepted.picks) if accepted.picks else None
     return replace(job, texts={**job.texts, **accepted.texts}, picks=picks)
-
-
-def _noted(folder: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        return step_record(folder)
-    return {}
 
 
 def note_judgements(ledger: Ledger, run: Run, step: PlannedStep, outcome: Outcome, capsule: Capsule) -> None:

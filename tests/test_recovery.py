@@ -333,6 +333,21 @@ def test_an_adopted_step_that_is_wider_than_the_machine_takes_all_slots_and_no_m
     assert life.until_over(process) == "COMPLETED"
 
 
+@pytest.mark.parametrize("damaged", ["", "{", '{"key": "k", "inputs": {"in/img0001.fits": {"colour": "red"}}}'])
+def test_a_step_whose_record_cannot_be_read_is_begun_anew(spica: RunningSpica, live: Lives, damaged: str) -> None:
+    process = running(live(), spica)
+    pid = launched(spica).pid
+    (steps(spica)[0] / "step.json").write_text(damaged)
+
+    life = live()
+    wait_until(lambda: is_gone(pid), "the step of before to be gone")
+    life.until(lambda: life.daemon.workshop.bench.running, "the second attempt")
+    let_go(spica)
+
+    assert life.until_over(process) == "COMPLETED"
+    assert [folder.name for folder in steps(spica)] == ["0001-wait", "0001-wait.attempt-1"]
+
+
 def test_a_step_that_ended_while_no_daemon_ran_is_judged_and_not_repeated(spica: RunningSpica, live: Lives) -> None:
     life = live()
     process = running(life, spica)
