@@ -435,6 +435,9 @@ def test_a_tag_is_put_once_and_taken_by_who_put_it(archive: None) -> None:
     assert selections.untag(BOB, "ghost", [1, 2, 3, 4]) == 1
     assert selections.tags_of([1, 4]) == {1: ["ghost"]}
     assert selections.untag(DAN, "ghost", [1, 2, 3]) == 3
+    assert selections.tag(ALICE, "many", range(1, 1201)) == 1200
+    assert selections.tag(BOB, "many", range(1101, 1301)) == 100
+    assert selections.untag(ALICE, "many", range(1, 1301)) == 1200
     with pytest.raises(BadInput, match="cannot be a tag"):
         selections.tag(ALICE, "two words", [1])
 

@@ -17,7 +17,7 @@ from spicad import people, rows
 from spicad.people import Person, Thing
 from spicad.schema import shown
 from spicad.tables import Exposure, Selected, Selection, Tagged, database
-from spicad.words import BadInput, Problem, nearest
+from spicad.words import BadInput, Problem, SpicaError, nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 MOST_IN_AN_ORDER = 20_000  # the daemon saves them between two looks
@@ -192,9 +192,11 @@ def tag(actor: Person, word: str, exposures: Iterable[int]) -> int:
         raise BadInput(
             Problem("tag", f"{shown(word)} cannot be a tag.", "Use letters, digits and . _ + -, at most 64.")
         )
+    if not people.may(actor, "tag", Thing("archive")):
+        raise SpicaError("you may not tag exposures.")
+    wanted = set(exposures)
     with database.atomic():
-        had: Any = Tagged.select(Tagged.exposure).where(Tagged.tag == word)
-        new = sorted(set(exposures) - {number for (number,) in had.tuples()})
+        new = sorted(wanted - {number for number, _ in _having(word, wanted)})
         now = time.time()
         rows.insert_many(Tagged, [{"tag": word, "exposure": each, "who": actor.user, "time": now} for each in new])
     return len(new)
@@ -204,12 +206,21 @@ def untag(actor: Person, word: str, exposures: Iterable[int]) -> int:
     """Takes away what `actor` put there, or anybody's for who administers; how many."""
     gone = 0
     with database.atomic():
-        wanted = set(exposures)
-        query: Any = Tagged.select().where(Tagged.tag == word)
-        for each in list(query):
-            if each.exposure in wanted and people.may(actor, "untag", Thing("tag", each.who)):
-                gone += rows.delete(Tagged, tag=word, exposure=each.exposure)
+        for number, who in _having(word, exposures):
+            if people.may(actor, "untag", Thing("tag", who)):
+                gone += rows.delete(Tagged, tag=word, exposure=number)
     return gone
+
+
+def _having(word: str, exposures: Iterable[int]) -> list[tuple[int, str]]:
+    """Which of the exposures have the tag, and by whom; a tag may be on a million others."""
+    wanted = sorted(set(exposures))
+    found: list[tuple[int, str]] = []
+    for start in range(0, len(wanted), 500):
+        is_one = (Tagged.tag == word) & Tagged.exposure.in_(wanted[start : start + 500])
+        query: Any = Tagged.select(Tagged.exposure, Tagged.who).where(is_one)
+        found.extend(query.tuples())
+    return found
 
 
 def tags() -> dict[str, int]:
