@@ -97,11 +97,11 @@ def looked_at(ccd: Ccd, orders: Orders) -> CcdResult:
         said = error if isinstance(error, ToolFailed) else f"its products cannot be read: {error}"
         result.problem, result.is_failure = result.problem or str(said), True
     finally:
-        tidy(folder, result)
+        _tidy(folder, result)
     return result
 
 
-def tidy(folder: Path, result: CcdResult) -> None:
+def _tidy(folder: Path, result: CcdResult) -> None:
     """What the tools left goes at once, but for the products: those of all CCDs would fill a disk."""
     for path in folder.iterdir():
         if path not in result.files.values():

@@ -442,7 +442,10 @@ def _beside_layout(whole: Whole, boxes: Mapping[str, Array]) -> dict[str, str]:
         others = np.arange(len(told)) != number
         if np.linalg.matrix_rank(detector[others] - detector[others].mean(axis=0)) < 2:
             continue
-        fits = [np.linalg.lstsq(design[others], at[others])[0] for design, at in zip(designs, sky.T, strict=True)]
+        fits = [
+            np.linalg.lstsq(design[others], at[others], rcond=None)[0]
+            for design, at in zip(designs, sky.T, strict=True)
+        ]
         off = np.hypot(*(at - design @ fit for at, design, fit in zip(sky.T, designs, fits, strict=True)))
         away, rest = float(off[number]), float(np.median(off[others]))
         if away > ASTRAY * side[number] + 4 * rest:
