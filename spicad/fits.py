@@ -856,7 +856,8 @@ LDAC_HEADER = "Field Header Card"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_DATE = re.compile(rb"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d")
 _XML_RUN_FACTS = re.compile(
-    rb'<PARAM name="(Date|Time|Duration|User|Host|Path)"[^>]*>|\d{4}-\d\d-\d\d|\d\d/\d\d/\d{4}|\d\d:\d\d:\d\d(\.\d+)?'
+    rb'<PARAM name="(Date|Time|Duration|User|Host|Path)"[^>]*>|\d{4}-\d\d-\d\d|\d\d/\d\d/\d{4}'
+    rb"|\d\d:\d\d:\d\d(\.\d+)?(</TD><TD>\d+(\.\d+)?</TD>)?"  # SExtractor: of each extension its time, then the seconds
 )
 
 

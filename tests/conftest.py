@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -23,6 +24,10 @@ ROOT = Path(__file__).parent.parent
 PATIENCE_S = 40.0
 settings.register_profile("steady", derandomize=True, deadline=None)  # property tests go the same way every time
 settings.load_profile("steady")
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a shell that has begun the tests with & has it so, for all children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Compiled files are kept even where the shell asks for none: a start of `spica` takes half the time.
 COMPILED = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT / ".pytest_cache/compiled")}
 

@@ -329,6 +329,15 @@ def test_a_head_file_is_compared_by_its_cards(tmp_path: Path) -> None:
     assert fits.science_digest(first) == fits.science_digest(second) != fits.science_digest(other)
 
 
+def test_how_long_an_extension_took_is_no_science_but_what_was_found_in_it_is(tmp_path: Path) -> None:
+    def digest_with(seconds: int, found: int) -> str:
+        row = f"<TD>1</TD><TD>01/12/2026</TD><TD>17:29:54</TD><TD>{seconds}</TD><TD>{found}</TD><TD>26</TD>"
+        return fits.science_digest(written(tmp_path, f'<?xml version="1.0"?>\n{row}\n'.encode(), "c.xml"))
+
+    assert digest_with(1, 30) == digest_with(0, 30)
+    assert digest_with(1, 30) != digest_with(1, 31)
+
+
 @pytest.mark.slow
 def test_two_equal_runs_of_the_tools_have_equal_science_digests(tmp_path: Path) -> None:
     source_extractor = shutil.which("source-extractor") or shutil.which("sex")
