@@ -115,7 +115,7 @@ def whole(sky: SkyMade, folder: Path) -> None:
 def recorded(sky: SkyMade, folder: Path) -> dict[str, list[Command]]:
     """Every command line that the program starts, by the folder of its CCD, with all its inputs kept."""
     found: dict[str, list[Command]] = {}
-    original, tidy = Tools.run, ccd.tidy
+    original, tidy = Tools.run, ccd._tidy
 
     def noted(tools: Tools, title: str, where: Path, arguments: Sequence[str]) -> None:
         found.setdefault(where.name, []).append((where, [tools.programs[title], *arguments]))
@@ -127,11 +127,11 @@ def recorded(sky: SkyMade, folder: Path) -> dict[str, list[Command]]:
     words = [str(sky.exposures[0]), "-MASK_NAME", str(sky.bad_pixels), "-OUTPUT_DIR", str(out)]
     orders = read_orders(QUALITYFITS, words)
     assert orders is not None
-    Tools.run, ccd.tidy = noted, lambda where, result: None  # type: ignore[method-assign]
+    Tools.run, ccd._tidy = noted, lambda where, result: None  # type: ignore[method-assign]
     try:
         look_at(sky.exposures[0], out, scratch, orders.values)
     finally:
-        Tools.run, ccd.tidy = original, tidy  # type: ignore[method-assign]
+        Tools.run, ccd._tidy = original, tidy  # type: ignore[method-assign]
     return found
 
 
