@@ -143,6 +143,16 @@ def test_a_database_that_reads_no_lists_finds_the_same(archive: None, monkeypatc
     assert max(map(len, found)) > 10
 
 
+@pytest.mark.parametrize(("version", "reads_lists"), [((10, 5, 22), False), ((10, 6, 0), True), ((10, 11, 19), True)])
+def test_mariadb_is_asked_by_lists_since_it_reads_them(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], reads_lists: bool
+) -> None:
+    monkeypatch.setattr(search, "_is_mysql", lambda: True)
+    monkeypatch.setattr(search, "database", SimpleNamespace(server_version=version))
+
+    assert ("JSON_TABLE" in search._list_of_cells()) == reads_lists
+
+
 # Footprints, one by one
 
 
